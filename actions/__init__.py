@@ -1,0 +1,1 @@
+"""The gate: typed actions, their plans, approval, execution, verification and undo."""

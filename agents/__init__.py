@@ -1,0 +1,1 @@
+"""The five specialists, one file each."""

@@ -1,0 +1,1 @@
+"""Pure analysis: objects and bytes in, findings out. No client, no framework, no clock."""

@@ -1,0 +1,1 @@
+"""What Kubernetes objects, events and logs say."""

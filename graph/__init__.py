@@ -1,0 +1,1 @@
+"""The LangGraph: state, routing, build, approval, runner."""

@@ -1,0 +1,193 @@
+"""Configuration: one documented file (`paramedic.toml`) or environment variables (`PARAMEDIC_…`, nested with `__`).
+
+Everything has a default that works embedded: SQLite and files in the data directory, no model, no channel, no cluster
+until a kubeconfig is found. Unknown keys in the file are an error. Durations are in seconds, sizes in bytes.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, TomlConfigSettingsSource
+
+from errors import InvalidInput
+
+Scope = Literal["read", "autofix", "approve"]
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+
+class ApiKey(_Section):
+    """A named caller. The key itself is never stored: `paramedic keys new NAME` prints it once with its hash."""
+
+    name: str = Field(description="The identity that incidents, votes and the audit log carry")
+    sha256: str = Field(pattern="^[0-9a-f]{64}$")
+    scopes: list[Scope] = Field(default=["read"])
+
+
+class ApiSettings(_Section):
+    host: str = "127.0.0.1"
+    port: int = Field(default=8080, ge=0, le=65535)
+    keys: list[ApiKey] = Field(default_factory=list, description="Empty: only loopback callers, as identity `local`")
+    max_body_bytes: int = 1 << 20
+    max_upload_bytes: int = 4 << 30
+    public_url: str | None = Field(default=None, description="Where people reach the service; used in links on cards")
+
+
+class KubernetesSettings(_Section):
+    kubeconfig: Path | None = Field(default=None, description="Default: $KUBECONFIG, ~/.kube/config, in-cluster")
+    context: str | None = None
+    enabled: bool = Field(default=True, description="False: never look for a cluster")
+    request_timeout: float = 15.0
+    max_log_bytes: int = 256 * 1024
+    max_objects: int = 20_000
+
+
+class CoreSettings(_Section):
+    roots: list[Path] = Field(default_factory=list, description="Folders that API callers may name cores in")
+    url_hosts: list[str] = Field(default_factory=list, description="host or host:port that cores may be fetched from")
+    url_schemes: list[Literal["https", "http"]] = Field(default=["https"])
+    node_dir: Path | None = Field(
+        default=None, description="Folder of cores as `<namespace>/<pod>_<uid>/<container>/…`; searched for incidents"
+    )
+    executable_dirs: list[Path] = Field(default_factory=list, description="Searched for executables by build-id")
+    debug_dirs: list[Path] = Field(default_factory=lambda: [Path("/usr/lib/debug")])
+    sysroot: Path | None = None
+    max_bytes: int = 64 << 30
+
+
+class GdbSettings(_Section):
+    program: str = "gdb"
+    deadline: float = Field(default=120.0, description="Of one whole analysis")
+    memory_bytes: int = 4 << 30
+    cpu_seconds: int = 60
+    output_bytes: int = 64 << 20
+    max_frames: int = 256
+    max_threads: int = 512
+    sandbox: Literal["auto", "bubblewrap", "rlimits"] = Field(
+        default="auto", description="auto: bubblewrap where it works, else process limits alone"
+    )
+
+
+class GateSettings(_Section):
+    """The policy of the gate. Its hash is bound into every approval as the policy version."""
+
+    kill_switch: bool = Field(default=False, description="True: nothing is executed, whatever was approved")
+    approvers: dict[str, list[Literal["approver", "admin"]]] = Field(
+        default_factory=dict,
+        description="Identity to roles. Identities: `api:<key name>`, `feishu:<tenant_key>/<open_id>`, `local`",
+    )
+    allow_self_approval: bool = Field(default=False, description="For a single-user machine; the audit says so")
+    approval_seconds: int = Field(default=900, ge=10, le=86_400)
+    namespaces: list[str] = Field(
+        default_factory=list, description="Where writes are allowed; empty: all but protected"
+    )
+    protected_namespaces: list[str] = Field(
+        default_factory=lambda: ["kube-system", "kube-public", "kube-node-lease", "flux-system", "argocd"]
+    )
+    max_executions_per_hour: int = 20
+    verify_seconds: float = Field(default=300.0, description="Budget of one verification")
+    verify_stable_seconds: float = Field(default=60.0, description="No restart and ready for this long counts as fixed")
+    verify_poll_seconds: float = 2.0
+
+
+class FeishuSettings(_Section):
+    base_url: str = "https://open.feishu.cn"
+    app_id: str | None = None
+    app_secret: SecretStr | None = None
+    encrypt_key: SecretStr | None = None
+    verification_token: SecretStr | None = None
+    chat_id: str | None = Field(default=None, description="The chat that cards go to")
+    webhook_url: SecretStr | None = Field(default=None, description="Custom bot: notices without buttons")
+    webhook_secret: SecretStr | None = None
+    language: Literal["en", "zh"] = "en"
+
+
+class ModelPrice(_Section):
+    """US dollars for a million tokens."""
+
+    input: float = Field(ge=0)
+    output: float = Field(ge=0)
+
+
+class LlmSettings(_Section):
+    model: str | None = Field(
+        default=None, description="`openai:NAME` or `ollama:NAME`; empty: no model is ever called"
+    )
+    base_url: str | None = None
+    api_key: SecretStr | None = None
+    temperature: float = 0.0
+    timeout: float = 60.0
+    num_ctx: int = Field(default=16_384, description="Ollama's context window; its own default cuts prompts silently")
+    max_steps: int = Field(default=8, description="Tool rounds of one specialist")
+    tokens_per_incident: int = 200_000
+    calls_per_hour: int = 50
+    usd_per_month: float = 100.0
+    prices: dict[str, ModelPrice] = Field(default_factory=dict, description="A model without a price costs `unknown`")
+
+
+class Settings(BaseSettings):
+    """All of Paramedic's configuration. `load_settings()` turns mistakes into one clear sentence."""
+
+    model_config = SettingsConfigDict(
+        env_prefix="PARAMEDIC_", env_nested_delimiter="__", env_ignore_empty=True, extra="forbid"
+    )
+
+    data_dir: Path = Field(default_factory=lambda: _default_data_dir())
+    database_url: str | None = Field(default=None, description="SQLAlchemy URL; default: SQLite in the data directory")
+    language: Literal["en", "zh"] = "en"
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
+    max_concurrent_incidents: int = Field(default=8, ge=1)
+    api: ApiSettings = Field(default_factory=ApiSettings)
+    kubernetes: KubernetesSettings = Field(default_factory=KubernetesSettings)
+    core: CoreSettings = Field(default_factory=CoreSettings)
+    gdb: GdbSettings = Field(default_factory=GdbSettings)
+    gate: GateSettings = Field(default_factory=GateSettings)
+    feishu: FeishuSettings = Field(default_factory=FeishuSettings)
+    llm: LlmSettings = Field(default_factory=LlmSettings)
+
+    @field_validator("data_dir")
+    @classmethod
+    def _absolute(cls, value: Path) -> Path:
+        return value.expanduser().absolute()
+
+    @property
+    def sqlalchemy_url(self) -> str:
+        return self.database_url or f"sqlite+aiosqlite:///{self.data_dir / 'paramedic.db'}"
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        file = Path(os.environ.get("PARAMEDIC_CONFIG", "paramedic.toml"))
+        return init_settings, env_settings, TomlConfigSettingsSource(settings_cls, toml_file=file)
+
+
+def load_settings(**overrides: object) -> Settings:
+    """Settings from arguments, environment and file, in this order of precedence.
+
+    Raises InvalidInput naming the first wrong key.
+    """
+    try:
+        return Settings(**overrides)  # type: ignore[arg-type]
+    except ValidationError as error:
+        first = error.errors()[0]
+        key = ".".join(str(part) for part in first["loc"])
+        raise InvalidInput(f"configuration key {key!r}: {first['msg']}") from None
+    except ValueError as error:  # a TOML file that does not parse
+        raise InvalidInput(f"configuration: {error}") from None
+
+
+def _default_data_dir() -> Path:
+    base = os.environ.get("XDG_DATA_HOME") or "~/.local/share"
+    return Path(base) / "paramedic"

@@ -1,0 +1,1 @@
+"""Adapters to the world, one folder per system."""

@@ -1,0 +1,1 @@
+"""Where core dumps and executables come from: paths, uploads, URLs, node folders."""

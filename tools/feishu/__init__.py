@@ -1,0 +1,1 @@
+"""Feishu (Lark): app bot, callbacks, webhook."""

@@ -1,0 +1,1 @@
+"""gdb through its machine interface, in a sandbox."""

@@ -1,0 +1,1 @@
+"""The helm command line."""
