@@ -71,6 +71,13 @@ class EvidenceRow(Base):
     document: Mapped[dict[str, Any]]
 
 
+class DraftRow(Base):
+    __tablename__ = "drafts"
+    incident_id: Mapped[str] = mapped_column(ForeignKey("incidents.id"), primary_key=True)
+    name: Mapped[str] = mapped_column(String(32), primary_key=True)
+    document: Mapped[dict[str, Any]]
+
+
 class ApprovalRow(Base):
     __tablename__ = "approvals"
     id: Mapped[str] = mapped_column(String(64), primary_key=True)

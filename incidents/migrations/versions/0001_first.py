@@ -149,6 +149,17 @@ def upgrade() -> None:
     op.create_index(op.f("ix_approvals_state"), "approvals", ["state"], unique=False)
     op.create_index(op.f("ix_approvals_target_key"), "approvals", ["target_key"], unique=False)
     op.create_table(
+        "drafts",
+        sa.Column("incident_id", sa.String(length=64), nullable=False),
+        sa.Column("name", sa.String(length=32), nullable=False),
+        sa.Column("document", sa.JSON(), nullable=False),
+        sa.ForeignKeyConstraint(
+            ["incident_id"],
+            ["incidents.id"],
+        ),
+        sa.PrimaryKeyConstraint("incident_id", "name"),
+    )
+    op.create_table(
         "evidence",
         sa.Column("incident_id", sa.String(length=64), nullable=False),
         sa.Column("id", sa.String(length=64), nullable=False),

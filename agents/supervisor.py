@@ -1,0 +1,120 @@
+"""The supervisor: which specialist is next, and why.
+
+The routes are a closed table over what is known. A model, where one is configured, may only choose among the routes
+that the table allows at that moment; it cannot add one, skip the gate or end an incident.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+from incidents.models import DiagnosisStatus
+from incidents.plan import ApprovalState
+
+MAX_HOPS = 24
+"""An incident that needs more hops than this is stuck; the longest regular one takes 15."""
+
+
+class Route(StrEnum):
+    RESEARCHER = "researcher"
+    GDB_ANALYST = "gdb_analyst"
+    K8S_FIXER = "k8s_fixer"
+    NOTIFIER = "notifier"
+    REQUEST_APPROVAL = "request_approval"
+    APPROVAL = "approval"
+    EXECUTE = "execute"
+    VERIFY = "verify"
+    UNDO = "undo"
+    FINISH = "finish"
+
+
+class Notice(StrEnum):
+    """What the notifier tells, each at most once an incident."""
+
+    DIAGNOSIS = "diagnosis"
+    REQUEST = "request"
+    RESULT = "result"
+
+
+@dataclass(frozen=True)
+class Situation:
+    """All that routing may look at."""
+
+    hops: int = 0
+    on_cluster: bool = False  # the target is a Kubernetes object or helm release, and a cluster is connected
+    researched: bool = False
+    core_known: bool = False  # a core was given, or one was found for the crashed container
+    core_analysed: bool = False
+    diagnosis: DiagnosisStatus | None = None
+    told: frozenset[Notice] = frozenset()
+    can_act: bool = False  # there is a gate
+    fix_considered: bool = False
+    plan_ready: bool = False
+    approval: ApprovalState | None = None
+    verified: bool | None = None  # None: not yet
+
+
+@dataclass(frozen=True)
+class Hop:
+    to: Route
+    reason: str
+
+
+def allowed(situation: Situation) -> list[Hop]:
+    """The next hops that make sense now, the default first. Never empty."""
+    if situation.hops >= MAX_HOPS:
+        return [Hop(Route.FINISH, f"stopped after {MAX_HOPS} hops")]
+    if situation.approval is not None:
+        return [_after_request(situation, situation.approval)]
+    looking = _looking(situation)
+    if looking:
+        return looking
+    if Notice.DIAGNOSIS not in situation.told:
+        return [Hop(Route.NOTIFIER, "the diagnosis is complete")]
+    if situation.plan_ready:
+        return [Hop(Route.REQUEST_APPROVAL, "a plan is ready, and only a person may approve it")]
+    if situation.diagnosis is DiagnosisStatus.DIAGNOSED and situation.on_cluster and not situation.fix_considered:
+        if situation.can_act:
+            return [Hop(Route.K8S_FIXER, "the cause is known; look for a fix")]
+        return [Hop(Route.FINISH, "the cause is known; acting is switched off")]
+    return [Hop(Route.FINISH, "nothing more to do")]
+
+
+def _looking(situation: Situation) -> list[Hop]:
+    hops = []
+    if situation.core_known and not situation.core_analysed:
+        hops.append(Hop(Route.GDB_ANALYST, "there is a core dump to read"))
+    if situation.on_cluster and not situation.researched:
+        hops.append(Hop(Route.RESEARCHER, "the cluster has not been looked at"))
+    return hops
+
+
+_EXECUTABLE = {ApprovalState.APPROVED, ApprovalState.CLAIMED}
+_ENDED = {
+    ApprovalState.REJECTED: "a person said no",
+    ApprovalState.EXPIRED: "nobody decided in time",
+    ApprovalState.SUPERSEDED: "a newer plan for the same object took its place",
+    ApprovalState.STALE: "something changed since the approval; nothing was written",
+    ApprovalState.DONE: "the fix is verified",
+    ApprovalState.UNDONE: "the fix did not help and was undone",
+    ApprovalState.FAILED: "a person has to look",
+}
+
+
+def _after_request(situation: Situation, approval: ApprovalState) -> Hop:
+    if approval in _ENDED:
+        if Notice.RESULT not in situation.told:
+            return Hop(Route.NOTIFIER, _ENDED[approval])
+        return Hop(Route.FINISH, _ENDED[approval])
+    if approval is ApprovalState.PENDING:
+        if Notice.REQUEST not in situation.told:
+            return Hop(Route.NOTIFIER, "ask the approvers")
+        return Hop(Route.APPROVAL, "wait for a person's decision")
+    if approval in _EXECUTABLE:
+        return Hop(Route.EXECUTE, "approved")
+    if approval is ApprovalState.EXECUTING:
+        return Hop(Route.EXECUTE, "an execution was interrupted; find out what happened and finish it")
+    if situation.verified is False:
+        return Hop(Route.UNDO, "the fix did not help")
+    return Hop(Route.VERIFY, "the write was made; see whether it helped")

@@ -1,0 +1,89 @@
+"""One diagnosis out of what the specialists found about the same incident."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from incidents.models import Cause, CauseClass, Diagnosis, DiagnosisStatus, ObjectRef
+
+CRASH_CLASSES = frozenset(
+    {
+        CauseClass.NULL_DEREFERENCE,
+        CauseClass.WILD_POINTER,
+        CauseClass.STACK_OVERFLOW,
+        CauseClass.ABORT,
+        CauseClass.HEAP_CORRUPTION,
+        CauseClass.STACK_SMASHING,
+        CauseClass.ASSERTION,
+        CauseClass.UNCAUGHT_EXCEPTION,
+        CauseClass.ARITHMETIC,
+        CauseClass.ILLEGAL_INSTRUCTION,
+        CauseClass.BUS_ERROR,
+    }
+)
+"""What only the program's own code can cause. Configuration cannot repair it."""
+
+CODE_FAULTS = CRASH_CLASSES | {CauseClass.NATIVE_CRASH}
+
+
+def merge(workload: Diagnosis | None, crash: Diagnosis | None) -> Diagnosis:
+    """Join what the cluster shows with what the core shows.
+
+    The core explains a crash that the cluster only sees as a signal: a `native_crash` cause takes the core's class
+    and mechanism, and keeps its object and facts. Either side may be missing; both missing is a failed diagnosis.
+    """
+    if workload is None or crash is None:
+        only = workload or crash
+        return only or Diagnosis(status=DiagnosisStatus.FAILED, unseen=["no specialist could look at anything"])
+    causes = _join(list(workload.causes), list(crash.causes))
+    status = workload.status
+    if causes:
+        status = DiagnosisStatus.DIAGNOSED
+    elif crash.status is DiagnosisStatus.DIAGNOSED or status is DiagnosisStatus.FAILED:
+        status = crash.status
+    return Diagnosis(
+        status=status,
+        causes=causes,
+        findings=_unique([*crash.findings, *workload.findings], lambda item: item.id),
+        evidence=_unique([*crash.evidence, *workload.evidence], lambda item: item.id),
+        ruled_out=_unique([*workload.ruled_out, *crash.ruled_out], str),
+        unseen=_unique([*workload.unseen, *crash.unseen], str),
+        next_steps=_unique([*crash.next_steps, *workload.next_steps], str),
+        crash=crash.crash,
+        signature=crash.signature or workload.signature,
+        explanation="\n\n".join(text for text in (crash.explanation, workload.explanation) if text) or None,
+    )
+
+
+def _join(workload: list[Cause], crash: list[Cause]) -> list[Cause]:
+    if not crash:
+        return workload
+    top = crash[0]
+    for index, cause in enumerate(workload):
+        if cause.cause_class is CauseClass.NATIVE_CRASH and top.cause_class in CRASH_CLASSES:
+            joined = top.model_copy(
+                update={
+                    "object": cause.object,
+                    "facts": {**top.facts, **cause.facts},
+                    "finding_ids": [*top.finding_ids, *cause.finding_ids],
+                    "confidence": max(top.confidence, cause.confidence),
+                }
+            )
+            return [joined, *workload[:index], *workload[index + 1 :], *crash[1:]]
+    # a core that fits no crash the cluster saw is still an observation; it ranks by its own confidence
+    return sorted([*workload, *crash], key=lambda item: -item.confidence)
+
+
+def crashed_container(diagnosis: Diagnosis) -> ObjectRef | None:
+    """The container whose crash by a signal is the first-ranked such cause, with `facts` naming its pod."""
+    for cause in diagnosis.causes:
+        if cause.cause_class in CODE_FAULTS:
+            return cause.object
+    return None
+
+
+def _unique(items: Iterable, key) -> list:  # type: ignore[no-untyped-def,type-arg]
+    seen: dict[object, object] = {}
+    for item in items:
+        seen.setdefault(key(item), item)
+    return list(seen.values())

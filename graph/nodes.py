@@ -1,0 +1,295 @@
+"""The graph's nodes: each calls one specialist or one step of the gate, and goes back to the supervisor.
+
+A node may run again after a kill: everything it does is keyed by the incident or the approval, and repeats nothing.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from langgraph.graph import END
+from langgraph.types import Command, interrupt
+from pydantic import BaseModel
+
+from agents.choosing import choose_next
+from agents.gdb_analyst import GdbAnalyst
+from agents.k8s_fixer import K8sFixer
+from agents.researcher import Researcher
+from agents.supervisor import Hop, Notice, Route, Situation, allowed
+from actions.gate import Gate
+from agents.notifier import Notifier
+from diagnosis.merge import merge
+from graph.state import State
+from incidents.approvals import ApprovalStore
+from incidents.drafts import Drafts
+from incidents.models import Diagnosis, DiagnosisStatus, Incident, IncidentStatus
+from incidents.plan import Approval, ApprovalState
+from incidents.store import IncidentStore
+from tools.llm.models import Models
+
+
+class Resume(BaseModel):
+    """What wakes a waiting graph. It carries no verdict: the verdict is read from the database."""
+
+    approval_id: str
+
+
+class Nodes:
+    """The node functions, bound to the services they use."""
+
+    def __init__(
+        self,
+        incidents: IncidentStore,
+        approvals: ApprovalStore,
+        drafts: Drafts,
+        researcher: Researcher | None,
+        gdb_analyst: GdbAnalyst,
+        fixer: K8sFixer | None,
+        gate: Gate | None,
+        notifier: Notifier,
+        models: Models | None,
+    ) -> None:
+        self._incidents = incidents
+        self._approvals = approvals
+        self._drafts = drafts
+        self._researcher = researcher
+        self._gdb_analyst = gdb_analyst
+        self._fixer = fixer
+        self._gate = gate
+        self._notifier = notifier
+        self._models = models
+
+    # --- deciding -------------------------------------------------------------------------------------------------
+
+    async def supervisor(
+        self, state: State
+    ) -> Command[
+        Literal[
+            "researcher",
+            "gdb_analyst",
+            "k8s_fixer",
+            "notifier",
+            "request_approval",
+            "approval",
+            "execute",
+            "verify",
+            "undo",
+            "finish",
+        ]
+    ]:
+        incident = await self._incidents.get(state["incident_id"])
+        approval = await self._approval(state)
+        hop, notice = await self._next(state, incident, approval)
+        hops = state.get("hops", 0) + 1
+        await self._incidents.add_step(
+            incident.id, "hop", hop.reason, agent="supervisor", data={"to": hop.to.value, "hop": hops}
+        )
+        return Command(update={"hops": hops, "notice": notice}, goto=hop.to.value)
+
+    async def _next(self, state: State, incident: Incident, approval: Approval | None) -> tuple[Hop, str | None]:
+        diagnosis = await self._incidents.diagnosis(incident.id)
+        told = frozenset(Notice(name) for name in state.get("told", []))
+        core_analysed = state.get("core_analysed", False)
+        situation = Situation(
+            hops=state.get("hops", 0),
+            on_cluster=incident.target.kind != "Process" and self._researcher is not None,
+            researched=state.get("researched", False),
+            core_known=not core_analysed and await self._gdb_analyst.has_core(incident, diagnosis),
+            core_analysed=core_analysed,
+            diagnosis=diagnosis.status if diagnosis else None,
+            told=told,
+            can_act=self._fixer is not None,
+            fix_considered=state.get("fix_considered", False),
+            plan_ready=state.get("plan_ready", False),
+            approval=approval.state if approval else None,
+            verified=state.get("verified"),
+        )
+        hops = allowed(situation)
+        hop = hops[0]
+        if len(hops) > 1 and self._models is not None:
+            chosen = await choose_next(
+                self._models,
+                incident=incident,
+                options={item.to.value: item.reason for item in hops},
+                default=hop.to.value,
+            )
+            hop = next(item for item in hops if item.to.value == chosen)
+        return hop, _notice(approval).value if hop.to is Route.NOTIFIER else None
+
+    # --- looking --------------------------------------------------------------------------------------------------
+
+    async def researcher(self, state: State) -> Command[Literal["supervisor"]]:
+        assert self._researcher is not None
+        incident = await self._begin(state, "researcher", "looks at the cluster")
+        found = await self._researcher.run(incident)
+        await self._conclude(incident, workload=found)
+        return Command(update={"researched": True}, goto="supervisor")
+
+    async def gdb_analyst(self, state: State) -> Command[Literal["supervisor"]]:
+        incident = await self._begin(state, "gdb_analyst", "reads the core dump")
+        known = await self._incidents.diagnosis(incident.id)
+        found = await self._gdb_analyst.run(incident, known)
+        await self._conclude(incident, crash=found)
+        return Command(update={"core_analysed": True}, goto="supervisor")
+
+    async def _begin(self, state: State, agent: str, text: str) -> Incident:
+        incident = await self._incidents.get(state["incident_id"])
+        await self._incidents.update(incident.id, status=IncidentStatus.ANALYSING)
+        await self._incidents.add_step(incident.id, "step.started", text, agent=agent)
+        return incident
+
+    async def _conclude(
+        self, incident: Incident, *, workload: Diagnosis | None = None, crash: Diagnosis | None = None
+    ) -> None:
+        """Keep each specialist's own findings, and make the joint diagnosis anew from them (so a repeat is harmless)."""
+        if workload is not None:
+            await self._drafts.save(incident.id, "researcher", workload)
+        if crash is not None:
+            await self._drafts.save(incident.id, "gdb_analyst", crash)
+        joint = merge(
+            await self._drafts.load(incident.id, "researcher"), await self._drafts.load(incident.id, "gdb_analyst")
+        )
+        summary = joint.causes[0].summary if joint.causes else f"{joint.status.value}: no cause named"
+        await self._incidents.update(incident.id, diagnosis=joint, summary=summary)
+        agent = "researcher" if workload is not None else "gdb_analyst"
+        await self._incidents.add_step(
+            incident.id, "finding", summary, agent=agent, data={"status": joint.status.value}
+        )
+
+    # --- telling --------------------------------------------------------------------------------------------------
+
+    async def notifier(self, state: State) -> Command[Literal["supervisor"]]:
+        incident = await self._incidents.get(state["incident_id"])
+        notice = Notice(state.get("notice") or Notice.DIAGNOSIS)
+        approval = await self._approval(state)
+        if notice is Notice.DIAGNOSIS:
+            diagnosis = await self._incidents.diagnosis(incident.id)
+            if diagnosis is not None:
+                await self._notifier.diagnosis(incident, diagnosis, await self._incidents.proposals(incident.id))
+        elif notice is Notice.REQUEST and approval is not None:
+            await self._notifier.request(incident, approval)
+        else:
+            await self._notifier.outcome(incident, approval)
+        await self._incidents.add_step(incident.id, "notice", f"told: {notice.value}", agent="notifier", once=True)
+        return Command(update={"told": [*state.get("told", []), notice.value]}, goto="supervisor")
+
+    # --- acting ---------------------------------------------------------------------------------------------------
+
+    async def k8s_fixer(self, state: State) -> Command[Literal["supervisor"]]:
+        assert self._fixer is not None
+        incident = await self._begin(state, "k8s_fixer", "looks for a fix")
+        diagnosis = await self._incidents.diagnosis(incident.id)
+        assert diagnosis is not None
+        offer = await self._fixer.run(incident, diagnosis)
+        await self._incidents.update(incident.id, proposals=offer.proposals)
+        if offer.plan is not None:
+            await self._drafts.save_plan(incident.id, offer.plan)
+        for proposal in offer.proposals:
+            await self._incidents.add_step(incident.id, "proposal", proposal.title, agent="k8s_fixer")
+        return Command(update={"fix_considered": True, "plan_ready": offer.plan is not None}, goto="supervisor")
+
+    async def request_approval(self, state: State) -> Command[Literal["supervisor"]]:
+        assert self._gate is not None
+        incident_id = state["incident_id"]
+        plan = await self._drafts.load_plan(incident_id)
+        approval = await self._gate.request(plan)
+        await self._incidents.update(incident_id, status=IncidentStatus.AWAITING_APPROVAL)
+        await self._incidents.add_step(
+            incident_id,
+            "approval.requested",
+            plan.title,
+            agent="k8s_fixer",
+            data={"approval_id": approval.id, "digest": approval.digest, "expires_at": approval.expires_at.isoformat()},
+            once=True,
+        )
+        return Command(update={"approval_id": approval.id}, goto="supervisor")
+
+    async def approval(self, state: State) -> Command[Literal["supervisor"]]:
+        # nothing stands before the interrupt, and nothing catches around it: this node runs again on every resume
+        interrupt({"approval_id": state["approval_id"]}, response_schema=Resume)
+        return Command(goto="supervisor")
+
+    async def execute(self, state: State) -> Command[Literal["supervisor"]]:
+        gate, approval_id = self._acting(state)
+        await self._incidents.update(state["incident_id"], status=IncidentStatus.EXECUTING)
+        approval = await gate.execute(approval_id)
+        await self._incidents.add_step(
+            state["incident_id"],
+            "executed",
+            approval.outcome or approval.state.value,
+            agent="k8s_fixer",
+            data={"state": approval.state.value},
+            once=True,
+        )
+        return Command(goto="supervisor")
+
+    async def verify(self, state: State) -> Command[Literal["supervisor"]]:
+        gate, approval_id = self._acting(state)
+        verification = await gate.verify(approval_id)
+        await self._incidents.add_step(
+            state["incident_id"],
+            "verified",
+            verification.summary,
+            agent="k8s_fixer",
+            data={"ok": verification.ok, "checks": dict(verification.checks)},
+            once=True,
+        )
+        return Command(update={"verified": verification.ok}, goto="supervisor")
+
+    async def undo(self, state: State) -> Command[Literal["supervisor"]]:
+        gate, approval_id = self._acting(state)
+        approval = await gate.undo(approval_id)
+        await self._incidents.add_step(
+            state["incident_id"],
+            "undone",
+            approval.outcome or approval.state.value,
+            agent="k8s_fixer",
+            data={"state": approval.state.value},
+            once=True,
+        )
+        return Command(goto="supervisor")
+
+    async def finish(self, state: State) -> Command[Literal["__end__"]]:
+        incident_id = state["incident_id"]
+        approval = await self._approval(state)
+        diagnosis = await self._incidents.diagnosis(incident_id)
+        status = end_status(diagnosis, approval)
+        await self._incidents.add_step(
+            incident_id, "done", f"ended: {status.value}", agent="supervisor", data={"status": status.value}, once=True
+        )
+        await self._incidents.update(incident_id, status=status)
+        return Command(goto=END)
+
+    def _acting(self, state: State) -> tuple[Gate, str]:
+        approval_id = state.get("approval_id")
+        assert self._gate is not None and approval_id is not None
+        return self._gate, approval_id
+
+    async def _approval(self, state: State) -> Approval | None:
+        approval_id = state.get("approval_id")
+        return await self._approvals.get(approval_id) if approval_id else None
+
+
+def _notice(approval: Approval | None) -> Notice:
+    if approval is None:
+        return Notice.DIAGNOSIS
+    return Notice.REQUEST if approval.state is ApprovalState.PENDING else Notice.RESULT
+
+
+_END = {
+    ApprovalState.REJECTED: IncidentStatus.DECLINED,
+    ApprovalState.EXPIRED: IncidentStatus.EXPIRED,
+    ApprovalState.SUPERSEDED: IncidentStatus.STALE,
+    ApprovalState.STALE: IncidentStatus.STALE,
+    ApprovalState.DONE: IncidentStatus.FIXED,
+    ApprovalState.UNDONE: IncidentStatus.NOT_FIXED,
+}
+
+
+def end_status(diagnosis: Diagnosis | None, approval: Approval | None) -> IncidentStatus:
+    """How an incident ends. An approval that is neither refused nor settled needs a person."""
+    if approval is not None:
+        return _END.get(approval.state, IncidentStatus.ESCALATED)
+    if diagnosis is None or diagnosis.status is DiagnosisStatus.FAILED:
+        return IncidentStatus.FAILED
+    return IncidentStatus(diagnosis.status.value)

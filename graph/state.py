@@ -1,0 +1,20 @@
+"""What a checkpoint holds: references and small facts. Diagnoses, plans and decisions live in the database."""
+
+from __future__ import annotations
+
+from typing import TypedDict
+
+
+class State(TypedDict, total=False):
+    """The graph's state. Nodes run one at a time, so no key needs a reducer."""
+
+    incident_id: str
+    hops: int
+    researched: bool
+    core_analysed: bool
+    told: list[str]
+    fix_considered: bool
+    plan_ready: bool
+    approval_id: str | None
+    verified: bool | None
+    notice: str | None  # what the notifier was sent to tell
