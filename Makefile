@@ -1,0 +1,52 @@
+# Everything runs from .venv, which `make setup` makes from the lock. See CONTRIBUTING.md.
+PYTHON ?= python3
+BIN := .venv/bin
+CLUSTER := deploy/dev-cluster/cluster
+PYTEST_ARGS ?=
+
+.PHONY: help setup demo serve test e2e lint type bench cluster lock clean
+.DEFAULT_GOAL := help
+
+help: ## this list
+	@sed -n 's/^\([a-z0-9]*\):[^#]*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 18
+
+setup: .venv/.ready ## make .venv with everything in it, from the locked, hashed requirements
+.venv/.ready: requirements-dev.lock pyproject.toml deploy/setup
+	@PYTHON=$(PYTHON) deploy/setup
+
+demo: setup ## crash a small C++ program here and watch it being diagnosed: no cluster, no model, no server needed
+	@$(BIN)/paramedic demo
+
+serve: setup ## run the service on 127.0.0.1:8080
+	$(BIN)/paramedic serve
+
+lint: setup ## ruff (rules and format) and the import contract
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/lint-imports
+
+type: setup ## mypy --strict
+	$(BIN)/mypy
+
+test: lint type ## lint, types and every test that needs no cluster; ends with what was skipped, and why
+	$(BIN)/pytest -m "not cluster" --ignore=tests/e2e --no-fold-skipped $(PYTEST_ARGS)
+	@echo 'The tests on a real Kubernetes cluster are run by `make cluster` and `make e2e`.'
+
+e2e: setup ## every test that needs a cluster, on $$KUBECONFIG or the development cluster
+	@deploy/dev-cluster/e2e $(PYTEST_ARGS)
+
+cluster: ## start (or find) a development cluster: kind where a Docker engine answers, else a native one
+	@$(CLUSTER) up
+
+bench: setup ## the benchmarks, one table each
+	@set -e; for file in benchmarks/*.py; do $(BIN)/python $$file; done
+
+lock: setup ## write both lock files anew from pyproject.toml (add UV_ARGS=--upgrade for newer versions)
+	$(BIN)/uv pip compile pyproject.toml --group dev $(LOCK) -o requirements-dev.lock
+	$(BIN)/uv pip compile pyproject.toml -c requirements-dev.lock $(LOCK) -o requirements.lock
+LOCK = --quiet --generate-hashes --no-emit-index-url --no-emit-find-links --universal --python-version 3.11 \
+  --custom-compile-command "make lock" $(UV_ARGS)
+
+clean: ## remove caches and build output; .venv and data stay
+	rm -rf build .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	find . -name __pycache__ -not -path './.venv/*' -prune -exec rm -rf {} +
