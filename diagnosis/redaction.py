@@ -1,0 +1,133 @@
+"""Removal of secrets and of people's addresses from text that a person, a chat or a model will see.
+
+Two layers: shapes that are secrets wherever they stand (private keys, JSON web tokens, vendors' key prefixes, passwords
+in URLs), and values behind a name that says it is a secret (`password=…`, `"api_key": "…"`, `Authorization: …`).
+Replacements keep the name, so that a line stays readable. Every pattern is linear in the length of the text.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+MASK = "[redacted]"
+
+_PRIVATE_KEY = re.compile(
+    r"-----BEGIN (?P<kind>[A-Z ]{0,30}PRIVATE KEY)-----.*?(?:-----END (?P=kind)-----|\Z)", re.DOTALL
+)
+_JSON_WEB_TOKEN = re.compile(r"\beyJ[\w-]{8,}\.[\w-]{8,}(?:\.[\w-]*)?")
+_VENDOR_KEYS = re.compile(
+    r"\b(?:(?:AKIA|ASIA)[0-9A-Z]{16}"  # AWS access key id
+    r"|gh[opsur]_[A-Za-z0-9]{20,}|github_pat_\w{20,}|glpat-[\w-]{16,}"
+    r"|xox[abeoprs]-[\w-]{10,}"  # Slack
+    r"|AIza[\w-]{30,}"  # Google
+    r"|sk-[\w-]{16,}|[sr]k_(?:live|test)_\w{10,}"  # OpenAI and others, Stripe
+    r"|LTAI[0-9A-Za-z]{12,}"  # Alibaba Cloud
+    r"|npm_[0-9A-Za-z]{30,}|hvs\.[\w-]{20,})"
+)
+_URL_PASSWORD = re.compile(r"(?P<head>\b[a-z][a-z0-9+.-]{1,30}://[^\s/:@'\"]{0,200}):[^\s/@'\"]{1,200}@", re.IGNORECASE)
+_DSN_PASSWORD = re.compile(r"(?P<head>\b[\w.-]{1,64}):[^\s:@/]{1,200}@(?=(?:tcp|unix)\()")  # Go's MySQL driver
+_AUTHORIZATION = re.compile(
+    r"(?P<head>\b(?:proxy-)?authorization[\"']?\s{0,3}[:=]\s{0,3}[\"']?)[^\r\n\"']{1,4000}", re.IGNORECASE
+)
+_SCHEME = re.compile(r"(?P<head>\bBearer )[\w.~+/=-]{6,}", re.IGNORECASE)
+# the name's last word decides: `secretName`, `tokenPath` and `passwordFile` are references, no secrets
+_NAMED = re.compile(
+    r"(?P<head>(?:passwords?|passwd|passphrase|pwd|secrets?|tokens?|credentials?|cookie"
+    r"|api[_-]?keys?|apikey|(?:access|private|secret|signing|encryption|account)[_-]?keys?|accesskeyid|sessionid"
+    r"|密码|口令|密钥|令牌)"
+    r"[\"']?\s{0,3}[=:：]\s{0,3})"
+    r"(?P<value>\"(?:[^\"\\\r\n]|\\.){1,4000}\"|'[^'\r\n]{1,4000}'|[^\s\"'{}\[\],;&)]{1,4000})",
+    re.IGNORECASE,
+)
+_FLAG = re.compile(
+    r"(?P<head>(?:^|\s)--?(?:[\w-]{0,40}-)?(?:password|passwd|token|secret|api-?key)\s)(?P<value>[^\s-]\S{0,1000})",
+    re.IGNORECASE,
+)
+_MAIL = re.compile(r"(?<![\w.+-])[\w.+-]{1,64}@(?:[A-Za-z0-9-]{1,63}\.){1,8}[A-Za-z]{2,24}\b")
+_NO_SECRET = {"true", "false", "null", "none", "nil", "<nil>", "''", '""', "undefined", "<none>", "not", "is"}
+
+_SECRET_NAME = re.compile(
+    r"(?:passw(?:or)?d|passphrase|pwd|secret|token|credential|api_?key|access_?key|private_?key|signing_?key"
+    r"|encryption_?key|auth|cookie|dsn)s?$",
+    re.IGNORECASE,
+)
+_DROPPED_ANNOTATIONS = ("kubectl.kubernetes.io/last-applied-configuration",)
+
+
+def redact(text: str) -> str:
+    """`text` without what looks like a secret or an e-mail address. Applying it twice changes nothing more."""
+    if "PRIVATE KEY" in text:
+        text = _PRIVATE_KEY.sub(MASK, text)
+    text = _JSON_WEB_TOKEN.sub(MASK, text)
+    text = _VENDOR_KEYS.sub(MASK, text)
+    if "://" in text:
+        text = _URL_PASSWORD.sub(rf"\g<head>:{MASK}@", text)
+    if "@" in text:
+        text = _DSN_PASSWORD.sub(rf"\g<head>:{MASK}@", text)
+    text = _AUTHORIZATION.sub(rf"\g<head>{MASK}", text)
+    text = _SCHEME.sub(rf"\g<head>{MASK}", text)
+    text = _NAMED.sub(_mask_named, text)
+    text = _FLAG.sub(rf"\g<head>{MASK}", text)
+    if "@" in text:
+        text = _MAIL.sub(MASK, text)
+    return text
+
+
+def redact_object(item: dict[str, Any]) -> dict[str, Any]:
+    """A copy of a Kubernetes object fit to be kept: only the keys of a Secret or ConfigMap, no value of an environment
+    variable that is named like a secret, no secret in commands, probe headers and annotations; managed fields dropped.
+    """
+    kept = {key: value for key, value in item.items() if not (key == "metadata" or key in _CONTENT)}
+    if isinstance(item.get("metadata"), dict):
+        kept["metadata"] = _metadata(item["metadata"])
+    content = {key: item[key] for key in _CONTENT if key in item}
+    if item.get("kind") in ("Secret", "ConfigMap"):
+        keys = {key: dict.fromkeys(value, "") if isinstance(value, dict) else value for key, value in content.items()}
+        return {**kept, **keys}
+    kept.update({key: _walk(value) for key, value in content.items()})
+    for key in ("message", "note"):  # of events
+        if isinstance(kept.get(key), str):
+            kept[key] = redact(kept[key])
+    return kept
+
+
+_CONTENT = ("spec", "status", "data", "binaryData", "stringData", "template")
+
+
+def _mask_named(match: re.Match[str]) -> str:
+    value = match["value"]
+    if value.lower() in _NO_SECRET or value.strip("\"'").startswith(MASK):
+        return match[0]
+    quote = value[0] if value[0] in "\"'" else ""
+    return f"{match['head']}{quote}{MASK}{quote}"
+
+
+def _metadata(metadata: dict[str, Any]) -> dict[str, Any]:
+    kept = {key: value for key, value in metadata.items() if key != "managedFields"}
+    annotations = kept.get("annotations")
+    if isinstance(annotations, dict):
+        kept["annotations"] = {
+            key: redact(value) if isinstance(value, str) else value
+            for key, value in annotations.items()
+            if key not in _DROPPED_ANNOTATIONS
+        }
+    return kept
+
+
+def _walk(value: Any) -> Any:
+    """Redact strings at any depth; a dict with `name` and `value` (environment variable, header) by its name too."""
+    if isinstance(value, dict):
+        walked = {
+            key: _metadata(item) if key == "metadata" and isinstance(item, dict) else _walk(item)
+            for key, item in value.items()
+        }
+        name = value.get("name")
+        if isinstance(name, str) and isinstance(value.get("value"), str) and value["value"]:
+            hidden = _SECRET_NAME.search(name) or name.lower() == "authorization"
+            walked["value"] = MASK if hidden else redact(value["value"])
+        return walked
+    if isinstance(value, list):
+        return [_walk(item) for item in value]
+    # short words (phases, names, quantities) hold no secret; skipping them keeps large snapshots fast
+    return redact(value) if isinstance(value, str) and len(value) > 15 else value
