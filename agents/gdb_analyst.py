@@ -1,0 +1,93 @@
+"""The gdb-analyst: what a core dump says, and which core belongs to the incident."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+from tools.gdb.analysis import analyze_core
+from tools.llm.models import Models
+
+from agents.read_tools import core_tools
+from agents.reading import read_with_model
+from diagnosis.merge import CODE_FAULTS
+from errors import ParamedicError
+from incidents.models import CoreRef, Diagnosis, DiagnosisStatus, Incident
+from incidents.store import IncidentStore
+from settings import Settings
+from tools.cores import find_node_cores, open_core
+
+
+class GdbAnalyst:
+    """Finds the incident's core (named by the caller, or on the node folder) and reads it with gdb."""
+
+    def __init__(self, incidents: IncidentStore, settings: Settings, uploads: Path, models: Models | None) -> None:
+        self._incidents = incidents
+        self._settings = settings
+        self._uploads = uploads
+        self._models = models
+
+    async def has_core(self, incident: Incident, known: Diagnosis | None) -> bool:
+        """Whether there is a core to read: the caller named one, or the crashed container left one."""
+        return incident.core is not None or await self._on_node(incident, known) is not None
+
+    async def run(self, incident: Incident, known: Diagnosis | None) -> Diagnosis:
+        """Analyse the core. One that cannot be used gives a failed diagnosis with the reason; nothing is raised."""
+        try:
+            return await self._analyse(incident, known)
+        except ParamedicError as error:
+            return Diagnosis(status=DiagnosisStatus.FAILED, unseen=[f"the core dump could not be read: {error}"])
+
+    async def _analyse(self, incident: Incident, known: Diagnosis | None) -> Diagnosis:
+        settings = self._settings
+        ref = incident.core
+        trusted = False
+        if ref is None:
+            found = await self._on_node(incident, known)
+            if found is None:
+                return Diagnosis(status=DiagnosisStatus.FAILED, unseen=["the core dump is no longer there"])
+            ref, trusted = CoreRef(path=str(found)), True  # found by us, not named by a caller
+        async with open_core(ref, settings.core, self._uploads, any_path=trusted) as local:
+            analysis = await analyze_core(
+                local.core,
+                executable=local.executable,
+                settings=settings.gdb,
+                sysroot=local.sysroot or settings.core.sysroot,
+                debug_dirs=[*([local.debug_dir] if local.debug_dir else []), *settings.core.debug_dirs],
+                executable_dirs=settings.core.executable_dirs,
+            )
+
+            async def report(text: str) -> None:
+                await self._incidents.add_step(incident.id, "tool.called", text, agent="gdb_analyst")
+
+            found = await read_with_model(
+                self._models,
+                agent="gdb_analyst",
+                incident=incident,
+                diagnosis=analysis.diagnosis,
+                tools=core_tools(
+                    core=local.core,
+                    executable=local.executable,
+                    settings=settings.gdb,
+                    sysroot=local.sysroot or settings.core.sysroot,
+                    debug_dirs=settings.core.debug_dirs,
+                ),
+                report=report,
+            )
+        await self._incidents.save_evidence(incident.id, found.evidence, analysis.whole)
+        return found
+
+    async def _on_node(self, incident: Incident, known: Diagnosis | None) -> Path | None:
+        """The newest core of the crashed container on the node folder."""
+        folder = self._settings.core.node_dir
+        if folder is None or known is None or incident.target.namespace is None:
+            return None
+        for cause in known.causes:
+            uid = cause.facts.get("pod_uid")
+            if cause.cause_class in CODE_FAULTS and isinstance(uid, str):
+                cores = await asyncio.to_thread(
+                    find_node_cores, folder, incident.target.namespace, [uid], cause.object.container
+                )
+                if cores:
+                    return cores[0]
+        return None

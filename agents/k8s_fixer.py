@@ -1,0 +1,83 @@
+"""The k8s-fixer: from causes to one previewed plan, or to what people should do instead.
+
+It never executes. It proposes typed actions in the order of `agents.remedies`; the gate derives the exact writes and
+says no where policy, ownership or the object's state forbids one. The first action that the gate accepts is the plan;
+what it refused, and why, becomes a proposal for people.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from actions.gate import Gate, Managed
+from tools.helm.cli import Helm
+
+from agents.remedies import Remedy, remedies
+from diagnosis.merge import CODE_FAULTS
+from errors import Refused
+from incidents.models import Diagnosis, Incident
+from incidents.plan import EvidenceNeed, Plan, Proposal
+from incidents.store import IncidentStore
+
+
+@dataclass(frozen=True)
+class Offer:
+    plan: Plan | None = None
+    proposals: list[Proposal] = field(default_factory=list)
+
+
+class K8sFixer:
+    """Turns a diagnosis into an offer."""
+
+    def __init__(self, incidents: IncidentStore, gate: Gate, helm: Helm | None) -> None:
+        self._incidents = incidents
+        self._gate = gate
+        self._helm = helm
+
+    async def run(self, incident: Incident, diagnosis: Diagnosis) -> Offer:
+        """The first acceptable plan and the proposals beside it."""
+        proposals: list[Proposal] = []
+        for remedy in await self._remedies(diagnosis):
+            if remedy.action is None:
+                proposals.append(remedy.proposal())
+                continue
+            try:
+                plan = await self._gate.plan(
+                    incident,
+                    remedy.action,
+                    diagnosis,
+                    evidence_need=evidence_need(diagnosis),
+                    evidence_sha256=core_sha256(diagnosis),
+                )
+            except Managed as error:
+                steps = [f"Change it where {error.manager} takes it from; a patch here would be reverted"]
+                proposals.append(Proposal(title=remedy.title, reason=str(error), steps=steps, change=error.change))
+            except Refused as error:
+                proposals.append(Proposal(title=remedy.title, reason=str(error), steps=remedy.steps))
+            else:
+                return Offer(plan=plan, proposals=proposals)
+            await self._incidents.add_step(
+                incident.id, "refused", f"{remedy.title}: {proposals[-1].reason}", agent="k8s_fixer", once=True
+            )
+        return Offer(proposals=proposals)
+
+    async def _remedies(self, diagnosis: Diagnosis) -> list[Remedy]:
+        histories = {}
+        if self._helm is not None:
+            for cause in diagnosis.causes[:1]:
+                release, namespace = cause.facts.get("helm_release"), cause.facts.get("helm_namespace")
+                if isinstance(release, str) and isinstance(namespace, str):
+                    histories[(namespace, release)] = await self._helm.history(namespace, release)
+        return remedies(diagnosis, histories)
+
+
+def evidence_need(diagnosis: Diagnosis) -> EvidenceNeed:
+    """A crash of native code must leave its core behind before anything that removes the pod."""
+    native = any(cause.cause_class in CODE_FAULTS for cause in diagnosis.causes)
+    return EvidenceNeed.CORE if native else EvidenceNeed.NONE
+
+
+def core_sha256(diagnosis: Diagnosis) -> str | None:
+    """The hash of the captured core, when it is complete."""
+    core = diagnosis.crash.core if diagnosis.crash else None
+    return core.sha256 if core and not core.truncated else None

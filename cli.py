@@ -1,0 +1,62 @@
+"""The `paramedic` command: what it is made of, and which error becomes which exit code.
+
+Exit codes: 0 diagnosed, healthy or done; 1 unknown; 2 bad usage or input (one clear line on stderr); 3 internal error.
+Each command's work is in `terminal/`; heavy libraries are imported there, inside the command that needs them.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+
+import typer
+
+from errors import ParamedicError
+from terminal import approvals, diagnose_core, diagnose_workload, incidents, keys, models, schema, serve
+from terminal.demo import demo
+
+app = typer.Typer(
+    name="paramedic",
+    help="Answers when something crashes on Kubernetes: a diagnosis with evidence, and a fix that a person approves.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+diagnose = typer.Typer(help="Say what is wrong, here and now, without a service.", no_args_is_help=True)
+diagnose.command("core")(diagnose_core.core)
+diagnose.command("snapshot")(diagnose_workload.snapshot)
+diagnose.command("workload")(diagnose_workload.workload)
+app.add_typer(diagnose, name="diagnose")
+app.command("snapshot")(diagnose_workload.save_snapshot)
+app.command()(serve.serve)
+app.command()(incidents.autofix)
+app.command()(incidents.incidents)
+app.command()(approvals.approvals)
+app.command()(approvals.approve)
+app.command()(approvals.reject)
+app.add_typer(models.app, name="models")
+app.command()(schema.schema)
+keys_app = typer.Typer(help="API keys.", no_args_is_help=True)
+keys_app.command("new")(keys.new)
+app.add_typer(keys_app, name="keys")
+app.command()(demo)
+
+
+def main() -> None:
+    """Entry point of the `paramedic` script."""
+    try:
+        app(standalone_mode=True)
+    except ParamedicError as error:
+        typer.echo(f"paramedic: {error}", err=True)
+        sys.exit(error.exit_code)
+    except KeyboardInterrupt:
+        sys.exit(130)
+    except Exception as error:
+        if os.environ.get("PARAMEDIC_LOG_LEVEL") == "debug":
+            raise
+        typer.echo(f"paramedic: internal error: {type(error).__name__}: {error}", err=True)
+        sys.exit(3)
+
+
+if __name__ == "__main__":
+    main()

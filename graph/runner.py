@@ -1,0 +1,186 @@
+"""Runs incidents: each is advanced to its next interrupt or its end, in the background, and again after a restart."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections import Counter
+from typing import Any
+
+import structlog
+from actions.gate import Gate
+from incidents.approvals import ApprovalStore
+from langgraph.graph.state import CompiledStateGraph
+from langgraph.types import Command
+
+from errors import ParamedicError
+from graph.build import thread
+from graph.state import State
+from incidents.models import CoreRef, Incident, IncidentStatus, ObjectRef, Via
+from incidents.plan import Approval, ApprovalState
+from incidents.store import IncidentStore
+
+log = structlog.get_logger(__name__)
+
+_ATTEMPTS = 5
+_BACKOFF = 1.0  # seconds before the second attempt; doubles
+_TICK = 1.0  # seconds between looks for expired approvals
+
+
+class Runner:
+    """Owns the background tasks. `advance` is idempotent: call it as often as you like."""
+
+    def __init__(
+        self,
+        graph: CompiledStateGraph[State, None, State, State],
+        incidents: IncidentStore,
+        approvals: ApprovalStore,
+        gate: Gate | None,
+        *,
+        max_concurrent: int,
+    ) -> None:
+        self._graph = graph
+        self._incidents = incidents
+        self._approvals = approvals
+        self._gate = gate
+        self._slots = asyncio.Semaphore(max_concurrent)
+        self._busy: dict[str, asyncio.Lock] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._failures: Counter[str] = Counter()
+        self._submitting = asyncio.Lock()
+        self._draining = False
+
+    # --- from outside ---------------------------------------------------------------------------------------------
+
+    async def start(self) -> None:
+        """Take up every unfinished incident, and watch for approvals that expire."""
+        for incident in await self._incidents.recent(open_only=True, limit=10_000):
+            self._spawn(incident.id)
+        if self._gate is not None:
+            self._keep(asyncio.create_task(self._watch_expiry(self._gate), name="expiry"))
+
+    async def submit(
+        self,
+        target: ObjectRef,
+        event: str,
+        *,
+        requested_by: str,
+        via: Via,
+        core: CoreRef | None = None,
+        force: bool = False,
+    ) -> Incident:
+        """Open an incident and start on it, or return the open one about the same target.
+
+        A second report is the same incident unless it brings another core or asks for a new look with `force`.
+        """
+        async with self._submitting:
+            known = await self._incidents.open_for(target)
+            if known is not None and not force and (core is None or core == known.core):
+                await self._incidents.add_step(known.id, "reported.again", event[:500], data={"by": requested_by})
+                return known
+            incident = await self._incidents.create(
+                target, event, requested_by=requested_by, via=via, core=core, force=force
+            )
+        await self._incidents.add_step(incident.id, "run.started", f"{target}", data={"by": requested_by})
+        self._spawn(incident.id)
+        return incident
+
+    async def decide(self, approval_id: str, **decision: Any) -> Approval:
+        """Record a decision (see `Gate.decide`) and let its incident go on. Raises as the gate does."""
+        if self._gate is None:
+            raise ParamedicError("no cluster is connected, so there is nothing to decide")
+        approval = await self._gate.decide(approval_id, **decision)
+        if approval.state.decided:
+            self._spawn(approval.incident_id)
+        return approval
+
+    async def drain(self) -> None:
+        """Stop: running nodes are cancelled where they wait; the next start takes them up again."""
+        self._draining = True
+        for task in list(self._tasks):
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    # --- one incident ---------------------------------------------------------------------------------------------
+
+    async def advance(self, incident_id: str) -> None:
+        """Run the incident's graph from its last checkpoint to the next interrupt or the end.
+
+        Raises what a node raised; the background wrapper retries and, in the end, tells the truth about it.
+        """
+        async with self._busy.setdefault(incident_id, asyncio.Lock()), self._slots:
+            config = thread(incident_id)
+            while True:
+                state = await self._graph.aget_state(config)
+                # a resume of an unknown or finished thread would start it from the beginning, or do nothing in silence
+                step: State | Command[Any] | None
+                if not state.values:
+                    step = State(incident_id=incident_id, hops=0)
+                elif not state.next:
+                    return
+                elif state.interrupts:
+                    approval = await self._approvals.get(state.values["approval_id"])
+                    if approval.state is ApprovalState.PENDING:
+                        return
+                    step = Command(resume={state.interrupts[0].id: {"approval_id": approval.id}})
+                else:
+                    step = None
+                # "sync": the checkpoint is on disk before the next node begins
+                await self._graph.ainvoke(step, config, durability="sync")
+
+    def _spawn(self, incident_id: str) -> None:
+        if not self._draining:
+            self._keep(asyncio.create_task(self._run(incident_id), name=incident_id))
+
+    def _keep(self, task: asyncio.Task[None]) -> None:
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _run(self, incident_id: str) -> None:
+        while True:
+            try:
+                await self.advance(incident_id)
+            except asyncio.CancelledError:
+                raise
+            except Exception as error:
+                # the top of a background task: an incident must never hang in silence because a node failed
+                self._failures[incident_id] += 1
+                attempt = self._failures[incident_id]
+                log.warning("incident step failed", incident=incident_id, attempt=attempt, exc_info=error)
+                if attempt >= _ATTEMPTS:
+                    await self._give_up(incident_id, error)
+                    return
+                await self._tell(incident_id, error)
+                await asyncio.sleep(_BACKOFF * 2 ** (attempt - 1))
+            else:
+                self._failures.pop(incident_id, None)
+                return
+
+    async def _tell(self, incident_id: str, error: Exception) -> None:
+        with contextlib.suppress(ParamedicError):
+            await self._incidents.add_step(incident_id, "error", _words(error), once=True)
+
+    async def _give_up(self, incident_id: str, error: Exception) -> None:
+        """End the incident truthfully: escalated when a write may have happened, else failed."""
+        approvals = await self._approvals.list(incident_id=incident_id)
+        touched = {ApprovalState.CLAIMED, ApprovalState.EXECUTING, ApprovalState.VERIFYING}
+        status = IncidentStatus.FAILED
+        if any(approval.state in touched for approval in approvals):
+            status = IncidentStatus.ESCALATED
+        await self._tell(incident_id, error)
+        await self._incidents.add_step(incident_id, "done", f"ended: {status.value}", data={"status": status.value})
+        await self._incidents.update(incident_id, status=status)
+
+    async def _watch_expiry(self, gate: Gate) -> None:
+        while True:
+            await asyncio.sleep(_TICK)
+            try:
+                for approval in await gate.expire_due():
+                    self._spawn(approval.incident_id)
+            except ParamedicError as error:
+                log.warning("expiry check failed", exc_info=error)
+
+
+def _words(error: Exception) -> str:
+    """One sentence for the timeline. What is not ours may hold anything, so only its type is told."""
+    return str(error) if isinstance(error, ParamedicError) else f"internal error ({type(error).__name__})"

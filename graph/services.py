@@ -1,0 +1,117 @@
+"""Everything the service is made of, opened and closed in one place."""
+
+from __future__ import annotations
+
+import asyncio
+import fcntl
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from actions.gate import Gate
+from agents.notifier import Notifier
+from incidents.approvals import ApprovalStore
+from incidents.audit import AuditLog
+from incidents.usage import UsageStore
+from langgraph.checkpoint.sqlite.aio import AsyncSqliteSaver
+from tools.helm.cli import Helm
+from tools.llm.models import Models
+
+from agents.gdb_analyst import GdbAnalyst
+from agents.k8s_fixer import K8sFixer
+from agents.researcher import Researcher
+from errors import Conflict, ToolMissing
+from graph.build import build_graph
+from graph.nodes import Nodes
+from graph.runner import Runner
+from incidents.database import Database
+from incidents.drafts import Drafts
+from incidents.store import IncidentStore
+from settings import Settings
+from tools.kubernetes.client import Cluster
+
+
+@dataclass
+class Services:
+    """What routers and commands use. `cluster`, `gate` and `models` are None where there is none."""
+
+    settings: Settings
+    database: Database
+    incidents: IncidentStore
+    approvals: ApprovalStore
+    audit: AuditLog
+    cluster: Cluster | None
+    gate: Gate | None
+    notifier: Notifier
+    models: Models | None
+    runner: Runner
+    uploads: Path
+
+
+@asynccontextmanager
+async def open_services(settings: Settings) -> AsyncIterator[Services]:
+    """Open everything the settings ask for. Raises Conflict when another service uses the data directory."""
+    async with AsyncExitStack() as stack:
+        await asyncio.to_thread(_lock_data_dir, settings.data_dir, stack)
+        database = await Database.open(settings.sqlalchemy_url)
+        stack.push_async_callback(database.close)
+        saver = await stack.enter_async_context(
+            AsyncSqliteSaver.from_conn_string(str(settings.data_dir / "checkpoints.db"))
+        )
+        await saver.conn.execute("PRAGMA synchronous=FULL")
+        cluster, helm = await _cluster(settings, stack)
+        incidents = IncidentStore(database, settings.data_dir / "evidence")
+        approvals = ApprovalStore(database)
+        models = Models.from_settings(settings.llm, UsageStore(database))
+        notifier = Notifier(settings, database)
+        gate = Gate(database, settings.gate, cluster, helm) if cluster else None
+        uploads = settings.data_dir / "uploads"
+        nodes = Nodes(
+            incidents=incidents,
+            approvals=approvals,
+            drafts=Drafts(database),
+            researcher=Researcher(incidents, cluster, models) if cluster else None,
+            gdb_analyst=GdbAnalyst(incidents, settings, uploads, models),
+            fixer=K8sFixer(incidents, gate, helm) if gate else None,
+            gate=gate,
+            notifier=notifier,
+            models=models,
+        )
+        runner = Runner(
+            build_graph(nodes, saver), incidents, approvals, gate, max_concurrent=settings.max_concurrent_incidents
+        )
+        yield Services(
+            settings=settings,
+            database=database,
+            incidents=incidents,
+            approvals=approvals,
+            audit=AuditLog(database),
+            cluster=cluster,
+            gate=gate,
+            notifier=notifier,
+            models=models,
+            runner=runner,
+            uploads=uploads,
+        )
+        await runner.drain()
+
+
+async def _cluster(settings: Settings, stack: AsyncExitStack) -> tuple[Cluster | None, Helm | None]:
+    try:
+        cluster = await Cluster.connect(settings.kubernetes)
+    except ToolMissing:
+        return None, None
+    stack.push_async_callback(cluster.close)
+    return cluster, Helm(settings.kubernetes)
+
+
+def _lock_data_dir(folder: Path, stack: AsyncExitStack) -> None:
+    """One service a data directory: SQLite and the checkpoints know no second one."""
+    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    (folder / "uploads").mkdir(exist_ok=True)
+    lock = stack.enter_context((folder / "service.lock").open("w"))
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        raise Conflict(f"another service uses {folder}; stop it, or set PARAMEDIC_DATA_DIR") from None

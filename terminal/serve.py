@@ -1,0 +1,26 @@
+"""`paramedic serve`: the service in the foreground."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def serve(
+    host: Annotated[str | None, typer.Option(help="Address to listen on")] = None,
+    port: Annotated[int | None, typer.Option(help="Port; 0 takes a free one and prints it")] = None,
+    data_dir: Annotated[Path | None, typer.Option(help="Database, evidence and checkpoints")] = None,
+) -> None:
+    """Run the service: HTTP API, console page, background incidents and deliveries."""
+    from api.server import run
+    from settings import load_settings
+
+    settings = load_settings(**({"data_dir": data_dir} if data_dir else {}))
+    if host is not None:
+        settings.api.host = host
+    if port is not None:
+        settings.api.port = port
+    asyncio.run(run(settings))
