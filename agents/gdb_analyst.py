@@ -5,9 +5,6 @@ from __future__ import annotations
 import asyncio
 from pathlib import Path
 
-from tools.gdb.analysis import analyze_core
-from tools.llm.models import Models
-
 from agents.read_tools import core_tools
 from agents.reading import read_with_model
 from diagnosis.merge import CODE_FAULTS
@@ -16,6 +13,8 @@ from incidents.models import CoreRef, Diagnosis, DiagnosisStatus, Incident
 from incidents.store import IncidentStore
 from settings import Settings
 from tools.cores import find_node_cores, open_core
+from tools.gdb.analysis import analyze_core
+from tools.llm.models import Models
 
 
 class GdbAnalyst:

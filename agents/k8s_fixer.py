@@ -10,14 +10,13 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from actions.gate import Gate, Managed
-from tools.helm.cli import Helm
-
 from agents.remedies import Remedy, remedies
 from diagnosis.merge import CODE_FAULTS
 from errors import Refused
 from incidents.models import Diagnosis, Incident
 from incidents.plan import EvidenceNeed, Plan, Proposal
 from incidents.store import IncidentStore
+from tools.helm.cli import Helm
 
 
 @dataclass(frozen=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
+
 from pydantic import BaseModel
 
 from incidents.models import Diagnosis, EvidenceKind, Incident, ObjectRef

@@ -9,8 +9,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from tools.helm.cli import HelmRevision
-
 from diagnosis.merge import CODE_FAULTS
 from incidents.models import Cause, CauseClass, Diagnosis, ObjectRef
 from incidents.plan import (
@@ -23,6 +21,7 @@ from incidents.plan import (
     Proposal,
     RollbackRevision,
 )
+from tools.helm.cli import HelmRevision
 
 MIN_CONFIDENCE = 0.5
 """Below this a cause is told, not acted upon."""

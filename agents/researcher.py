@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from diagnosis.workloads.diagnose import diagnose
-from diagnosis.workloads.snapshot import Snapshot
-from tools.kubernetes.capture import capture
-from tools.llm.models import Models
-
 from agents.read_tools import cluster_tools
 from agents.reading import read_with_model
+from diagnosis.workloads.diagnose import diagnose
+from diagnosis.workloads.snapshot import Snapshot
 from errors import ToolFailed
 from incidents.models import Cause, Diagnosis, DiagnosisStatus, Incident, ObjectRef
 from incidents.store import IncidentStore
+from tools.kubernetes.capture import capture
 from tools.kubernetes.client import Cluster
+from tools.llm.models import Models
 
 
 class Researcher:

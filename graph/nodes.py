@@ -7,25 +7,25 @@ from __future__ import annotations
 
 from typing import Literal
 
-from actions.gate import Gate
-from agents.choosing import choose_next
-from agents.notifier import Notifier
-from incidents.approvals import ApprovalStore
 from langgraph.graph import END
 from langgraph.types import Command, interrupt
 from pydantic import BaseModel
-from tools.llm.models import Models
 
+from actions.gate import Gate
+from agents.choosing import choose_next
 from agents.gdb_analyst import GdbAnalyst
 from agents.k8s_fixer import K8sFixer
+from agents.notifier import Notifier
 from agents.researcher import Researcher
 from agents.supervisor import Hop, Notice, Route, Situation, allowed
 from diagnosis.merge import merge
 from graph.state import State
+from incidents.approvals import ApprovalStore
 from incidents.drafts import Drafts
 from incidents.models import Diagnosis, DiagnosisStatus, Incident, IncidentStatus
 from incidents.plan import Approval, ApprovalState
 from incidents.store import IncidentStore
+from tools.llm.models import Models
 
 
 class Resume(BaseModel):

@@ -8,14 +8,14 @@ from collections import Counter
 from typing import Any
 
 import structlog
-from actions.gate import Gate
-from incidents.approvals import ApprovalStore
 from langgraph.graph.state import CompiledStateGraph
 from langgraph.types import Command
 
+from actions.gate import Gate
 from errors import ParamedicError
 from graph.build import thread
 from graph.state import State
+from incidents.approvals import ApprovalStore
 from incidents.models import CoreRef, Incident, IncidentStatus, ObjectRef, Via
 from incidents.plan import Approval, ApprovalState
 from incidents.store import IncidentStore

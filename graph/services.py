@@ -9,27 +9,27 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from actions.gate import Gate
-from agents.notifier import Notifier
-from incidents.approvals import ApprovalStore
-from incidents.audit import AuditLog
-from incidents.usage import UsageStore
 from langgraph.checkpoint.sqlite.aio import AsyncSqliteSaver
-from tools.helm.cli import Helm
-from tools.llm.models import Models
 
+from actions.gate import Gate
 from agents.gdb_analyst import GdbAnalyst
 from agents.k8s_fixer import K8sFixer
+from agents.notifier import Notifier
 from agents.researcher import Researcher
 from errors import Conflict, ToolMissing
 from graph.build import build_graph
 from graph.nodes import Nodes
 from graph.runner import Runner
+from incidents.approvals import ApprovalStore
+from incidents.audit import AuditLog
 from incidents.database import Database
 from incidents.drafts import Drafts
 from incidents.store import IncidentStore
+from incidents.usage import UsageStore
 from settings import Settings
+from tools.helm.cli import Helm
 from tools.kubernetes.client import Cluster
+from tools.llm.models import Models
 
 
 @dataclass

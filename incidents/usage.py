@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from sqlalchemy import delete, func, select, update
+from sqlalchemy import func, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from incidents.database import Database
@@ -80,12 +80,6 @@ class UsageStore:
                 .where(ModelUsageRow.id == row_id)
                 .values(input_tokens=input_tokens, output_tokens=output_tokens, usd=usd)
             )
-
-    async def forget_before(self, moment: datetime) -> int:
-        """Delete rows older than `moment`; returns how many. No budget looks further back than a month."""
-        async with self._db.write() as session:
-            result = await session.execute(delete(ModelUsageRow).where(ModelUsageRow.at < moment))
-            return int(getattr(result, "rowcount", 0))
 
 
 async def _spent(session: AsyncSession, incident_id: str | None, now: datetime) -> Spent:

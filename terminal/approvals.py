@@ -1,4 +1,4 @@
-"""`paramedic approvals`, `approve`, `reject`: the gate from a terminal. The service decides; this only asks and shows."""
+"""`paramedic approvals`, `approve`, `reject`: the gate from a terminal. The service decides; this asks and shows."""
 
 from __future__ import annotations
 
