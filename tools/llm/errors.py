@@ -1,0 +1,116 @@
+"""What can go wrong with a model server, in one vocabulary.
+
+langchain-openai talks through httpx2, ollama through httpx, and both raise their own errors on top: this is the only
+module that knows them. langgraph's own `default_retry_on` would repeat a refused key and not repeat a 429.
+"""
+
+from __future__ import annotations
+
+from diagnosis.redaction import redact
+from errors import ParamedicError, ToolFailed, ToolTimeout
+
+_MESSAGE_CHARS = 300
+
+
+class ToolsUnsupported(ToolFailed):
+    """The model cannot call tools (a property of the model, not of the server)."""
+
+
+def is_transient(error: BaseException) -> bool:
+    """Whether the same request may succeed in a moment: rate limits, 5xx, lost and refused connections, timeouts.
+
+    An exhausted quota is a 429 that waiting does not cure.
+    """
+    if isinstance(error, ParamedicError):
+        return False
+    code = status_code(error)
+    if code is not None:
+        return (code == 429 and "insufficient_quota" not in str(error)) or code in (408, 409) or code >= 500
+    return _is_connection(error) or _is_timeout(error)
+
+
+def was_refused(error: BaseException) -> bool:
+    """Whether the server certainly did not work on the request: it answered with an error, or could not be reached.
+
+    A connection that broke later may have cost tokens.
+    """
+    if status_code(error) is not None:
+        return True
+    import httpx
+    import httpx2
+
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, httpx.ConnectError | httpx2.ConnectError | ConnectionRefusedError):
+            return True
+        # the ollama client replaces the cause by a plain ConnectionError of its own
+        if type(cause) is ConnectionError:
+            return True
+        cause = cause.__cause__ or cause.__context__
+    return False
+
+
+def status_code(error: BaseException) -> int | None:
+    """The HTTP status that the server answered with, or None when there was no such answer."""
+    import httpx
+    import httpx2
+    import ollama
+    import openai
+
+    if isinstance(error, openai.APIStatusError):
+        return error.status_code
+    if isinstance(error, ollama.ResponseError):
+        return error.status_code if error.status_code > 0 else None  # -1: an error inside a stream
+    if isinstance(error, httpx.HTTPStatusError | httpx2.HTTPStatusError):
+        return error.response.status_code
+    return None
+
+
+def retry_after(error: BaseException) -> float | None:
+    """Seconds that the server asked to wait, where it said so as a number."""
+    headers = getattr(getattr(error, "response", None), "headers", None)
+    try:
+        return max(0.0, float(headers["retry-after"])) if headers else None
+    except (KeyError, ValueError):
+        return None
+
+
+def translate(error: BaseException, model: str) -> ParamedicError:
+    """The error of our own tree for one of a model client's. `model` is the configured string, `provider:NAME`."""
+    if isinstance(error, ParamedicError):
+        return error
+    if _is_timeout(error):
+        return ToolTimeout(f"the model {model} did not answer in time")
+    said = redact(str(error))[:_MESSAGE_CHARS]
+    code = status_code(error)
+    if code == 400 and "does not support tools" in said:
+        return ToolsUnsupported(f"the model {model} cannot call tools")
+    if code in (401, 403):
+        return ToolFailed(f"the model server refused the API key for {model} ({code}); check llm.api_key")
+    if code == 404:
+        provider, _, name = model.partition(":")
+        hint = f"; `paramedic models pull {name}` fetches it" if provider == "ollama" else ""
+        return ToolFailed(f"the model server knows no {model}{hint}")
+    if code == 429:
+        return ToolFailed(f"the model server limits requests to {model} (429): {said}")
+    if code is not None:
+        return ToolFailed(f"the model server answered {code} for {model}: {said}")
+    if _is_connection(error):
+        return ToolFailed(f"the connection to the model server of {model} failed; check llm.base_url: {said}")
+    return ToolFailed(f"the model server of {model} gave an answer that cannot be used: {type(error).__name__}: {said}")
+
+
+def _is_timeout(error: BaseException) -> bool:
+    import httpx
+    import httpx2
+    import openai
+
+    return isinstance(error, TimeoutError | openai.APITimeoutError | httpx.TimeoutException | httpx2.TimeoutException)
+
+
+def _is_connection(error: BaseException) -> bool:
+    import httpx
+    import httpx2
+    import openai
+
+    return isinstance(error, ConnectionError | openai.APIConnectionError | httpx.TransportError | httpx2.TransportError)
