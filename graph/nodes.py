@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from typing import Literal
 
-from langgraph.graph import END
 from langgraph.types import Command, interrupt
 from pydantic import BaseModel
 
@@ -258,7 +257,7 @@ class Nodes:
             incident_id, "done", f"ended: {status.value}", agent="supervisor", data={"status": status.value}, once=True
         )
         await self._incidents.update(incident_id, status=status)
-        return Command(goto=END)
+        return Command(goto="__end__")
 
     def _acting(self, state: State) -> tuple[Gate, str]:
         approval_id = state.get("approval_id")

@@ -1,0 +1,38 @@
+"""Fixtures that every room's tests share."""
+
+from __future__ import annotations
+
+import os
+
+os.environ["LANGGRAPH_STRICT_MSGPACK"] = "true"  # before anything imports langgraph
+
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+
+import pytest
+
+from incidents.database import Database
+from incidents.store import IncidentStore
+
+
+@pytest.fixture(autouse=True)
+def _clean_environment(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """A developer's own configuration must not decide what a test sees."""
+    for name in list(os.environ):
+        if name.startswith("PARAMEDIC_") and name not in ("PARAMEDIC_REQUIRE_CLUSTER", "PARAMEDIC_AUDIT_LOG"):
+            monkeypatch.delenv(name)
+    monkeypatch.setenv("PARAMEDIC_CONFIG", "/nonexistent/paramedic.toml")
+    yield
+
+
+@pytest.fixture
+async def database(tmp_path: Path) -> AsyncIterator[Database]:
+    """A fresh, migrated SQLite database."""
+    database = await Database.open(f"sqlite+aiosqlite:///{tmp_path / 'paramedic.db'}")
+    yield database
+    await database.close()
+
+
+@pytest.fixture
+def incidents(database: Database, tmp_path: Path) -> IncidentStore:
+    return IncidentStore(database, tmp_path / "evidence")
