@@ -139,7 +139,6 @@ class Settings(BaseSettings):
     )
 
     data_dir: Path = Field(default_factory=lambda: _default_data_dir())
-    database_url: str | None = Field(default=None, description="SQLAlchemy URL; default: SQLite in the data directory")
     language: Literal["en", "zh"] = "en"
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     max_concurrent_incidents: int = Field(default=8, ge=1)
@@ -158,7 +157,7 @@ class Settings(BaseSettings):
 
     @property
     def sqlalchemy_url(self) -> str:
-        return self.database_url or f"sqlite+aiosqlite:///{self.data_dir / 'paramedic.db'}"
+        return f"sqlite+aiosqlite:///{self.data_dir / 'paramedic.db'}"
 
     @classmethod
     def settings_customise_sources(

@@ -1,4 +1,4 @@
-"""The connection to the database: SQLite by default, any SQLAlchemy async URL otherwise."""
+"""The connection to the database: SQLite, one file in the data directory."""
 
 from __future__ import annotations
 
