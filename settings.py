@@ -141,7 +141,7 @@ class Settings(BaseSettings):
     data_dir: Path = Field(default_factory=lambda: _default_data_dir())
     language: Literal["en", "zh"] = "en"
     log_level: Literal["debug", "info", "warning", "error"] = "info"
-    max_concurrent_incidents: int = Field(default=8, ge=1)
+    max_concurrent_analyses: int = Field(default=4, ge=1, description="Snapshots and debuggers at the same time")
     api: ApiSettings = Field(default_factory=ApiSettings)
     kubernetes: KubernetesSettings = Field(default_factory=KubernetesSettings)
     core: CoreSettings = Field(default_factory=CoreSettings)

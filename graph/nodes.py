@@ -5,6 +5,7 @@ A node may run again after a kill: everything it does is keyed by the incident o
 
 from __future__ import annotations
 
+import asyncio
 from typing import Literal
 
 from langgraph.types import Command, interrupt
@@ -47,6 +48,8 @@ class Nodes:
         gate: Gate | None,
         notifier: Notifier,
         models: Models | None,
+        *,
+        max_analyses: int,
     ) -> None:
         self._incidents = incidents
         self._approvals = approvals
@@ -57,6 +60,8 @@ class Nodes:
         self._gate = gate
         self._notifier = notifier
         self._models = models
+        # analyses are what costs (gdb, snapshots); waiting, verifying and telling need no turn
+        self._turn = asyncio.Semaphore(max_analyses)
 
     # --- deciding -------------------------------------------------------------------------------------------------
 
@@ -120,14 +125,16 @@ class Nodes:
     async def researcher(self, state: State) -> Command[Literal["supervisor"]]:
         assert self._researcher is not None
         incident = await self._begin(state, "researcher", "looks at the cluster")
-        found = await self._researcher.run(incident)
+        async with self._turn:
+            found = await self._researcher.run(incident)
         await self._conclude(incident, workload=found)
         return Command(update={"researched": True}, goto="supervisor")
 
     async def gdb_analyst(self, state: State) -> Command[Literal["supervisor"]]:
         incident = await self._begin(state, "gdb_analyst", "reads the core dump")
         known = await self._incidents.diagnosis(incident.id)
-        found = await self._gdb_analyst.run(incident, known)
+        async with self._turn:
+            found = await self._gdb_analyst.run(incident, known)
         await self._conclude(incident, crash=found)
         return Command(update={"core_analysed": True}, goto="supervisor")
 

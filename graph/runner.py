@@ -12,7 +12,7 @@ from langgraph.graph.state import CompiledStateGraph
 from langgraph.types import Command
 
 from actions.gate import Gate
-from errors import ParamedicError
+from errors import ParamedicError, ToolMissing
 from graph.build import thread
 from graph.state import State
 from incidents.approvals import ApprovalStore
@@ -36,14 +36,11 @@ class Runner:
         incidents: IncidentStore,
         approvals: ApprovalStore,
         gate: Gate | None,
-        *,
-        max_concurrent: int,
     ) -> None:
         self._graph = graph
         self._incidents = incidents
         self._approvals = approvals
         self._gate = gate
-        self._slots = asyncio.Semaphore(max_concurrent)
         self._busy: dict[str, asyncio.Lock] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._failures: Counter[str] = Counter()
@@ -88,7 +85,7 @@ class Runner:
     async def decide(self, approval_id: str, **decision: Any) -> Approval:
         """Record a decision (see `Gate.decide`) and let its incident go on. Raises as the gate does."""
         if self._gate is None:
-            raise ParamedicError("no cluster is connected, so there is nothing to decide")
+            raise ToolMissing("no cluster is connected, so there is nothing to decide")
         approval = await self._gate.decide(approval_id, **decision)
         if approval.state.decided:
             self._spawn(approval.incident_id)
@@ -108,7 +105,7 @@ class Runner:
 
         Raises what a node raised; the background wrapper retries and, in the end, tells the truth about it.
         """
-        async with self._busy.setdefault(incident_id, asyncio.Lock()), self._slots:
+        async with self._busy.setdefault(incident_id, asyncio.Lock()):
             config = thread(incident_id)
             while True:
                 state = await self._graph.aget_state(config)

@@ -77,10 +77,9 @@ async def open_services(settings: Settings) -> AsyncIterator[Services]:
             gate=gate,
             notifier=notifier,
             models=models,
+            max_analyses=settings.max_concurrent_analyses,
         )
-        runner = Runner(
-            build_graph(nodes, saver), incidents, approvals, gate, max_concurrent=settings.max_concurrent_incidents
-        )
+        runner = Runner(build_graph(nodes, saver), incidents, approvals, gate)
         yield Services(
             settings=settings,
             database=database,
