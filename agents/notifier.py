@@ -1,0 +1,295 @@
+"""The notifier: tells people at the diagnosis, at the request for approval and at the result.
+
+Telling only adds rows to the outbox, so an incident never waits for a channel and never fails because of one. `run`
+delivers them, with retries, in the vendor's rate limits; after a restart it goes on with what is queued.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from datetime import datetime
+from typing import Any, Literal
+
+import httpx
+import structlog
+from sqlalchemy.exc import SQLAlchemyError
+
+from errors import ToolFailed
+from incidents.database import Database, utcnow
+from incidents.deliveries import LEASE, Deliveries, Delivery
+from incidents.models import Diagnosis, Incident, IncidentStatus
+from incidents.plan import Approval, Proposal, canonical_json
+from settings import FeishuSettings, Settings
+from tools.feishu.approval_card import approval_card
+from tools.feishu.callback import callbacks_enabled
+from tools.feishu.cards import MAX_CARD_BYTES, incident_link
+from tools.feishu.client import Card, FeishuClient
+from tools.feishu.diagnosis_card import diagnosis_card, result_card
+from tools.feishu.errors import GONE_CODES, FeishuError
+from tools.feishu.texts import language_of
+from tools.feishu.webhook import ENVELOPE_BYTES, MAX_BODY_BYTES, FeishuWebhook
+
+Channel = Literal["feishu", "feishu_webhook"]
+_CARD_BYTES: dict[Channel, int] = {"feishu": MAX_CARD_BYTES, "feishu_webhook": MAX_BODY_BYTES - ENVELOPE_BYTES}
+_TOLD_BY_DIAGNOSIS = {IncidentStatus.DIAGNOSED, IncidentStatus.UNKNOWN, IncidentStatus.HEALTHY}
+_WORKERS = 4
+_IDLE_SECONDS = 2.0
+_DRAIN_SECONDS = 5.0
+_HTTP_SECONDS = 10.0
+_SEND_SECONDS = LEASE.total_seconds() * 0.75
+"""A send that outlived its lease could happen twice."""
+_BASE_PENDING_SECONDS = 2.0
+
+log = structlog.get_logger(__name__)
+
+
+class Notifier:
+    """Channels are the app bot (`feishu.app_id`, `app_secret`, `chat_id`) and the custom bot (`feishu.webhook_url`).
+
+    `diagnosis`, `request` and `outcome` return one sentence for the incident's timeline and raise nothing.
+    """
+
+    def __init__(self, settings: Settings, database: Database, *, now: Callable[[], datetime] = utcnow) -> None:
+        self._settings = settings
+        self._language = language_of(settings)
+        self._deliveries = Deliveries(database, now=now)
+        self._now = now
+        self._channels = configured_channels(settings.feishu)
+        self._buttons = callbacks_enabled(settings.feishu)
+        self._news = asyncio.Event()
+        self._http: httpx.AsyncClient | None = None
+        self._client: FeishuClient | None = None
+        self._webhook: FeishuWebhook | None = None
+
+    # --- telling --------------------------------------------------------------------------------------------------
+
+    async def diagnosis(self, incident: Incident, diagnosis: Diagnosis, proposals: Sequence[Proposal]) -> str:
+        """Tell what was found. The same diagnosis of the same incident is told once."""
+        content = _same_diagnosis(diagnosis, proposals)
+
+        def render(channel: Channel) -> dict[str, Any]:
+            card = diagnosis_card(
+                incident,
+                diagnosis,
+                proposals,
+                language=self._language,
+                link=self._link(incident.id),
+                max_bytes=_CARD_BYTES[channel],
+            )
+            return {"card": card}
+
+        return await self._tell(incident, "diagnosis", f"{incident.id}:{content}", render)
+
+    async def request(self, incident: Incident, approval: Approval) -> str:
+        """Ask for a decision, once for each approval."""
+
+        def render(channel: Channel) -> dict[str, Any]:
+            return {"card": self._approval_card(channel, incident, approval), "approval_id": approval.id}
+
+        return await self._tell(incident, "request", approval.id, render)
+
+    async def outcome(self, incident: Incident, approval: Approval | None) -> str:
+        """Tell where an approval or a whole incident stands now; the card of the request is updated."""
+        if approval is None:
+            return await self._end(incident)
+        base = approval.id
+
+        def render(channel: Channel) -> dict[str, Any]:
+            payload: dict[str, Any] = {"card": self._approval_card(channel, incident, approval)}
+            if channel == "feishu":
+                payload["updates"] = f"feishu:request:{base}"
+            return payload
+
+        view = f"{approval.state.value}:{incident.status.value if incident.status.ended else 'open'}"
+        key = f"{base}:{view}:{len(approval.votes)}"
+        return await self._tell(incident, "result", key, render, supersedes=base)
+
+    async def _end(self, incident: Incident) -> str:
+        if incident.status in _TOLD_BY_DIAGNOSIS:
+            return "told with the diagnosis"
+
+        def render(channel: Channel) -> dict[str, Any]:
+            link = self._link(incident.id)
+            card = result_card(incident, language=self._language, link=link, max_bytes=_CARD_BYTES[channel])
+            return {"card": card}
+
+        return await self._tell(incident, "result", f"{incident.id}:{incident.status.value}", render)
+
+    async def _tell(
+        self,
+        incident: Incident,
+        kind: str,
+        key: str,
+        render: Callable[[Channel], dict[str, Any]],
+        supersedes: str | None = None,
+    ) -> str:
+        if not self._channels:
+            return "no notification channel is configured"
+        queued = []
+        for channel in self._channels:
+            older = f"{channel}:{kind}:{supersedes}:" if supersedes else None
+            try:
+                added = await self._deliveries.enqueue(
+                    f"{channel}:{kind}:{key}",
+                    incident_id=incident.id,
+                    channel=channel,
+                    kind=kind,
+                    payload=render(channel),
+                    supersedes=older,
+                )
+            except (SQLAlchemyError, ToolFailed) as error:
+                log.error("notice not queued", incident_id=incident.id, kind=kind, error=type(error).__name__)
+                return f"the notice could not be queued ({type(error).__name__})"
+            except Exception as error:  # a card that cannot be built must not end the incident
+                log.exception("notice not built", incident_id=incident.id, kind=kind)
+                return f"the notice could not be built ({type(error).__name__})"
+            if added:
+                queued.append(channel)
+        if not queued:
+            return "told before"
+        self._news.set()
+        return f"queued for {', '.join(queued)}"
+
+    def _approval_card(self, channel: Channel, incident: Incident, approval: Approval) -> Card:
+        return approval_card(
+            approval,
+            language=self._language,
+            incident=incident,
+            buttons=channel == "feishu" and self._buttons,
+            link=self._link(incident.id),
+            max_bytes=_CARD_BYTES[channel],
+        )
+
+    def _link(self, incident_id: str) -> str | None:
+        return incident_link(self._settings.api.public_url, incident_id)
+
+    # --- delivering -----------------------------------------------------------------------------------------------
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Deliver until `stop` is set; what is being sent then gets a few seconds to finish."""
+        stopping = asyncio.create_task(stop.wait())
+        try:
+            while not stop.is_set():
+                self._news.clear()
+                await self._round(stopping)
+                news = asyncio.create_task(self._news.wait())
+                await asyncio.wait({news, stopping}, timeout=_IDLE_SECONDS, return_when=asyncio.FIRST_COMPLETED)
+                news.cancel()
+        finally:
+            stopping.cancel()
+            await self.close()
+
+    async def _round(self, stopping: asyncio.Task[Any]) -> None:
+        work = asyncio.create_task(self.deliver_due())
+        try:
+            await asyncio.wait({work, stopping}, return_when=asyncio.FIRST_COMPLETED)
+            if not work.done():
+                await asyncio.wait({work}, timeout=_DRAIN_SECONDS)
+        finally:
+            work.cancel()
+        try:
+            with suppress(asyncio.CancelledError):
+                await work
+        except Exception:  # the outbox stays as it is; the next round tries again
+            log.exception("deliveries stopped")
+
+    async def deliver_due(self) -> int:
+        """Send what is due now; the number of messages that a channel accepted."""
+        counts = await asyncio.gather(*(self._work() for _ in range(_WORKERS)))
+        return sum(counts)
+
+    async def close(self) -> None:
+        http, self._http, self._client, self._webhook = self._http, None, None, None
+        if http is not None:
+            await http.aclose()
+
+    async def _work(self) -> int:
+        count = 0
+        while (delivery := await self._deliveries.claim()) is not None:
+            count += await self._deliver(delivery)
+        return count
+
+    async def _deliver(self, delivery: Delivery) -> bool:
+        try:
+            async with asyncio.timeout(_SEND_SECONDS):
+                await self._connect()
+                message_id = await self._send(delivery)
+        except _NotYet:
+            await self._deliveries.defer(delivery, _BASE_PENDING_SECONDS)
+            return False
+        except FeishuError as error:
+            await self._deliveries.failed(
+                delivery, str(error), retryable=error.retryable, retry_after=error.retry_after
+            )
+            return False
+        except TimeoutError:
+            await self._deliveries.failed(delivery, "not sent in time", retryable=True)
+            return False
+        await self._deliveries.sent(delivery, message_id)
+        return True
+
+    async def _send(self, delivery: Delivery) -> str | None:
+        card = delivery.payload["card"]
+        if delivery.channel == "feishu_webhook":
+            if self._webhook is None:
+                raise FeishuError("feishu.webhook_url is no longer configured", retryable=False)
+            await self._webhook.send_card(card)
+            return None
+        chat_id = self._settings.feishu.chat_id
+        if self._client is None or chat_id is None:
+            raise FeishuError("the Feishu app bot is no longer configured", retryable=False)
+        base = delivery.payload.get("updates")
+        earlier = await self._deliveries.receipt(base) if base else None
+        if earlier is not None and earlier.state == "queued":
+            raise _NotYet
+        if earlier is not None and earlier.message_id is not None:
+            try:
+                await self._client.update_card(earlier.message_id, card)
+                return earlier.message_id
+            except FeishuError as error:
+                if error.code not in GONE_CODES:
+                    raise
+        return await self._client.send_card(chat_id, card, uuid=delivery.id)
+
+    async def _connect(self) -> None:
+        if self._http is not None:
+            return
+        # reads the certificate store, which blocks
+        http = await asyncio.to_thread(httpx.AsyncClient, timeout=_HTTP_SECONDS, follow_redirects=False)
+        if self._http is not None:  # another worker was quicker
+            await http.aclose()
+            return
+        feishu = self._settings.feishu
+        self._http = http
+        self._client = FeishuClient(feishu, http) if "feishu" in self._channels else None
+        now = self._now
+        self._webhook = (
+            FeishuWebhook(feishu, http, now=lambda: now().timestamp()) if "feishu_webhook" in self._channels else None
+        )
+
+
+class _NotYet(Exception):
+    """The message that this one updates is not sent yet."""
+
+
+def configured_channels(settings: FeishuSettings) -> list[Channel]:
+    channels: list[Channel] = []
+    if settings.app_id and settings.app_secret and settings.chat_id:
+        channels.append("feishu")
+    if settings.webhook_url and settings.webhook_url.get_secret_value():
+        channels.append("feishu_webhook")
+    return channels
+
+
+def _same_diagnosis(diagnosis: Diagnosis, proposals: Sequence[Proposal]) -> str:
+    """Equal for diagnoses that say the same, whenever and on whichever repeat of the evidence they were made."""
+    says = {
+        "status": diagnosis.status,
+        "signature": diagnosis.signature,
+        "causes": [[cause.cause_class, str(cause.object)] for cause in diagnosis.causes],
+        "proposals": [proposal.title for proposal in proposals],
+    }
+    return hashlib.sha256(canonical_json(says)).hexdigest()[:24]

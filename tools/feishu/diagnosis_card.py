@@ -1,0 +1,164 @@
+"""The cards about an incident itself: its diagnosis, and its end when no approval was involved."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from incidents.crash_report import CrashReport
+from incidents.models import Cause, Diagnosis, DiagnosisStatus, Finding, Incident
+from incidents.plan import Proposal
+from tools.feishu.cards import (
+    MAX_CARD_BYTES,
+    Element,
+    bullets,
+    button_row,
+    card,
+    excerpt,
+    facts,
+    fitted,
+    link_button,
+    markdown,
+    ref_markdown,
+    ref_plain,
+    rule,
+)
+from tools.feishu.client import Card
+from tools.feishu.markup import inline, plain
+from tools.feishu.texts import Language, text
+
+_TEMPLATES = {
+    DiagnosisStatus.DIAGNOSED: "red",
+    DiagnosisStatus.UNKNOWN: "yellow",
+    DiagnosisStatus.HEALTHY: "green",
+    DiagnosisStatus.FAILED: "grey",
+}
+_Size = Callable[[int], int]
+"""Characters that a piece of text may have, out of those it may have at most."""
+_FRAMES = 6
+_FINDINGS = 6
+_ITEMS = 5
+
+
+def diagnosis_card(
+    incident: Incident,
+    diagnosis: Diagnosis,
+    proposals: Sequence[Proposal],
+    *,
+    language: Language,
+    link: str | None = None,
+    max_bytes: int = MAX_CARD_BYTES,
+) -> Card:
+    """What crashed, why, on what evidence, and what people can do."""
+    title = text(language, f"title.{diagnosis.status.value}")
+    causes = diagnosis.causes
+    summary = f"{title}: {ref_plain(incident.target)}"
+
+    def build(share: float) -> Card:
+        def size(characters: int) -> int:
+            return max(40, int(characters * share))
+
+        elements: list[Element] = [_head(language, incident, diagnosis, size)]
+        if diagnosis.crash is not None:
+            elements += _stack(language, diagnosis.crash, size)
+        elements += _findings(language, diagnosis, size)
+        if len(causes) > 1:
+            others = [_cause(language, cause, size(200)) for cause in causes[1:4]]
+            elements.append(_list(language, "label.other_causes", others))
+        if diagnosis.explanation:
+            where = text(language, "cut.where_incident", id=incident.id)
+            body = excerpt(language, diagnosis.explanation, size(1500), where)
+            elements.append(markdown(f"**{text(language, 'label.explanation')}**\n{body}"))
+        for label, lines in (("label.unseen", diagnosis.unseen), ("label.next_steps", diagnosis.next_steps)):
+            if lines:
+                elements.append(_list(language, label, [inline(line, size(300)) for line in lines[:_ITEMS]]))
+        for proposal in proposals[:3]:
+            elements += [rule(), _proposal(language, incident, proposal, size)]
+        if link:
+            elements.append(button_row([link_button(text(language, "button.open"), link)]))
+        return card(title, ref_plain(incident.target), _TEMPLATES[diagnosis.status], elements, summary=summary)
+
+    return fitted(build, max_bytes)
+
+
+def result_card(
+    incident: Incident, *, language: Language, link: str | None = None, max_bytes: int = MAX_CARD_BYTES
+) -> Card:
+    """How an incident ended, where there was no approval to tell it on."""
+    title = text(language, "title.result")
+    status = text(language, f"incident.{incident.status.value}")
+
+    def build(share: float) -> Card:
+        elements = [
+            facts(
+                language,
+                [
+                    ("label.target", ref_markdown(incident.target)),
+                    ("label.status", status),
+                    ("label.outcome", inline(incident.summary or "", max(40, int(1000 * share)))),
+                    ("label.incident", inline(incident.id)),
+                ],
+            )
+        ]
+        if link:
+            elements.append(button_row([link_button(text(language, "button.open"), link)]))
+        summary = f"{title}: {ref_plain(incident.target)}"
+        return card(title, ref_plain(incident.target), "grey", elements, summary=plain(summary, 150))
+
+    return fitted(build, max_bytes)
+
+
+def _head(language: Language, incident: Incident, diagnosis: Diagnosis, size: _Size) -> Element:
+    top = diagnosis.causes[0] if diagnosis.causes else None
+    return facts(
+        language,
+        [
+            ("label.target", ref_markdown(incident.target)),
+            ("label.event", inline(incident.event, size(300))),
+            ("label.cause", _cause(language, top, size(500)) if top else ""),
+            ("label.incident", inline(incident.id)),
+        ],
+    )
+
+
+def _cause(language: Language, cause: Cause, limit: int) -> str:
+    name = text(language, f"cause.{cause.cause_class.value}")
+    confidence = f"{text(language, 'label.confidence')} {cause.confidence:.0%}"
+    return f"**{name}** ({confidence}), {ref_markdown(cause.object)}: {inline(cause.summary, limit)}"
+
+
+def _stack(language: Language, crash: CrashReport, size: _Size) -> list[Element]:
+    lines = [inline(line, size(300)) for line in (crash.crash_info.type, crash.mechanism) if line]
+    frames = crash.threads[0].frames if crash.threads else []  # the crashing thread comes first
+    for frame in frames[:_FRAMES]:
+        place = f" {frame.file}:{frame.line}" if frame.file and frame.line else f" {frame.module or ''}"
+        lines.append(inline(f"#{frame.frame} {frame.function or '??'}{place}", size(200)))
+    return [markdown("\n".join([f"**{text(language, 'label.stack')}**", *lines]))] if lines else []
+
+
+def _findings(language: Language, diagnosis: Diagnosis, size: _Size) -> list[Element]:
+    if not diagnosis.findings:
+        return []
+    cited = {finding_id for cause in diagnosis.causes for finding_id in cause.finding_ids}
+    ranked = sorted(diagnosis.findings, key=lambda finding: finding.id not in cited)[:_FINDINGS]
+    return [_list(language, "label.findings", [_finding(language, finding, size(300)) for finding in ranked])]
+
+
+def _finding(language: Language, finding: Finding, limit: int) -> str:
+    ids = ", ".join(inline(evidence_id, 40) for evidence_id in finding.evidence_ids[:3])
+    return f"{inline(finding.claim, limit)} ({text(language, 'label.evidence')} {ids})"
+
+
+def _proposal(language: Language, incident: Incident, proposal: Proposal, size: _Size) -> Element:
+    parts = [
+        f"**{text(language, 'label.proposal')}** {inline(proposal.title, 200)}",
+        inline(proposal.reason, size(400)),
+    ]
+    parts += [f"- {inline(step, size(200))}" for step in proposal.steps[:_ITEMS]]
+    if proposal.change:
+        where = text(language, "cut.where_incident", id=incident.id)
+        parts.append(excerpt(language, proposal.change, size(2000), where))
+    return markdown("\n".join(parts))
+
+
+def _list(language: Language, label: str, items: Sequence[str]) -> Element:
+    return markdown(f"**{text(language, label)}**\n{bullets(items)}")
