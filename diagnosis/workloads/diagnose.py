@@ -1,0 +1,161 @@
+"""The workload diagnosis: every analyzer over one scope, merged into ranked causes. Pure: a snapshot in, findings out."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from diagnosis.workloads.analyzers import ANALYZERS
+from diagnosis.workloads.contract import Analyzer, Claim, Found
+from diagnosis.workloads.evidence import of_object
+from diagnosis.workloads.health import Trouble, troubles
+from diagnosis.workloads.ranking import rank
+from diagnosis.workloads.scope import Scope, scope_of
+from diagnosis.workloads.snapshot import Snapshot
+from errors import NotFound
+from incidents.models import CauseClass, Diagnosis, DiagnosisStatus, Evidence, Finding, ObjectRef, Severity
+
+_LOOKED_AT_IN_HEALTH = 5  # workloads that a healthy answer cites by name
+_TROUBLES_CITED = 3
+
+
+def diagnose(
+    snapshot: Snapshot, *, target: ObjectRef | None = None, namespace: str | None = None, symptom: str = ""
+) -> Diagnosis:
+    """Diagnose a target (a workload, a pod, a service), a namespace, or all of a snapshot.
+
+    `symptom` is the caller's own words: it orders causes that name what it mentions, and decides nothing else.
+    Raises NotFound when the target is not in the snapshot.
+    """
+    _require(snapshot, target, namespace)
+    scope = scope_of(snapshot, target, namespace, symptom)
+    found = _run(ANALYZERS, scope)
+    found += _run(ANALYZERS, _dependencies(scope, found))
+    trouble = list(troubles(scope))
+    explained = {item.object.model_copy(update={"container": None}) for _, item in found}
+    found += [("health", item) for item in _unexplained(trouble, explained)]
+    ranked = rank(found, snapshot, symptom)
+    named = [cause for cause in ranked.causes if cause.cause_class is not CauseClass.UNKNOWN]
+    unseen = [*snapshot.unseen, *_unread(snapshot, namespace or (target.namespace if target else None))]
+    if named:
+        status = DiagnosisStatus.DIAGNOSED
+    elif trouble or not _anything_seen(snapshot, scope):
+        status = DiagnosisStatus.UNKNOWN
+    else:
+        status = DiagnosisStatus.HEALTHY
+        for finding, evidence in _well(scope):
+            ranked.findings[finding.id], ranked.evidence[evidence.id] = finding, evidence
+    return Diagnosis(
+        status=status,
+        causes=ranked.causes,
+        findings=list(ranked.findings.values()),
+        evidence=list(ranked.evidence.values()),
+        ruled_out=_ruled_out(scope, found) if trouble else [],
+        unseen=list(dict.fromkeys(unseen)),
+        next_steps=ranked.next_steps or _next_steps(status),
+    )
+
+
+def _require(snapshot: Snapshot, target: ObjectRef | None, namespace: str | None) -> None:
+    if target is not None:
+        if snapshot.get(target.kind, target.namespace, target.name) is None and not snapshot.pods_of(target):
+            where = f" in namespace {target.namespace}" if target.namespace else ""
+            raise NotFound(f"there is no {target.kind} {target.name}{where} in what was read")
+    elif namespace is not None and namespace not in snapshot.namespaces():
+        known = ", ".join(snapshot.namespaces()[:10]) or "none"
+        if ("Pod", namespace) not in snapshot.complete:
+            raise NotFound(f"nothing of namespace {namespace} is in what was read (namespaces there: {known})")
+
+
+def _run(analyzers: Iterable[Analyzer], scope: Scope) -> list[tuple[str, Found]]:
+    return [(analyzer.NAME, item) for analyzer in analyzers for item in analyzer.find(scope)]
+
+
+def _dependencies(scope: Scope, found: list[tuple[str, Found]]) -> Scope:
+    """What the scope depends on and does not contain: a victim is explained by what it waits for."""
+    inside = set(scope.workloads)
+    outside = dict.fromkeys(ref for _, item in found for ref in item.leads_to if ref not in inside)
+    pods = [pod for ref in outside for pod in scope.snapshot.pods_of(ref)]
+    return Scope(scope.snapshot, pods, list(outside), scope.symptom)
+
+
+def _unexplained(trouble: list[Trouble], explained: set[ObjectRef]) -> list[Found]:
+    """Trouble of workloads in which no analyzer found a cause, one entry for a workload."""
+    by_workload: dict[ObjectRef, list[Trouble]] = {}
+    for item in trouble:
+        bare = item.object.model_copy(update={"container": None})
+        if bare not in explained:
+            by_workload.setdefault(bare, []).append(item)
+    result = []
+    for ref, items in by_workload.items():
+        claims = list({item.claim.text: item.claim for item in items}.values())[:_TROUBLES_CITED]
+        containers = {item.object.container for item in items if item.object.container}
+        about = ref.model_copy(update={"container": containers.pop()}) if len(containers) == 1 else ref
+        result.append(
+            Found(
+                CauseClass.UNKNOWN,
+                about,
+                0.0,
+                f"{claims[0].text}; nothing observed says why",
+                claims,
+                next_steps=[f"Read the logs and events of {ref}: what was observed does not name a cause"],
+            )
+        )
+    return result
+
+
+def _anything_seen(snapshot: Snapshot, scope: Scope) -> bool:
+    """Healthy needs sight of the pods; a snapshot without them proves nothing."""
+    if scope.pods:
+        return True
+    namespaces = {ref.namespace for ref in scope.workloads if ref.namespace}
+    return all(snapshot.looked_at("Pod", namespace) for namespace in namespaces) and snapshot.looked_at("Pod")
+
+
+def _unread(snapshot: Snapshot, namespace: str | None) -> list[str]:
+    """Kinds that analyzers need and nobody read."""
+    wanted: dict[str, list[str]] = {}
+    for analyzer in ANALYZERS:
+        for kind in analyzer.READS:
+            wanted.setdefault(kind, []).append(analyzer.NAME)
+    sentences = []
+    for kind, names in wanted.items():
+        if kind == "Event":
+            read = bool(snapshot.events()) or any(seen == "Event" for seen, _ in snapshot.complete)
+        elif kind in ("Node",):
+            read = snapshot.looked_at(kind)
+        else:
+            read = snapshot.looked_at(kind, namespace)
+        if not read:
+            sentences.append(f"no {kind} was read: needed for {', '.join(names)}")
+    return sentences
+
+
+def _ruled_out(scope: Scope, found: list[tuple[str, Found]]) -> list[str]:
+    hit = {name for name, _ in found}
+    return [
+        analyzer.RULED_OUT
+        for analyzer in ANALYZERS
+        if analyzer.NAME not in hit
+        and all(
+            scope.snapshot.looked_at(kind) or (kind == "Event" and scope.snapshot.events()) for kind in analyzer.READS
+        )
+    ]
+
+
+def _well(scope: Scope) -> list[tuple[Finding, Evidence]]:
+    """What a healthy answer rests on: for each workload its pods' own word, or that it wants none."""
+    result = []
+    for ref in scope.workloads[:_LOOKED_AT_IN_HEALTH]:
+        item = scope.snapshot.get(ref.kind, ref.namespace, ref.name)
+        if item is None:
+            continue
+        evidence = of_object(item, "/status", scope.snapshot.observed_at)
+        finding = Claim(f"{ref} is as it should be", [evidence], Severity.INFO).finding("health", ref)
+        result.append((finding, evidence))
+    return result
+
+
+def _next_steps(status: DiagnosisStatus) -> list[str]:
+    if status is DiagnosisStatus.HEALTHY:
+        return ["Nothing to do: everything that was looked at is ready and has not restarted in the last hour"]
+    return ["Look at what is listed as unseen, then ask again"]

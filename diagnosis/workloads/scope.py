@@ -1,0 +1,187 @@
+"""What one diagnosis looks at: the pods, workloads, containers and endings within its target."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from datetime import timedelta
+from functools import cached_property
+
+from diagnosis.workloads.containers import Container, containers_of
+from diagnosis.workloads.events import Event
+from diagnosis.workloads.fields import Object, condition, number, pick, text, when
+from diagnosis.workloads.logs import Log
+from diagnosis.workloads.restarts import Ending, Restart, restarts_of
+from diagnosis.workloads.snapshot import WORKLOAD_KINDS, Snapshot, ref_of
+from incidents.models import ObjectRef
+
+RECENT = timedelta(hours=1)
+"""Kubernetes keeps events for an hour; what ended earlier and has been well since is history."""
+
+_QUIET_ENDINGS = (Ending.STOPPED,)
+
+
+@dataclass
+class Scope:
+    """A snapshot narrowed to `pods` and `workloads`. All lists are stable in order."""
+
+    snapshot: Snapshot
+    pods: list[Object]
+    workloads: list[ObjectRef]
+    symptom: str = ""
+    _endings: dict[int, list[Restart]] = field(default_factory=dict)
+    _events: dict[str, list[Event]] = field(default_factory=dict)
+
+    @cached_property
+    def containers(self) -> list[Container]:
+        """Every container of every pod, except of pods that a controller has already replaced or is deleting."""
+        return [c for pod in self.pods if not text(pod, "metadata", "deletionTimestamp") for c in containers_of(pod)]
+
+    @cached_property
+    def troubled(self) -> list[Container]:
+        """Containers that are not as they should be now, or ended in the last hour other than by being stopped."""
+        return [container for container in self.containers if self._in_trouble(container)]
+
+    def _in_trouble(self, container: Container) -> bool:
+        if container.section == "ephemeralContainers" and container.running:
+            return False
+        waiting = container.waiting
+        if waiting and waiting not in ("PodInitializing", "ContainerCreating"):
+            return True
+        if waiting == "ContainerCreating":
+            return self.delayed(container.pod)
+        if self.recent_endings(container):
+            return True
+        return container.section == "containers" and container.running and not container.ready
+
+    def delayed(self, pod: Object) -> bool:
+        """Whether a pod that is being created has something to say about it."""
+        return any(event.warning for event in self.pod_events(pod)) or self._age(pod) > timedelta(minutes=2)
+
+    def _age(self, pod: Object) -> timedelta:
+        created = when(pod, "metadata", "creationTimestamp")
+        return self.snapshot.observed_at - created if created else timedelta(0)
+
+    def endings(self, container: Container) -> list[Restart]:
+        """All ended instances of a container that its status shows, newest first."""
+        key = id(container)
+        if key not in self._endings:
+            states = (pick(container.status, "state", "terminated"), pick(container.status, "lastState", "terminated"))
+            shown = any(isinstance(state, dict) for state in states)
+            self._endings[key] = restarts_of(container, self.pod_events(container.pod)) if shown else []
+        return self._endings[key]
+
+    def recent_endings(self, container: Container) -> list[Restart]:
+        """Ended instances that matter now: of the last hour, and not simply stopped or done."""
+        return [ending for ending in self.endings(container) if self._matters(ending)]
+
+    def _matters(self, ending: Restart) -> bool:
+        container = ending.container
+        if ending.ending in _QUIET_ENDINGS:
+            return False
+        if ending.ending is Ending.COMPLETED and (
+            container.section != "containers" or text(container.pod, "spec", "restartPolicy") != "Always"
+        ):
+            return False
+        if container.section == "initContainers" and pick(container.status, "ready") is True:
+            return False
+        if ending.finished is None:
+            return True
+        age = self.snapshot.observed_at - ending.finished
+        standing = not ending.is_last_state or container.waiting == "CrashLoopBackOff"
+        return standing or age <= RECENT
+
+    def pod_events(self, pod: Object) -> list[Event]:
+        uid = text(pod, "metadata", "uid")
+        key = uid or f"{text(pod, 'metadata', 'namespace')}/{text(pod, 'metadata', 'name')}"
+        if key not in self._events:
+            self._events[key] = self.snapshot.events_for(
+                "Pod", text(pod, "metadata", "namespace"), text(pod, "metadata", "name"), uid
+            )
+        return self._events[key]
+
+    def container_events(self, container: Container) -> list[Event]:
+        return [event for event in self.pod_events(container.pod) if event.container == container.name]
+
+    def owner(self, container: Container) -> ObjectRef:
+        """The container in its workload: where a person would change it."""
+        workload = self.snapshot.workload_of(container.pod)
+        return workload.model_copy(update={"container": container.name})
+
+    def log(self, container: Container, ending: Restart | None = None) -> Log | None:
+        """The log that tells of an ending: the previous instance's first, unless the newest instance is the one."""
+        current_ended = ending is not None and not ending.is_last_state
+        order = (False, True) if current_ended or (ending is None and container.restarts == 0) else (True, False)
+        for previous in order:
+            content = self.snapshot.log(container.namespace, container.pod_name, container.name, previous)
+            if content and content.strip():
+                return Log.of(container.namespace, container.pod_name, container.name, previous, content)
+        return None
+
+    def unready_workload(self, ref: ObjectRef) -> bool:
+        """Whether a workload has fewer ready pods than it wants, or says itself that it cannot make progress."""
+        item = self.snapshot.get(ref.kind, ref.namespace, ref.name)
+        if item is None:
+            return False
+        ready, wanted = _replicas(item)
+        if ready is not None and wanted is not None and ready < wanted:
+            return True
+        if condition(item, "ReplicaFailure").get("status") == "True":
+            return True
+        if ref.kind == "Job":
+            return condition(item, "Failed").get("status") == "True"
+        return condition(item, "Progressing").get("reason") == "ProgressDeadlineExceeded"
+
+
+def _replicas(item: Object) -> tuple[int | None, int | None]:
+    kind = text(item, "kind")
+    if kind == "DaemonSet":
+        return number(item, "status", "numberReady") or 0, number(item, "status", "desiredNumberScheduled") or 0
+    if kind in ("Deployment", "StatefulSet", "ReplicaSet", "ReplicationController"):
+        wanted = number(item, "spec", "replicas")
+        updated = number(item, "status", "updatedReplicas") if kind == "Deployment" else None
+        ready = number(item, "status", "readyReplicas") or 0
+        wanted = 1 if wanted is None else wanted
+        return min(ready, wanted if updated is None else updated), wanted
+    return None, None
+
+
+def scope_of(snapshot: Snapshot, target: ObjectRef | None, namespace: str | None, symptom: str = "") -> Scope:
+    """The scope of a target (a workload, a pod, a service), of a namespace, or of everything."""
+    if target is not None:
+        pods, workloads = _of_target(snapshot, target.model_copy(update={"container": None}))
+    else:
+        pods = snapshot.all("Pod", namespace)
+        workloads = [
+            ref_of(item)
+            for kind in WORKLOAD_KINDS
+            if kind != "Pod"
+            for item in snapshot.all(kind, namespace)
+            if snapshot.workload_of(item) == ref_of(item)
+        ]
+        workloads += [snapshot.workload_of(pod) for pod in pods]
+    return Scope(snapshot, pods, list(dict.fromkeys(workloads)), symptom)
+
+
+def _of_target(snapshot: Snapshot, target: ObjectRef) -> tuple[list[Object], list[ObjectRef]]:
+    if target.kind == "Service":
+        service = snapshot.get("Service", target.namespace, target.name) or {}
+        pods = selected_pods(snapshot, service)
+        return pods, [snapshot.workload_of(pod) for pod in pods]
+    pods = snapshot.pods_of(target)
+    if target.kind == "Pod":
+        return pods, [snapshot.workload_of(pod) for pod in pods] or [target]
+    item = snapshot.get(target.kind, target.namespace, target.name)
+    return pods, [target, *([snapshot.workload_of(item)] if item else []), *(snapshot.workload_of(p) for p in pods)]
+
+
+def selected_pods(snapshot: Snapshot, service: Object) -> list[Object]:
+    """The pods that a Service selects; a Service without a selector selects none."""
+    selector = pick(service, "spec", "selector")
+    if not isinstance(selector, dict) or not selector:
+        return []
+    namespace = text(service, "metadata", "namespace")
+    return [
+        pod
+        for pod in snapshot.all("Pod", namespace)
+        if all(pick(pod, "metadata", "labels", key) == value for key, value in selector.items())
+    ]
