@@ -71,6 +71,8 @@ class Grounded:
     dropped: list[Dropped] = field(default_factory=list)
     kept: int = 0
     total: int = 0
+    cited: frozenset[str] = frozenset()
+    """Ids of all evidence that a kept claim cites."""
 
     @property
     def closure_rate(self) -> float | None:
@@ -206,6 +208,10 @@ def ground(answer: ModelAnswer, checker: Checker, diagnosis: Diagnosis, *, model
         dropped=dropped,
         kept=kept,
         total=kept + len(dropped),
+        cited=frozenset(
+            [citation.evidence_id for claim in [*explanation, *steps] for citation in claim.citations]
+            + [evidence_id for finding in findings for evidence_id in finding.evidence_ids]
+        ),
     )
 
 

@@ -52,13 +52,19 @@ class Stack:
 
 
 def holds(text: str, word: str) -> bool:
-    """Whether `word` stands in `text` as a word of its own, not inside a longer name or number."""
+    """Whether `word` stands in `text` as a word of its own, not inside a longer name or number.
+
+    A unit may follow a number (256Mi); more digits, or a point and digits, may not.
+    """
+    number = word[-1:].isdigit()
     at = text.find(word)
     while at >= 0:
-        before, after = text[at - 1 : at], text[at + len(word) : at + len(word) + 1]
-        inside = (before.isalnum() or before == "_") and word[:1].isalnum()
-        # a unit may follow a number (256Mi), more digits may not
-        longer = after.isdigit() if word[-1:].isdigit() else (after.isalnum() or after == "_")
+        before, after = text[max(at - 2, 0) : at], text[at + len(word) : at + len(word) + 2]
+        inside = word[:1].isalnum() and (before[-1:].isalnum() or before.endswith("_"))
+        longer = after[:1].isdigit() if number else (after[:1].isalnum() or after.startswith("_"))
+        if number and word[0].isdigit():
+            inside = inside or (before.endswith(".") and before[:1].isdigit())
+            longer = longer or (after.startswith(".") and after[1:].isdigit())
         if not inside and not longer:
             return True
         at = text.find(word, at + 1)

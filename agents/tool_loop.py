@@ -1,0 +1,154 @@
+"""The bounded loop in which a model reads: it may call read-only tools for some rounds, then it must answer.
+
+Whatever it asks for beyond the given tools gets an error as its answer, and is recorded.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import re
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from langchain_core.messages import AIMessage, BaseMessage, HumanMessage, ToolMessage
+from pydantic import BaseModel, ValidationError
+
+from agents.fencing import Fence, clean, cut
+from agents.structured import Unusable, answer_spec, parse_answer
+from diagnosis.answer import ModelAnswer
+from errors import ParamedicError, ToolFailed
+from incidents.database import utcnow
+from incidents.models import EXCERPT_CHARS, Evidence, EvidenceKind, ObjectRef
+from tools.llm.errors import ToolsUnsupported
+from tools.llm.models import Models, ToolSpec
+
+ANSWER_TOOL = "submit_answer"
+_ANSWER = answer_spec(ANSWER_TOOL, "Give the final answer. Call it once, when you know enough.", ModelAnswer)
+_CALLS_A_ROUND = 4
+_TOOL_SECONDS = 30.0
+
+
+@dataclass(frozen=True)
+class Reading:
+    """What a tool read. `source` is the exact place, for the evidence; `objects` are those that were seen to exist."""
+
+    text: str
+    source: str | None = None
+    kind: EvidenceKind = EvidenceKind.REPORT
+    objects: Sequence[ObjectRef] = ()
+
+
+@dataclass(frozen=True)
+class ReadTool:
+    """A read-only tool. `args` validates what the model asks; `run` raises a ParamedicError when it cannot read."""
+
+    name: str
+    description: str
+    args: type[BaseModel]
+    run: Callable[[Any], Awaitable[Reading | str]]
+
+    def spec(self) -> ToolSpec:
+        return ToolSpec(self.name, self.description, self.args.model_json_schema())
+
+
+@dataclass
+class ToolLoop:
+    """One reading of one incident. After `run`, the fields below hold what was read on the way."""
+
+    models: Models
+    incident_id: str
+    tools: Sequence[ReadTool]
+    report: Callable[[str], Awaitable[None]]
+    fence: Fence
+    evidence: list[Evidence] = field(default_factory=list)
+    texts: dict[str, str] = field(default_factory=dict)
+    objects: list[ObjectRef] = field(default_factory=list)
+    refused: list[str] = field(default_factory=list)
+
+    async def run(self, messages: list[BaseMessage]) -> ModelAnswer:
+        """The model's answer, unchecked. Raises BudgetExhausted, ToolFailed or ToolTimeout."""
+        messages = list(messages)
+        offered = [tool.spec() for tool in self.tools]
+        rounds = 0
+        repaired = False
+        while True:
+            full = sum(len(message.text) for message in messages) > self.models.prompt_chars
+            ending = repaired or not offered or full or rounds >= self.models.settings.max_steps
+            try:
+                reply = await self.models.ask(
+                    messages,
+                    incident_id=self.incident_id,
+                    tools=[] if ending else [*offered, _ANSWER],
+                    answer=_ANSWER if ending else None,
+                )
+            except ToolsUnsupported:
+                if ending:
+                    raise
+                offered = []
+                continue
+            asked = {call["name"] for call in [*reply.tool_calls, *reply.invalid_tool_calls]}
+            if ending or not asked or ANSWER_TOOL in asked:
+                try:
+                    return parse_answer(reply, ANSWER_TOOL, ModelAnswer)
+                except Unusable as problem:
+                    if repaired:
+                        raise ToolFailed(f"the model {self.models.name} gave no usable answer: {problem}") from None
+                    repaired = True
+                    messages += [reply, *_not_run(reply), HumanMessage(f"That answer cannot be used: {problem}.")]
+                    continue
+            rounds += 1
+            messages += [reply, *await self._round(reply)]
+
+    async def _round(self, reply: AIMessage) -> list[ToolMessage]:
+        """An answer for every call, as the protocol demands: what was read, or an error."""
+        answers = []
+        for index, call in enumerate(reply.tool_calls):
+            if index >= _CALLS_A_ROUND:
+                text = f"error: at most {_CALLS_A_ROUND} calls a round; ask again"
+            else:
+                text = await self._call(call["name"], call["args"])
+            answers.append(ToolMessage(text, tool_call_id=call["id"] or ""))
+        for broken in reply.invalid_tool_calls:
+            answers.append(ToolMessage("error: the arguments are no JSON", tool_call_id=broken.get("id") or ""))
+        return answers
+
+    async def _call(self, name: str, args: dict[str, Any]) -> str:
+        tool = next((tool for tool in self.tools if tool.name == name), None)
+        if tool is None:
+            shown = re.sub(r"[^\w.-]", "?", name)[:60]
+            self.refused.append(shown)
+            await self.report(f"the model asked for a tool that does not exist, {shown}: refused")
+            return f"error: there is no tool {shown}; there are {', '.join(tool.name for tool in self.tools)}"
+        try:
+            given = tool.args.model_validate(args)
+        except ValidationError as error:
+            problems = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors()[:5])
+            return f"error: {problems}"
+        said = cut(clean(json.dumps(given.model_dump(mode="json", exclude_none=True), ensure_ascii=False)), 200)
+        await self.report(f"the model reads {name} {said}")
+        try:
+            async with asyncio.timeout(_TOOL_SECONDS):
+                result = await tool.run(given)
+        except TimeoutError:
+            return f"error: {name} took longer than {_TOOL_SECONDS:.0f} s"
+        except ParamedicError as error:
+            return self.fence.wrap("error", clean(str(error))[:500])
+        read = Reading(result) if isinstance(result, str) else result
+        return self._record(read, f"{name} {said}")
+
+    def _record(self, read: Reading, asked: str) -> str:
+        """Make what was read evidence. It is cut to an excerpt's length first, so that all of it is kept."""
+        text = cut(clean(read.text), EXCERPT_CHARS - 60) or "(empty)"
+        item = Evidence.of(read.kind, read.source or f"read by the model: {asked}", text, utcnow())
+        if item.id not in self.texts:
+            self.evidence.append(item)
+            self.texts[item.id] = text
+        self.objects += read.objects
+        return self.fence.wrap(f"evidence {item.id} {item.kind.value}", text)
+
+
+def _not_run(reply: AIMessage) -> list[ToolMessage]:
+    calls = [*reply.tool_calls, *reply.invalid_tool_calls]
+    return [ToolMessage("error: not accepted", tool_call_id=call.get("id") or "") for call in calls]
