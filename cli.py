@@ -12,7 +12,7 @@ import sys
 import typer
 
 from errors import ParamedicError
-from terminal import approvals, diagnose_core, diagnose_workload, incidents, keys, models, schema, serve
+from terminal import approvals, audit, diagnose_core, diagnose_workload, incidents, keys, models, schema, serve
 from terminal.demo import demo
 
 app = typer.Typer(
@@ -35,6 +35,7 @@ app.command()(approvals.approvals)
 app.command()(approvals.approve)
 app.command()(approvals.reject)
 app.add_typer(models.app, name="models")
+app.command()(audit.audit)
 app.command()(schema.schema)
 keys_app = typer.Typer(help="API keys.", no_args_is_help=True)
 keys_app.command("new")(keys.new)

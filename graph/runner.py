@@ -6,10 +6,12 @@ import asyncio
 import contextlib
 from collections import Counter
 from typing import Any
+from weakref import WeakValueDictionary
 
 import structlog
 from langgraph.graph.state import CompiledStateGraph
 from langgraph.types import Command
+from sqlalchemy.exc import SQLAlchemyError
 
 from actions.gate import Gate
 from errors import ParamedicError, ToolMissing
@@ -24,7 +26,7 @@ log = structlog.get_logger(__name__)
 
 _ATTEMPTS = 5
 _BACKOFF = 1.0  # seconds before the second attempt; doubles
-_TICK = 1.0  # seconds between looks for expired approvals
+_TICK = 1.0  # seconds between looks at the approvals that are waited for
 
 
 class Runner:
@@ -41,7 +43,7 @@ class Runner:
         self._incidents = incidents
         self._approvals = approvals
         self._gate = gate
-        self._busy: dict[str, asyncio.Lock] = {}
+        self._busy: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
         self._tasks: set[asyncio.Task[None]] = set()
         self._failures: Counter[str] = Counter()
         self._submitting = asyncio.Lock()
@@ -50,11 +52,11 @@ class Runner:
     # --- from outside ---------------------------------------------------------------------------------------------
 
     async def start(self) -> None:
-        """Take up every unfinished incident, and watch for approvals that expire."""
+        """Take up every unfinished incident, and watch for approvals that end without a call of `decide`."""
         for incident in await self._incidents.recent(open_only=True, limit=10_000):
             self._spawn(incident.id)
         if self._gate is not None:
-            self._keep(asyncio.create_task(self._watch_expiry(self._gate), name="expiry"))
+            self._keep(asyncio.create_task(self._watch_approvals(self._gate), name="approvals"))
 
     async def submit(
         self,
@@ -105,7 +107,8 @@ class Runner:
 
         Raises what a node raised; the background wrapper retries and, in the end, tells the truth about it.
         """
-        async with self._busy.setdefault(incident_id, asyncio.Lock()):
+        lock = self._busy.setdefault(incident_id, asyncio.Lock())  # held here, so the weak entry lives as long
+        async with lock:
             config = thread(incident_id)
             while True:
                 state = await self._graph.aget_state(config)
@@ -168,14 +171,18 @@ class Runner:
         await self._incidents.add_step(incident_id, "done", f"ended: {status.value}", data={"status": status.value})
         await self._incidents.update(incident_id, status=status)
 
-    async def _watch_expiry(self, gate: Gate) -> None:
+    async def _watch_approvals(self, gate: Gate) -> None:
+        """Wake incidents whose approval expired, was superseded by another incident's, or was decided elsewhere."""
         while True:
             await asyncio.sleep(_TICK)
             try:
-                for approval in await gate.expire_due():
-                    self._spawn(approval.incident_id)
-            except ParamedicError as error:
-                log.warning("expiry check failed", exc_info=error)
+                await gate.expire_due()
+                for incident in await self._incidents.recent(status=IncidentStatus.AWAITING_APPROVAL, limit=1000):
+                    newest = await self._approvals.list(incident_id=incident.id, limit=1)
+                    if newest and newest[0].state.decided:
+                        self._spawn(incident.id)
+            except (ParamedicError, SQLAlchemyError) as error:
+                log.warning("looking at approvals failed", exc_info=error)
 
 
 def _words(error: Exception) -> str:
