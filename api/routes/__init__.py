@@ -1,0 +1,1 @@
+"""One file per resource. Each has a `router`; `api/app.py` puts them together."""

@@ -1,0 +1,162 @@
+"""`POST /api/v1/autofix` over real HTTP."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from pathlib import Path
+
+import pytest
+
+from incidents.models import Diagnosis, DiagnosisStatus, Incident, IncidentStatus
+
+CRASH = {"deployment": "api", "namespace": "shop", "event": "pods restart"}
+
+
+async def test_a_crash_is_taken_and_its_links_work(service):
+    answer = await service.client.post("/api/v1/autofix", json=CRASH)
+    assert answer.status_code == 202
+    body = answer.json()
+    assert body["id"].startswith("inc_") and body["status"] == "received"
+    assert body["target"] == {"kind": "Deployment", "namespace": "shop", "name": "api", "container": None}
+    assert body["requested_by"] == "local" and body["via"] == "api"
+    assert answer.headers["location"] == body["links"]["self"]
+    detail = await service.client.get(body["links"]["self"])
+    assert detail.status_code == 200 and detail.json()["diagnosis"] is None
+
+
+@pytest.mark.parametrize(
+    ("workload", "kind"),
+    [("Deployment/a", "Deployment"), ("sts/a", "StatefulSet"), ("DaemonSet/a", "DaemonSet"), ("pod/a", "Pod")],
+)
+async def test_workloads_of_every_kind(service, workload, kind):
+    answer = await service.client.post("/api/v1/autofix", json={"workload": workload, "event": "x"})
+    assert answer.status_code == 202, answer.text
+    assert answer.json()["target"]["kind"] == kind
+    assert answer.json()["target"]["namespace"] == "default"
+
+
+@pytest.mark.parametrize(
+    ("body", "field"),
+    [
+        ({"event": "x"}, "deployment"),
+        ({"deployment": "a"}, "event"),
+        ({"deployment": "a", "workload": "pod/b", "event": "x"}, "workload"),
+        ({"workload": "Cat/felix", "event": "x"}, "workload"),
+        ({"workload": "pod/../../etc", "event": "x"}, "workload"),
+        ({"deployment": "../../etc/passwd", "event": "x"}, "deployment"),
+        ({"deployment": "a" * 300, "event": "x"}, "deployment"),
+        ({"deployment": 7, "event": "x"}, "deployment"),
+        ({"deployment": "a", "namespace": "No Good", "event": "x"}, "namespace"),
+        ({"deployment": "a", "event": "x", "auto_restart": True}, "auto_restart"),
+        ({"deployment": "a", "event": "x", "force": "yes"}, "force"),
+        ({"deployment": "a", "event": "x", "force": 1}, "force"),
+        ({"deployment": "a", "event": ["x"]}, "event"),
+        ({"deployment": "a", "event": "   "}, "event"),
+        ({"deployment": "a", "event": "nul \0 byte"}, "event"),
+        ({"deployment": "a", "event": "x" * 8001}, "event"),
+        ({"core": {}}, "core"),
+        ({"core": {"path": "/c", "url": "https://h/c"}}, "core"),
+        ({"core": {"path": "/etc/passwd"}}, "core.path"),
+        ({"core": {"url": "file:///etc/passwd"}}, "core.url"),
+        ({"core": {"url": "http://169.254.169.254/latest"}}, "core.url"),
+        ({"core": {"url": "https://[::1"}}, "core.url"),
+        ({"core": {"upload": "upl_" + "0" * 32}}, "core.upload"),
+        ({"core": {"upload": "../../test.db"}}, "core.upload"),
+        ({"core": {"path": "/c", "shell": "id"}}, "core.shell"),
+    ],
+)
+async def test_a_wrong_request_names_its_field_and_leaves_nothing(service, body, field):
+    answer = await service.client.post("/api/v1/autofix", json=body)
+    assert answer.status_code == 422, answer.text
+    assert answer.headers["content-type"] == "application/problem+json"
+    assert field in [item["field"] for item in answer.json()["errors"]]
+    assert field in answer.json()["detail"]
+    assert service.parts.runner.submitted == []
+
+
+async def test_lone_surrogates_are_refused(service):
+    raw = b'{"deployment": "a", "event": "x \\ud800"}'
+    answer = await service.client.post("/api/v1/autofix", content=raw, headers={"Content-Type": "application/json"})
+    assert answer.status_code == 422 and answer.json()["errors"][0]["field"] == "event"
+
+
+async def test_core_paths_only_under_the_roots_with_links_followed(service, tmp_path: Path):
+    root, outside = tmp_path / "cores", tmp_path / "outside"
+    root.mkdir()
+    outside.mkdir()
+    (outside / "core.1").write_bytes(b"x")
+    (root / "core.1").write_bytes(b"x")
+    (root / "link").symlink_to(outside / "core.1")
+    service.parts.settings.core.roots = [root]
+    for path, status in (
+        (root / "core.1", 202),
+        (root / "link", 422),
+        (root / ".." / "outside" / "core.1", 422),
+        (outside / "core.1", 422),
+        (root / "missing", 422),
+        (os.path.relpath(root / "core.1"), 422),
+    ):
+        answer = await service.client.post("/api/v1/autofix", json={"core": {"path": str(path)}})
+        assert answer.status_code == status, (path, answer.text)
+    assert service.parts.runner.submitted[0].target.kind == "Process"
+    assert service.parts.runner.submitted[0].target.name == "core.1"
+
+
+async def test_a_core_alone_is_a_process_named_after_the_executable(service, tmp_path: Path):
+    service.parts.settings.core.roots = [tmp_path]
+    for name in ("core.9", "server"):
+        (tmp_path / name).write_bytes(b"x")
+    core = {"path": str(tmp_path / "core.9"), "executable": str(tmp_path / "server")}
+    answer = await service.client.post("/api/v1/autofix", json={"core": core})
+    assert answer.json()["target"] == {"kind": "Process", "namespace": None, "name": "server", "container": None}
+
+
+async def test_wait_answers_200_with_the_diagnosis_when_the_incident_ends(service):
+    store = service.parts.incidents
+
+    async def finish(incident: Incident) -> None:
+        async def later() -> None:
+            await asyncio.sleep(0.05)
+            await store.update(incident.id, diagnosis=Diagnosis(status=DiagnosisStatus.HEALTHY))
+            await store.update(incident.id, status=IncidentStatus.HEALTHY)
+
+        service.task = asyncio.create_task(later())
+
+    service.parts.runner.on_submit = finish
+    answer = await service.client.post("/api/v1/autofix?wait=20", json=CRASH)
+    assert answer.status_code == 200
+    assert answer.json()["status"] == "healthy" and answer.json()["diagnosis"]["status"] == "healthy"
+
+
+async def test_wait_gives_up_with_202_and_bounds_are_kept(service):
+    answer = await service.client.post("/api/v1/autofix?wait=0.05", json=CRASH)
+    assert answer.status_code == 202
+    for wrong in ("-1", "61", "1e999", "nan", "soon", "9" * 5000):
+        answer = await service.client.post(f"/api/v1/autofix?wait={wrong}", json=CRASH)
+        assert answer.status_code == 422, wrong
+        assert answer.json()["errors"][0]["field"] == "wait"
+
+
+async def test_namespace_diagnosis_without_a_cluster_is_a_503_problem(service):
+    answer = await service.client.post("/api/v1/autofix/diagnose", json={"namespace": "shop"})
+    assert answer.status_code == 503 and answer.json()["title"] == "A tool is missing"
+
+
+async def test_notices_reach_the_notifier_and_wrong_ones_do_not(service):
+    good = {"type": "human_help", "message": "come", "urgency": "high"}
+    answer = await service.client.post("/api/v1/autofix/notify", json=good)
+    assert answer.status_code == 202 and answer.json() == {"queued": True}
+    good = {"type": "incident", "message": "down", "affected_services": ["a", "b"], "severity": "critical"}
+    assert (await service.client.post("/api/v1/autofix/notify", json=good)).status_code == 202
+    assert [item[2] for item in service.parts.notifier.sent] == ["high", "critical"]
+    assert "a, b" in service.parts.notifier.sent[1][1]
+    for wrong in (
+        {"type": "party", "message": "x"},
+        {"type": "incident"},
+        {"type": "incident", "message": "x", "urgency": "high"},
+        {"type": "human_help", "message": "x", "affected_services": ["a"]},
+        {"type": "incident", "message": "x", "severity": "apocalyptic"},
+    ):
+        assert (await service.client.post("/api/v1/autofix/notify", json=wrong)).status_code == 422, wrong
+    assert len(service.parts.notifier.sent) == 2
