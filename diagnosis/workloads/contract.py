@@ -1,8 +1,9 @@
 """The contract of an analyzer: one file, one group of causes.
 
 An analyzer is a module with `NAME`, `READS` (the kinds that it needs; those nobody read are named as unseen),
-`RULED_OUT` (the sentence for when it looked and found nothing) and `find(scope)`, which yields what it found. It is registered in `diagnosis.workloads.analyzers`. It raises nothing on
-malformed objects, keeps no state, and cites evidence for every claim.
+`RULED_OUT` (the sentence for when it looked and found nothing) and `find(scope)`, which yields what it found. It is
+registered in `diagnosis.workloads.analyzers`. It raises nothing on malformed objects, keeps no state, and cites
+evidence for every claim.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The workload diagnosis: every analyzer over one scope, merged into ranked causes. Pure: a snapshot in, findings out."""
+"""The workload diagnosis: every analyzer over one scope, merged into ranked causes."""
 
 from __future__ import annotations
 

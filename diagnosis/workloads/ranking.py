@@ -28,7 +28,7 @@ _NOT_STARTED = {
     CauseClass.QUOTA_EXCEEDED,
 }
 EXPLAINS: dict[CauseClass, set[CauseClass]] = {
-    **{cause: _WEAK | _PROBES for cause in _NOT_STARTED},
+    **dict.fromkeys(_NOT_STARTED, _WEAK | _PROBES),
     CauseClass.MISSING_PULL_SECRET: _WEAK | _PROBES | {CauseClass.BAD_IMAGE},
     CauseClass.OOM_KILLED: _WEAK | _PROBES,
     CauseClass.NATIVE_CRASH: _WEAK | _PROBES,

@@ -108,9 +108,15 @@ class Snapshot:
     def kinds(self) -> set[str]:
         return {kind for kind, found in self._objects.items() if found}
 
+    def items(self) -> list[Object]:
+        """Every object and event, redacted, in a stable order."""
+        events = sorted(self.events(), key=lambda event: text(event.raw, "metadata", "name"))
+        return [item for kind in sorted(self._objects) for item in self.all(kind)] + [event.raw for event in events]
+
     def namespaces(self) -> list[str]:
         """Namespaces that some object of the snapshot lies in."""
-        return sorted({key[0] for found in self._objects.values() for key in found if key[0]})
+        found = {key[0] for objects_of_kind in self._objects.values() for key in objects_of_kind}
+        return sorted((found | {key[1] for key in self._events}) - {""})
 
     def lacks(self, kind: str, namespace: str | None, name: str) -> bool | None:
         """True: known not to exist; False: exists; None: nobody looked."""
