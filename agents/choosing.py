@@ -1,12 +1,84 @@
-"""Choices that a model may make: one out of a closed list, with a default that needs no model."""
+"""Choices that a model may make: one out of a closed list that rules made, with a default that needs no model."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import asyncio
+from collections.abc import Mapping, Sequence
 
-from incidents.models import Incident
+import structlog
+from langchain_core.messages import HumanMessage, SystemMessage
+from pydantic import BaseModel, Field, create_model
+
+from agents.fencing import Fence, clean, cut
+from agents.structured import Unusable, answer_spec, parse_answer
+from errors import ParamedicError
+from incidents.models import Diagnosis, Incident
+from prompts import render
 from tools.llm.models import Models
+
+_ANSWER_TOOL = "choose"
+_OPTION_CHARS = 600
+
+log = structlog.get_logger(__name__)
 
 
 async def choose_next(models: Models | None, *, incident: Incident, options: Mapping[str, str], default: str) -> str:
-    return default
+    """Who works next: one of the keys of `options` (name to the reason why it may), `default` without a model.
+
+    `options` holds what the rules allow now. Anything else that a model says is the default.
+    """
+    if models is None or len(options) < 2:
+        return default
+    fence = Fence()
+    # a name outside the list must not cost the default: it is compared below, not refused as a wrong shape
+    shape = create_model("Choice", choice=(str, Field(json_schema_extra={"enum": list(options)})))
+    system = render(
+        "supervisor",
+        fence=fence.word,
+        options=[{"name": name, "reason": reason} for name, reason in options.items()],
+        default=default,
+        answer_tool=_ANSWER_TOOL,
+    )
+    data = fence.wrap("incident", clean(f"target: {incident.target}\nreported: {cut(incident.event, 1000)}"))
+    chosen = await _choose(models, system, data, shape, incident.id)
+    return chosen if isinstance(chosen, str) and chosen in options else default
+
+
+async def choose_candidate(models: Models | None, candidates: Sequence[str], *, incident_id: str) -> int | None:
+    """Which of the already derived repairs fits best, as an index; None when no model says so.
+
+    `candidates` describe repairs that the catalogue derived. A model can reorder what people are offered, no more.
+    """
+    return await _index(models, "k8s_fixer", candidates, incident_id)
+
+
+async def choose_headline(models: Models | None, diagnosis: Diagnosis, *, incident_id: str) -> str | None:
+    """The checked sentence that goes on top of a notice; None when no model says so. A model writes no word of it."""
+    sentences = [cause.summary for cause in diagnosis.causes] + [finding.claim for finding in diagnosis.findings]
+    sentences = list(dict.fromkeys(sentences))[:20]
+    index = await _index(models, "notifier", sentences, incident_id)
+    return sentences[index] if index is not None else None
+
+
+async def _index(models: Models | None, agent: str, options: Sequence[str], incident_id: str) -> int | None:
+    if models is None or len(options) < 2:
+        return None
+    fence = Fence()
+    last = len(options) - 1
+    shape = create_model("Choice", choice=(int, Field(ge=0, le=last, description="The number of one candidate")))
+    system = render(agent, fence=fence.word, last=last, answer_tool=_ANSWER_TOOL)
+    lines = "\n".join(f"{number}: {cut(clean(text), _OPTION_CHARS)}" for number, text in enumerate(options))
+    chosen = await _choose(models, system, fence.wrap("candidates", lines), shape, incident_id)
+    return chosen if isinstance(chosen, int) and 0 <= chosen <= last else None
+
+
+async def _choose(models: Models, system: str, data: str, shape: type[BaseModel], incident_id: str) -> object:
+    """One call, no repair: a choice is not worth a second. None when there is no usable answer."""
+    spec = answer_spec(_ANSWER_TOOL, "Give the choice.", shape)
+    try:
+        async with asyncio.timeout(models.settings.timeout):
+            reply = await models.ask([SystemMessage(system), HumanMessage(data)], incident_id=incident_id, answer=spec)
+        return getattr(parse_answer(reply, _ANSWER_TOOL, shape), "choice", None)
+    except (ParamedicError, Unusable, TimeoutError) as error:
+        log.warning("the model made no choice", model=models.name, incident=incident_id, error=str(error))
+        return None

@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import json
 import random
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, cast
@@ -118,7 +118,7 @@ class Models:
                 return message
         raise AssertionError("unreachable")
 
-    async def stream(self, messages: Sequence[BaseMessage], *, incident_id: str | None = None) -> AsyncIterator[str]:
+    async def stream(self, messages: Sequence[BaseMessage], *, incident_id: str | None = None) -> AsyncGenerator[str]:
         """The answer's text in pieces. It is repeated after a failure only as long as nothing was given out."""
         client = await self._ready()
         estimate = _estimate(messages, [])
