@@ -1,0 +1,134 @@
+"""The cause class of a crash: rules over what the core says, most specific first.
+
+Rules of CASR (libcasr, execution_class.rs) with its known gaps closed: glibc's abort text instead of symbol names,
+the guard area instead of the instruction for stack overflows, and a signal that another process sent is never a
+memory bug.
+"""
+
+from __future__ import annotations
+
+import re
+import signal
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from diagnosis.crashes.core_file import CoreFile
+from diagnosis.crashes.faults import Fault, FaultKind, memory_fault
+from diagnosis.crashes.frames import is_allocator, normalize
+from diagnosis.crashes.memory_causes import MemoryText, ThrownObject
+from diagnosis.crashes.signals import SI_KERNEL, was_sent
+from incidents.crash_report import Frame
+from incidents.models import CauseClass
+
+_HEAP = re.compile(
+    r"^(?:free|malloc|realloc|munmap_chunk|malloc_consolidate|_int_malloc|_int_free|sysmalloc|calloc|memalign)\(\)|"
+    r"double free|corrupted (?:size|double-linked|unsorted|top)|corrupted|invalid (?:pointer|chunk|size)|"
+    r"tcache|heap corruption|unaligned (?:tcache|fastbin)"
+)
+_ASSERTION = re.compile(r"Assertion `.*' failed\.?|assertion failed", re.DOTALL | re.IGNORECASE)
+_TERMINATE = frozenset(
+    {"std::terminate", "__cxxabiv1::__terminate", "__gnu_cxx::__verbose_terminate_handler", "__cxa_call_terminate"}
+)
+_TOP = 12
+"""Frames from the innermost in which the way into abort is looked for."""
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """`confidence` is 0 to 1; `because` names what decided, `excluded` what was looked at and does not apply."""
+
+    cause: CauseClass
+    confidence: float
+    because: str
+    fault: Fault | None = None
+    excluded: list[str] = field(default_factory=list)
+
+
+def classify(
+    core: CoreFile,
+    frames: Sequence[Frame],
+    instruction: str | None,
+    message: MemoryText | None,
+    thrown: ThrownObject | None,
+) -> Verdict:
+    """The cause of the crash. `frames` are the crashing thread's, innermost first; all of them may be nameless."""
+    sent = _sent(core)
+    if sent is not None:
+        return sent
+    number = core.signo
+    names = [normalize(frame.function) for frame in frames[:_TOP] if frame.function]
+    if number == signal.SIGABRT:
+        return _abort(names, message, thrown)
+    if number == signal.SIGSEGV:
+        return _segmentation(core, names, instruction)
+    simple = {
+        signal.SIGBUS: (CauseClass.BUS_ERROR, "SIGBUS raised by the kernel"),
+        signal.SIGFPE: (CauseClass.ARITHMETIC, "SIGFPE raised by the kernel"),
+        signal.SIGILL: (CauseClass.ILLEGAL_INSTRUCTION, "SIGILL raised by the kernel"),
+        signal.SIGTRAP: (CauseClass.ABORT, "a trap instruction: the program stopped itself"),
+        signal.SIGSYS: (CauseClass.EXTERNAL_SIGNAL, "the kernel refused a system call (seccomp)"),
+        signal.SIGXCPU: (CauseClass.EXTERNAL_SIGNAL, "the CPU time limit was reached"),
+        signal.SIGXFSZ: (CauseClass.EXTERNAL_SIGNAL, "the file size limit was reached"),
+    }
+    if number in simple:
+        cause, because = simple[signal.Signals(number)]
+        return Verdict(cause, 0.9 if core.signal else 0.7, because)
+    return Verdict(CauseClass.UNKNOWN, 0.3, "no rule covers this signal")
+
+
+def _sent(core: CoreFile) -> Verdict | None:
+    """A verdict when a process sent the signal; None when the kernel raised it or the program aborted itself."""
+    info = core.signal
+    if info is None or not was_sent(info.code):
+        return None
+    own = {core.process.pid} if core.process else {thread.tid for thread in core.threads}
+    if info.pid not in own:
+        # from outside the pid namespace the kernel reports pid 0
+        who = f"process {info.pid}" if info.pid else "a process outside its pid namespace"
+        return Verdict(CauseClass.EXTERNAL_SIGNAL, 0.95, f"{who} (uid {info.uid}) sent the signal")
+    if info.signo == signal.SIGABRT:
+        return None
+    return Verdict(
+        CauseClass.UNKNOWN, 0.4, "the program sent the signal to itself, as a crash handler does after its own report"
+    )
+
+
+def _abort(names: list[str], message: MemoryText | None, thrown: ThrownObject | None) -> Verdict:
+    text = message.text if message else ""
+    if "stack smashing detected" in text or "__stack_chk_fail" in names:
+        return Verdict(CauseClass.STACK_SMASHING, 0.98, "the stack protector found its canary overwritten")
+    if _ASSERTION.search(text) or any(name.startswith(("__assert_fail", "__assert_perror")) for name in names):
+        return Verdict(CauseClass.ASSERTION, 0.98, "an assertion failed")
+    if _HEAP.search(text) or any(is_allocator(name) for name in names):
+        return Verdict(CauseClass.HEAP_CORRUPTION, 0.95, "the allocator found its structures damaged")
+    terminated = any(name in _TERMINATE for name in names)
+    if thrown is not None and not text:
+        if terminated:
+            return Verdict(CauseClass.UNCAUGHT_EXCEPTION, 0.98, "std::terminate was called with an exception in flight")
+        if "abort" not in names[: names.index("main") if "main" in names else None] or not names:
+            return Verdict(CauseClass.UNCAUGHT_EXCEPTION, 0.8, "a live C++ exception object is in memory")
+    excluded = [] if thrown is None else ["an exception was being handled, but std::terminate is not on the stack"]
+    because = "std::terminate was called without an exception" if terminated else "the program called abort"
+    return Verdict(CauseClass.ABORT, 0.9, because, excluded=excluded)
+
+
+def _segmentation(core: CoreFile, names: list[str], instruction: str | None) -> Verdict:
+    fault = memory_fault(core, instruction)
+    if fault is None:
+        return Verdict(CauseClass.UNKNOWN, 0.3, "the core has no signal information (NT_SIGINFO)")
+    if fault.kind is FaultKind.STACK_OVERFLOW:
+        return Verdict(CauseClass.STACK_OVERFLOW, 0.97, "the address lies just below the thread's stack", fault)
+    if names and is_allocator(names[0]):
+        return Verdict(
+            CauseClass.HEAP_CORRUPTION, 0.8, "the fault is inside the allocator, on its own structures", fault
+        )
+    if fault.kind is FaultKind.NEAR_NULL:
+        return Verdict(CauseClass.NULL_DEREFERENCE, 0.97, "the address is within 64 KiB of zero", fault)
+    certain = 0.9 if fault.address is not None else 0.7
+    because = {
+        FaultKind.NON_CANONICAL: "the address is not canonical: no program can own it",
+        FaultKind.REFUSED: "the mapping at the address does not allow the access",
+    }.get(fault.kind, "nothing is mapped at the address")
+    if core.signal and core.signal.code == SI_KERNEL and fault.address is None:
+        because = "a general protection fault: most often an address that is not canonical"
+    return Verdict(CauseClass.WILD_POINTER, certain, because, fault)

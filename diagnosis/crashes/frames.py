@@ -1,0 +1,139 @@
+"""Frames normalised for people and for signatures: siggen's and satyr's rules on what does not tell crashes apart."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+
+from incidents.crash_report import Frame
+
+# Frames through which a program ends itself; they and all above them say nothing about the place
+# (satyr: sr_normalize, "exit frames" and "removable with all above"; siggen: irrelevant list).
+_EXIT_NAMES = """abort raise kill tgkill __pthread_kill_implementation __pthread_kill_internal
+    pthread_kill __assert_fail __assert_fail_base __assert_perror_fail __assert __libc_message __libc_message_impl
+    __libc_fatal __fortify_fail __fortify_fail_abort __chk_fail __stack_chk_fail __stack_chk_fail_local
+    malloc_printerr malloc_consolidate _int_malloc _int_free _int_realloc _int_memalign unlink_chunk sysmalloc
+    free cfree malloc calloc realloc tcache_double_free_verify _int_free_merge_chunk _int_free_maybe_consolidate
+    std::terminate std::abort __gnu_cxx::__verbose_terminate_handler __cxxabiv1::__terminate
+    __cxxabiv1::__cxa_throw __cxa_throw __cxxabiv1::__cxa_rethrow __cxa_rethrow __cxa_call_terminate
+    __cxxabiv1::__unexpected std::unexpected _Unwind_RaiseException _Unwind_Resume __gxx_personality_v0
+    __cxa_pure_virtual operator_new operator_delete rust_panic __rust_start_panic rust_begin_unwind
+    core::panicking::panic core::panicking::panic_fmt std::panicking::begin_panic std::sys::abort_internal
+    dispatch_abort g_assertion_message g_assertion_message_expr g_logv g_log"""
+_EXIT_PREFIX = ("std::__throw_", "std::panicking::", "core::panicking::", "__interceptor_", "__asan_", "__sanitizer_")
+_ALLOCATOR_NAMES = """malloc_printerr malloc_consolidate _int_malloc _int_free _int_realloc unlink_chunk sysmalloc tcache_get
+    tcache_put tcache_double_free_verify _int_free_merge_chunk _int_free_maybe_consolidate _int_free_chunk
+    munmap_chunk"""
+# Below these is only the start of the program or thread.
+_BOTTOM_NAMES = """_start __libc_start_main __libc_start_call_main __libc_start_main_impl generic_start_main start_thread clone
+    clone3 __clone __clone3 __clone_internal execute_native_thread_routine _dl_start_user
+    std::rt::lang_start std::rt::lang_start_internal __rust_begin_short_backtrace"""
+_EXIT = frozenset(_EXIT_NAMES.split())
+_ALLOCATOR = frozenset(_ALLOCATOR_NAMES.split())
+_BOTTOM = frozenset(_BOTTOM_NAMES.split())
+_HELPER_PREFIX = (
+    "std::__invoke", "std::__invoke_impl", "std::invoke", "std::function<", "std::_Function_handler<",
+    "std::thread::_Invoker<", "std::thread::_State_impl<", "std::__invoke_r",
+)  # fmt: skip
+_VARIANT = re.compile(
+    r"^(?:__|_)*(mem(?:cpy|move|set|chr|cmp)|str(?:len|cpy|ncpy|cmp|ncmp|chr|rchr|cat)|wcslen|rawmemchr)"
+    r"(?:_(?:sse\w*|ssse3\w*|avx\w*|evex\w*|erms|unaligned\w*|generic|neon\w*|simd\w*|falkor|thunderx\w*)|_chk)*$"
+)
+_CLONE = re.compile(r"(?:\s*\[clone [^\]]*\])|(?:\.(?:cold|part|isra|constprop|lto_priv|llvm)(?:\.\d+)*)+$")
+_RUST_HASH = re.compile(r"::h[0-9a-f]{16}$")
+_CONTROL = re.compile(r"[^\x20-\x7e\u00a0-\U0010ffff]+")
+_NAME_LIMIT = 120
+_SEARCHED, _GAP = 40, 3
+
+
+def normalize(function: str) -> str:
+    """A function's name without what differs between builds and calls: arguments, template arguments, clones.
+
+    `App::Cache<int, Alloc>::evict(int) const [clone .cold]` becomes `App::Cache<T>::evict`.
+    """
+    name = _CONTROL.sub("", function).strip()[:4000]
+    name = _RUST_HASH.sub("", _CLONE.sub("", name))
+    name = name.replace("(anonymous namespace)", "{anon}").replace("operator()", "operator{call}")
+    operator = re.search(r"operator(?:<=>|<<=|>>=|<<|>>|<=|>=|->\*|->|<|>)", name)
+    kept = ""
+    if operator:
+        name = name.replace(operator[0], "operator{op}")
+        kept = operator[0]
+    name = _without_brackets(name, "(", ")", "")
+    name = _without_brackets(name, "<", ">", "<T>")
+    name = re.sub(r"(?:\s*(?:const|volatile|&&?|noexcept))+$", "", name).strip()
+    if " " in name and "operator" not in name:
+        name = name.rsplit(" ", 1)[-1]  # a return type, as template functions have
+    if kept:
+        name = name.replace("operator{op}", kept)
+    name = name.replace("operator{call}", "operator()").replace("{anon}", "(anonymous namespace)")
+    if name.startswith("__GI_"):
+        name = name[5:]
+    if variant := _VARIANT.match(name):
+        name = variant[1]
+    return name[:_NAME_LIMIT] or "??"
+
+
+def is_exit(name: str) -> bool:
+    return name in _EXIT or name.startswith(_EXIT_PREFIX)
+
+
+def is_allocator(name: str) -> bool:
+    return name in _ALLOCATOR
+
+
+def is_bottom(name: str) -> bool:
+    return name in _BOTTOM
+
+
+def is_helper(function: str) -> bool:
+    """Standard library plumbing between a caller and the function that it was given."""
+    return function.startswith(_HELPER_PREFIX) or function == "<signal handler called>"
+
+
+def label(frame: Frame) -> str | None:
+    """The frame in a signature: its function, else module and offset; None when not even the module is known."""
+    if frame.function:
+        return normalize(frame.function)
+    if frame.module and frame.module_offset:
+        return f"{_CONTROL.sub('', frame.module.rsplit('/', 1)[-1])[:80]}+{frame.module_offset}"
+    return None
+
+
+def relevant(frames: Sequence[Frame]) -> list[Frame]:
+    """The frames that say where it happened: without the way into abort above and the start of the thread below."""
+    start = 0
+    for index, frame in enumerate(frames[:_SEARCHED]):
+        if frame.function == "<signal handler called>":
+            start = index + 1
+        elif frame.function and index - start <= _GAP and is_exit(normalize(frame.function)):
+            start = index + 1  # frames between two exit frames are unnamed insides of libraries
+    kept = []
+    for frame in frames[start:]:
+        name = normalize(frame.function) if frame.function else None
+        if name and (is_bottom(name) or is_helper(frame.function or "")):
+            continue
+        kept.append(frame)
+    return kept
+
+
+def in_application(frames: Sequence[Frame]) -> Frame | None:
+    """The innermost relevant frame in the executable itself, one with a source line if there is any."""
+    own = [frame for frame in relevant(frames) if frame.in_app]
+    return next((frame for frame in own if frame.line is not None), own[0] if own else None)
+
+
+def _without_brackets(text: str, opening: str, closing: str, instead: str) -> str:
+    """`text` with each outermost bracket pair replaced; unbalanced text is cut at the bracket."""
+    result: list[str] = []
+    depth = 0
+    for char in text:
+        if char == opening:
+            if depth == 0:
+                result.append(instead)
+            depth += 1
+        elif char == closing and depth:
+            depth -= 1
+        elif depth == 0:
+            result.append(char)
+    return "".join(result)

@@ -1,0 +1,195 @@
+"""The CrashReport of a core: notes and memory, completed by what a debugger saw."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from diagnosis.crashes.classify import Verdict, classify
+from diagnosis.crashes.core_file import CoreFile
+from diagnosis.crashes.frames import in_application
+from diagnosis.crashes.mechanism import mechanism
+from diagnosis.crashes.memory_causes import MemoryText, ThrownObject
+from diagnosis.crashes.modules import Match, Modules
+from diagnosis.crashes.notes import ThreadStatus
+from diagnosis.crashes.signals import FAULTS, code_name, signal_name, was_sent
+from diagnosis.crashes.signature import signature
+from diagnosis.crashes.view import DebuggerView
+from incidents.crash_report import (
+    CoreFile as CoreInfo,
+)
+from incidents.crash_report import (
+    CrashInfo,
+    CrashReport,
+    CxxException,
+    Frame,
+    Module,
+    Process,
+    Sender,
+    Thread,
+)
+from incidents.models import CauseClass
+
+MAX_THREADS = 2000
+"""Threads past this are counted, not listed."""
+
+
+@dataclass(frozen=True)
+class Observed:
+    """Everything that was read of one core, before any conclusion."""
+
+    core: CoreFile
+    sha256: str
+    modules: Modules
+    matches: Mapping[str, Match]
+    files_used: Mapping[str, str]
+    executable: str | None
+    executable_match: Match
+    message: MemoryText | None
+    thrown: ThrownObject | None
+    view: DebuggerView
+    soft_errors: tuple[str, ...]
+
+
+def build_report(seen: Observed) -> tuple[CrashReport, Verdict]:
+    """The report, and the verdict it rests on."""
+    core, view = seen.core, seen.view
+    soft = list(seen.soft_errors)
+    threads = [_thread(core, seen.modules, view, status, soft) for status in core.threads[:MAX_THREADS]]
+    if len(core.threads) > MAX_THREADS:
+        soft.append(f"{len(core.threads) - MAX_THREADS} more threads are not listed")
+    frames = threads[0].frames
+    verdict = classify(core, frames, view.instruction, seen.message, seen.thrown)
+    sentence = mechanism(core, verdict, frames, view.instruction, seen.message, seen.thrown)
+    if core.missing_bytes:
+        soft.append(
+            f"the core is truncated: {core.missing_bytes} bytes are missing of {core.missing_bytes + core.file.size}; "
+            "stacks or memory may be incomplete (check ulimit -c, disk space and the time the pod had to write it)"
+        )
+    if core.note_error:
+        soft.append(core.note_error)
+    own = in_application(frames)
+    partial = bool(core.missing_bytes or core.note_error or not view.complete)
+    report = CrashReport(
+        status="PARTIAL" if partial else "OK",
+        soft_errors=list(dict.fromkeys([*soft, *view.soft_errors])),
+        core=CoreInfo(
+            sha256=seen.sha256,
+            size=core.file.size,
+            truncated=core.missing_bytes > 0,
+            missing_bytes=core.missing_bytes,
+        ),
+        process=_process(core),
+        architecture=core.header.machine,
+        executable=_text(seen.executable),
+        executable_match=seen.executable_match,
+        crash_info=_crash_info(seen, verdict),
+        threads=threads,
+        modules=[
+            Module(
+                filename=_text(module.path) or "",
+                base_addr=hex(module.base),
+                end_addr=hex(module.end),
+                build_id=module.build_id,
+                build_id_match=seen.matches.get(module.path, "absent"),
+                file_used=_text(seen.files_used.get(module.path)),
+            )
+            for module in seen.modules.all
+        ],
+        disassembly=view.disassembly,
+        signature=_text(signature(signal_name(core.signo), frames, verdict.cause)),
+        crash_line=f"{own.file}:{own.line}" if own and own.file and own.line else None,
+        cause_class=verdict.cause.value,
+        mechanism=_text(sentence),
+    )
+    return report, verdict
+
+
+def _thread(core: CoreFile, modules: Modules, view: DebuggerView, status: ThreadStatus, soft: list[str]) -> Thread:
+    frames = view.frames.get(status.tid) or _context(modules, status)
+    cut = _first_impossible(core, frames)
+    if cut is not None and cut + 1 < len(frames):
+        frames = frames[: cut + 1]
+        soft.append(
+            f"thread {status.tid}: frame {cut} is at {frames[cut].offset}, which is no code; the stack above it is "
+            "damaged or cannot be unwound, and is left out"
+        )
+    main = core.process is not None and core.process.pid == status.tid
+    return Thread(
+        thread_id=status.tid,
+        thread_name=_text(core.process.comm) if main and core.process else None,
+        frame_count=len(frames),
+        truncated=status.tid in view.truncated,
+        frames=frames,
+    )
+
+
+def _context(modules: Modules, status: ThreadStatus) -> list[Frame]:
+    """Without a debugger the registers still give the innermost frame."""
+    if status.pc is None:
+        return []
+    module = modules.at(status.pc)
+    return [
+        Frame(
+            frame=0,
+            trust="context",
+            offset=hex(status.pc),
+            module=_text(module.path) if module else None,
+            module_offset=hex(status.pc - module.base) if module else None,
+            build_id=module.build_id if module else None,
+            in_app=module.is_main if module else None,
+        )
+    ]
+
+
+def _first_impossible(core: CoreFile, frames: list[Frame]) -> int | None:
+    """Index of the first caller whose address is in no executable mapping."""
+    for index, frame in enumerate(frames[1:], 1):
+        if frame.offset is None:
+            continue
+        segment = core.memory.segment(int(frame.offset, 16))
+        if segment is None or not segment.executable:
+            return index
+    return None
+
+
+def _process(core: CoreFile) -> Process:
+    info = core.process
+    return Process(
+        pid=info.pid if info else None,
+        exe=_text(core.main_path()),
+        comm=_text(info.comm) if info else None,
+        cmdline=_text(info.cmdline) if info else None,
+        uid=info.uid if info else None,
+    )
+
+
+def _crash_info(seen: Observed, verdict: Verdict) -> CrashInfo:
+    core, info = seen.core, seen.core.signal
+    name = signal_name(core.signo)
+    code = code_name(core.signo, info.code) if info else None
+    sent = info is not None and was_sent(info.code)
+    has_address = info is not None and not sent and core.signo in FAULTS
+    exception = None
+    if seen.thrown is not None and verdict.cause is CauseClass.UNCAUGHT_EXCEPTION:
+        exception = CxxException(type=_text(seen.thrown.type), what=_text(seen.thrown.what), source="memory_scan")
+    message = seen.message.text if seen.message else None
+    return CrashInfo(
+        type=f"{name} / {code}" if code else name,
+        address=hex(info.address) if info and has_address else None,
+        si_signo=core.signo,
+        si_code=info.code if info else None,
+        si_code_name=code,
+        sender=Sender(pid=info.pid, uid=info.uid) if info and sent else None,
+        crashing_thread=core.crashed.tid,
+        instruction=seen.view.instruction,
+        registers={register: hex(value) for register, value in core.crashed.registers.items()},
+        assertion=_text(message) if verdict.cause is CauseClass.ASSERTION else None,
+        abort_message=_text(message),
+        exception=exception,
+    )
+
+
+def _text(value: str | None) -> str | None:
+    """Bytes of a program that are not UTF-8 become replacement characters: reports are JSON."""
+    return None if value is None else value.encode("utf-8", "replace").decode("utf-8")

@@ -1,0 +1,126 @@
+"""gdb's answers in the vocabulary of the crash report."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from diagnosis.crashes.modules import Modules
+from incidents.crash_report import Frame, Instruction, Variable
+
+_VALUE_LIMIT = 500
+_NAME_LIMIT = 1000
+_VARIABLES = 64
+
+
+def frames_of(payload: Mapping[str, Any], modules: Modules) -> list[Frame]:
+    """Frames of one `-stack-list-frames` answer, innermost first."""
+    found = []
+    for item in _list(payload, "stack"):
+        address = number(item.get("addr"))
+        function = _name(item.get("func"))
+        if item.get("func") is None and address is None:
+            continue
+        module = modules.at(address) if address is not None else None
+        line = number(item.get("line"))
+        found.append(
+            Frame(
+                frame=number(item.get("level")) or 0,
+                trust="context" if item.get("level") == "0" else "gdb",
+                offset=hex(address) if address is not None else None,
+                module=module.path.encode("utf-8", "replace").decode() if module else None,
+                module_offset=hex(address - module.base) if module and address is not None else None,
+                build_id=module.build_id if module else None,
+                function=None if function == "??" else function,
+                file=_name(item.get("fullname")) or _name(item.get("file")),
+                line=line if line else None,
+                in_app=module.is_main if module else None,
+            )
+        )
+    return found
+
+
+def arguments_of(payload: Mapping[str, Any]) -> dict[int, list[Variable]]:
+    """Arguments by frame of one `-stack-list-arguments` answer."""
+    result: dict[int, list[Variable]] = {}
+    for item in _list(payload, "stack-args"):
+        level = number(item.get("level"))
+        if level is not None:
+            result[level] = [variable for entry in _list(item, "args")[:_VARIABLES] if (variable := _variable(entry))]
+    return result
+
+
+def variables_of(simple: Mapping[str, Any], full: Mapping[str, Any]) -> tuple[list[Variable], list[Variable]]:
+    """Arguments and locals of one frame.
+
+    gdb gives types only with `--simple-values`, and values of compounds only with `--all-values`: both are merged.
+    """
+    values = [str(entry.get("value", "")) for entry in _list(full, "variables")]
+    arguments: list[Variable] = []
+    local: list[Variable] = []
+    for index, entry in enumerate(_list(simple, "variables")[:_VARIABLES]):
+        variable = _variable(entry)
+        if variable is None:
+            continue
+        if variable.value is None and index < len(values):
+            variable = variable.model_copy(update={"value": _value(values[index])})
+        (arguments if entry.get("arg") else local).append(variable)
+    return arguments, local
+
+
+def disassembly_of(payload: Mapping[str, Any], pc: int) -> list[Instruction]:
+    found = []
+    for item in _list(payload, "asm_insns"):
+        address = number(item.get("address"))
+        if address is None:
+            continue
+        found.append(
+            Instruction(
+                address=hex(address),
+                text=re.sub(r"\s+", " ", str(item.get("inst", "")))[:300],
+                function=_name(item.get("func-name")),
+                offset=number(item.get("offset")),
+                is_pc=address == pc,
+            )
+        )
+    return found
+
+
+def thread_ids(payload: Mapping[str, Any]) -> dict[int, int]:
+    """Kernel thread ids to gdb's own, of a `-thread-info` answer."""
+    result: dict[int, int] = {}
+    for item in _list(payload, "threads"):
+        found = re.search(r"LWP (\d+)", str(item.get("target-id", "")))
+        own = number(item.get("id"))
+        if found and own is not None:
+            result.setdefault(int(found[1]), own)
+    return result
+
+
+def number(text: object) -> int | None:
+    try:
+        return int(str(text), 0)
+    except ValueError:
+        return None
+
+
+def _list(payload: Mapping[str, Any], key: str) -> Sequence[Mapping[str, Any]]:
+    value = payload.get(key)
+    return [item for item in value if isinstance(item, dict)] if isinstance(value, list) else []
+
+
+def _name(value: object) -> str | None:
+    return str(value)[:_NAME_LIMIT] if value else None
+
+
+def _value(text: str) -> str:
+    return text if len(text) <= _VALUE_LIMIT else text[: _VALUE_LIMIT - 1] + "…"
+
+
+def _variable(entry: Mapping[str, Any]) -> Variable | None:
+    name = _name(entry.get("name"))
+    if name is None:
+        return None
+    value = entry.get("value")
+    return Variable(name=name, type=_name(entry.get("type")), value=_value(str(value)) if value is not None else None)

@@ -1,0 +1,213 @@
+"""The commands of one look at a core, and what their answers mean."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from diagnosis.crashes.core_file import CoreFile
+from diagnosis.crashes.frames import relevant
+from diagnosis.crashes.modules import Modules
+from diagnosis.crashes.view import DebuggerView, render_frames
+from incidents.crash_report import Frame, Variable
+from tools.gdb.frames import arguments_of, disassembly_of, frames_of, thread_ids, variables_of
+from tools.gdb.session import Answer, GdbSession, GdbStopped
+
+_LOCALS_FRAMES = 8
+_CODE_AFTER, _CODE_BEFORE = 48, 512
+_ARGUMENT_THREADS = 64
+"""Arguments of all frames are read for so many threads; they cost as much again as the frames."""
+
+_STD_PRINTERS = (
+    "python import sys; sys.path.insert(0, '/usr/share/gcc/python'); "
+    "from libstdcxx.v6 import register_libstdcxx_printers; register_libstdcxx_printers(None)"
+)
+
+
+@dataclass(frozen=True)
+class Depth:
+    """How much to ask for. A second try after gdb hit a limit asks for less."""
+
+    frames: int
+    threads: int
+    variables: bool
+
+
+async def look(
+    session: GdbSession,
+    core: CoreFile,
+    modules: Modules,
+    depth: Depth,
+    deadline: float,
+    view: DebuggerView,
+    *,
+    executable: bool,
+) -> None:
+    """Fill `view`. Raises GdbStopped when gdb did not get through; what had been answered is in `view` then."""
+    opening = [f"-gdb-set backtrace limit {depth.frames}"]
+    if depth.variables and any("libstdc++" in module.path for module in modules.all):
+        opening.append(f'-interpreter-exec console "{_STD_PRINTERS}"')
+    if executable:
+        opening.append("-file-exec-and-symbols exe")
+    opening.append("-target-select core core")
+    await _ask(session, opening, deadline)
+    if len(core.threads) > 1:
+        info = (await _ask(session, ["-thread-info"], deadline))[0]
+        ids = thread_ids(info.payload)
+    else:
+        ids = {core.crashed.tid: 1}
+    crashed = ids.get(core.crashed.tid, 1)
+    await _crash_thread(session, core, modules, depth, deadline, view, crashed)
+    others = [status.tid for status in core.threads[1:] if status.tid in ids][: depth.threads - 1]
+    await _other_threads(session, modules, depth, deadline, view, {tid: ids[tid] for tid in others})
+    view.soft_errors += _warnings(session.warnings)
+
+
+async def _crash_thread(
+    session: GdbSession,
+    core: CoreFile,
+    modules: Modules,
+    depth: Depth,
+    deadline: float,
+    view: DebuggerView,
+    thread: int,
+) -> None:
+    at = f"--thread {thread}"
+    last = depth.frames - 1
+    code = f"-data-disassemble -s $pc -e $pc+{_CODE_AFTER} -- 0"
+    stack = f"-stack-list-frames {at} 0 {last}"
+    arguments = f"-stack-list-arguments {at} --simple-values 0 {last}"
+    signal = f"-data-evaluate-expression {at} $_siginfo"
+    commands = [f"-thread-select {thread}", stack, code, signal]
+    if depth.variables:
+        commands.append(arguments)
+    answers: list[Answer | None]
+    stopped: GdbStopped | None = None
+    try:
+        answers = list(await session.run(commands, deadline))
+    except GdbStopped as error:
+        answers, stopped = error.answers, error
+    tid, pc = core.crashed.tid, core.crashed.pc or 0
+    frames = frames_of(answers[1].payload, modules) if answers[1] else []
+    source = stack
+    if len(answers) > 4 and answers[4]:
+        frames = _with_arguments(frames, arguments_of(answers[4].payload))
+        source = f"{stack}; {arguments}"
+    if answers[2]:
+        view.disassembly = disassembly_of(answers[2].payload, pc)
+    _keep(view, tid, frames, depth)
+    if stopped is None and frames:
+        await _code_before(session, view, pc, deadline)
+        if depth.variables:
+            await _locals(session, at, deadline, view, tid)
+    view.texts.insert(0, (source, render_frames(view.frames.get(tid, []))))
+    if view.disassembly:
+        lines = [
+            f"{'=> ' if item.is_pc else '   '}{item.address} <+{item.offset}> {item.text}" for item in view.disassembly
+        ]
+        view.texts.insert(1, (code, "\n".join(lines)))
+    if answers[3] and answers[3].ok:
+        view.texts.append((signal, str(answers[3].payload.get("value", ""))))
+    if stopped is not None:
+        raise stopped
+
+
+async def _code_before(session: GdbSession, view: DebuggerView, pc: int, deadline: float) -> None:
+    """Instructions before the crash: from the start of the function, where instructions surely begin."""
+    current = next((item for item in view.disassembly if item.is_pc), None)
+    if current is None or not current.offset or current.offset > _CODE_BEFORE:
+        return
+    command = f"-data-disassemble -s $pc-{current.offset} -e $pc -- 0"
+    answer = (await _ask(session, [command], deadline))[0]
+    view.disassembly = disassembly_of(answer.payload, pc)[-12:] + view.disassembly
+
+
+async def _locals(session: GdbSession, at: str, deadline: float, view: DebuggerView, tid: int) -> None:
+    frames = view.frames[tid]
+    telling = [*relevant(frames), *frames]  # the way into abort last
+    wanted = list(dict.fromkeys(frame.frame for frame in telling if frame.function and frame.line))[:_LOCALS_FRAMES]
+    commands = [
+        f"-stack-list-variables {at} --frame {number} {kind}"
+        for number in wanted
+        for kind in ("--simple-values", "--all-values")
+    ]
+    answers = await _ask(session, commands, deadline) if commands else []
+    for index, number in enumerate(wanted):
+        simple, full = answers[2 * index], answers[2 * index + 1]
+        arguments, local = variables_of(simple.payload, full.payload)
+        for position, frame in enumerate(frames):
+            if frame.frame == number:
+                frames[position] = frame.model_copy(update={"args": arguments or frame.args, "locals": local})
+        shown = [_shown(variable) for variable in (*arguments, *local)]
+        if shown:
+            view.texts.append((full.command, "\n".join(shown)))
+
+
+async def _other_threads(
+    session: GdbSession, modules: Modules, depth: Depth, deadline: float, view: DebuggerView, ids: dict[int, int]
+) -> None:
+    last = depth.frames - 1
+    with_arguments = depth.variables and len(ids) < _ARGUMENT_THREADS
+    stacks = {tid: f"-stack-list-frames --thread {own} 0 {last}" for tid, own in ids.items()}
+    arguments = {tid: f"-stack-list-arguments --thread {own} --simple-values 0 {last}" for tid, own in ids.items()}
+    commands = [*stacks.values(), *(arguments.values() if with_arguments else ())]
+    stopped: GdbStopped | None = None
+    try:
+        answers: list[Answer | None] = list(await session.run(commands, deadline)) if commands else []
+    except GdbStopped as error:
+        answers, stopped = error.answers, error
+    groups: dict[str, list[int]] = {}
+    for index, tid in enumerate(ids):
+        answer = answers[index]
+        if answer is None or not answer.ok:
+            continue
+        frames = frames_of(answer.payload, modules)
+        groups.setdefault(render_frames(frames), []).append(tid)
+        extra = answers[len(ids) + index] if with_arguments else None
+        _keep(view, tid, _with_arguments(frames, arguments_of(extra.payload)) if extra else frames, depth)
+    for text, tids in groups.items():
+        view.texts.append((stacks[tids[0]], f"threads {', '.join(map(str, tids))}:\n{text}"))
+    if stopped is not None:
+        raise stopped
+
+
+async def _ask(session: GdbSession, commands: Sequence[str], deadline: float) -> list[Answer]:
+    return await session.run(commands, deadline)
+
+
+def _keep(view: DebuggerView, tid: int, frames: list[Frame], depth: Depth) -> None:
+    if not frames:
+        return
+    view.frames[tid] = frames
+    if len(frames) >= depth.frames:
+        view.truncated.add(tid)
+
+
+def _with_arguments(frames: list[Frame], arguments: dict[int, list[Variable]]) -> list[Frame]:
+    return [frame.model_copy(update={"args": arguments.get(frame.frame, [])}) for frame in frames]
+
+
+def _shown(variable: Variable) -> str:
+    return f"{variable.name}: {variable.type or '?'} = {variable.value if variable.value is not None else '…'}"
+
+
+def _warnings(lines: list[str]) -> list[str]:
+    """gdb's warnings that a reader of the report needs; the rest repeats what the core's own notes say."""
+    kept = []
+    for line in lines:
+        text = line.strip()
+        if text.startswith("warning: ") and not text.startswith(_EXPECTED):
+            kept.append(f"gdb: {text.removeprefix('warning: ')}"[:300])
+    return list(dict.fromkeys(kept))[:10]
+
+
+_EXPECTED = (
+    "warning: Section `.reg-xstate",  # gdb 13 on kernels since 6.x, for each thread
+    "warning: Can't open file",  # libraries that are not at hand, already listed with their build-ids
+    "warning: Could not load shared library symbols",
+    "warning: Unable to find libthread_db",
+    "warning: Unable to find dynamic linker",
+    "warning: .dynamic section for",
+    "warning: Missing auto-load script",
+    "warning: File ",
+)

@@ -1,0 +1,200 @@
+"""Where gdb runs: bubblewrap where it works, process limits always.
+
+gdb reads files that may be hostile, and its authors say that it must then be contained (gdb/SECURITY.txt). Inside it
+sees the core, the executable, the verified libraries under one private sysroot, the debug directories and the
+system's own libraries; no home, no network, no environment. Where bubblewrap cannot run (a container without user
+namespaces) the same files are laid out as symbolic links in a private folder.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import os
+import shutil
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from errors import ToolFailed, ToolMissing
+from settings import GdbSettings
+
+_ROOT = Path("/case")
+_PROBE_SECONDS = 10.0
+_ENVIRONMENT = {
+    "PATH": "/usr/bin:/bin",
+    "HOME": "/nonexistent",
+    "LC_ALL": "C.UTF-8",
+    "TERM": "dumb",
+    "PYTHONNOUSERSITE": "1",
+    "PYTHONDONTWRITEBYTECODE": "1",
+}
+_SYSTEM = ("/usr/lib", "/usr/lib32", "/usr/lib64", "/usr/libexec", "/usr/bin", "/usr/share/gdb", "/usr/share/gcc")
+_LAUNCHER = (
+    "import os,resource,sys\n"
+    "for item in sys.argv[1].split(','):\n"
+    "    name,value=item.split('=');value=int(value)\n"
+    "    resource.setrlimit(getattr(resource,name),(value,value))\n"
+    "os.execvp(sys.argv[2],sys.argv[2:])\n"
+)
+
+
+@dataclass(frozen=True)
+class Case:
+    """What gdb may read. `files` maps paths of the crashed process to verified local files."""
+
+    core: Path
+    executable: Path | None = None
+    files: Mapping[str, Path] = field(default_factory=dict)
+    debug_dirs: Sequence[Path] = ()
+
+
+@dataclass(frozen=True)
+class Launch:
+    """How to start gdb. `core` and `exe` are in its working directory under these names."""
+
+    argv: list[str]
+    env: dict[str, str]
+    cwd: Path | None
+    sandboxed: bool
+
+
+async def launch(case: Case, settings: GdbSettings, workdir: Path, options: Sequence[str]) -> Launch:
+    """The command that starts gdb on `case` with `options`; `workdir` is an empty private folder that outlives it.
+
+    Raises ToolMissing when gdb is not installed, or bubblewrap was demanded and does not work here.
+    """
+    program = shutil.which(settings.program)
+    if program is None:
+        raise ToolMissing(f"{settings.program} is not installed; on Debian: apt-get install gdb")
+    limits = _limits(settings)
+    mode = await _mode(settings)
+    if mode is None:
+        root = workdir / "case"
+        await asyncio.to_thread(_lay_out, case, root)
+        argv = [*limits, program, *options, *_directories(case, root)]
+        env = {**_ENVIRONMENT, "HOME": str(workdir)}
+        return Launch(argv, env, root, sandboxed=False)
+    argv = [*limits, *_bubblewrap(mode, case, Path(program)), program, *options, *_directories(case, _ROOT)]
+    return Launch(argv, dict(_ENVIRONMENT), None, sandboxed=True)
+
+
+def _directories(case: Case, root: Path) -> list[str]:
+    debug = ":".join(str(root / "debug" / str(index)) for index in range(len(case.debug_dirs)))
+    return [
+        *("-iex", f"set sysroot {root / 'root'}"),
+        *("-iex", f"set debug-file-directory {debug or '/nonexistent'}"),
+    ]
+
+
+def _limits(settings: GdbSettings) -> list[str]:
+    wanted = {
+        "as": settings.memory_bytes,
+        "cpu": settings.cpu_seconds,
+        "fsize": 16 << 20,
+        "nofile": 4096,
+        "core": 0,
+    }
+    if program := shutil.which("prlimit"):
+        return [program, *(f"--{name}={value}" for name, value in wanted.items()), "--"]
+    pairs = ",".join(f"RLIMIT_{name.upper()}={value}" for name, value in wanted.items())
+    return [sys.executable, "-I", "-S", "-c", _LAUNCHER, pairs]
+
+
+async def _mode(settings: GdbSettings) -> str | None:
+    """`user` (own user namespace), `root` (namespaces made by root, to read cores that others own), or None."""
+    if settings.sandbox == "rlimits":
+        return None
+    program = shutil.which("bwrap")
+    works = program is not None and await _probe(program)
+    if works:
+        return "root" if os.geteuid() == 0 else "user"
+    if settings.sandbox == "bubblewrap":
+        raise ToolMissing("bubblewrap is not installed or may not make namespaces here; gdb.sandbox demands it")
+    return None
+
+
+_probed: dict[str, bool] = {}
+
+
+async def _probe(program: str) -> bool:
+    """Does bubblewrap work here? Asked once for a process."""
+    if program not in _probed:
+        argv = [program, *_isolation("root" if os.geteuid() == 0 else "user"), *_system(None), "/usr/bin/true"]
+        try:
+            process = await asyncio.create_subprocess_exec(
+                *argv,
+                stdin=asyncio.subprocess.DEVNULL,
+                stdout=asyncio.subprocess.DEVNULL,
+                stderr=asyncio.subprocess.DEVNULL,
+                env=_ENVIRONMENT,
+            )
+        except OSError as error:
+            raise ToolFailed(f"cannot start {program}: {error.strerror}") from None
+        try:
+            _probed[program] = await asyncio.wait_for(process.wait(), _PROBE_SECONDS) == 0
+        except TimeoutError:
+            process.kill()
+            await process.wait()
+            _probed[program] = False
+    return _probed[program]
+
+
+def _isolation(mode: str) -> list[str]:
+    shared = ["--die-with-parent", "--new-session", "--cap-drop", "ALL", "--hostname", "sandbox"]
+    spaces = ["--unshare-ipc", "--unshare-pid", "--unshare-net", "--unshare-uts", "--unshare-cgroup-try"]
+    if mode == "root":
+        # a core in a cluster belongs to the uid of its pod with mode 0600; in a user namespace root could not read it
+        return [*spaces, *shared, "--cap-add", "CAP_DAC_READ_SEARCH"]
+    return ["--unshare-user", *spaces, *shared, "--uid", "65534", "--gid", "65534"]
+
+
+@functools.cache
+def _system(program: Path | None) -> tuple[str, ...]:
+    """Mounts of the system's own programs and libraries."""
+    arguments: list[str] = []
+    for name in _SYSTEM:
+        if Path(name).is_dir():
+            arguments += ["--ro-bind", name, name]
+    for name in ("bin", "lib", "lib32", "lib64"):
+        path = Path("/") / name
+        if path.is_symlink():
+            arguments += ["--symlink", str(path.readlink()), str(path)]
+        elif path.is_dir():
+            arguments += ["--ro-bind", str(path), str(path)]
+    if Path("/etc/ld.so.cache").is_file():
+        arguments += ["--ro-bind", "/etc/ld.so.cache", "/etc/ld.so.cache"]
+    if program is not None and program.resolve().parent not in (Path("/usr/bin"), Path("/bin")):
+        prefix = program.resolve().parent.parent
+        arguments += ["--ro-bind", str(prefix), str(prefix)]
+        if program.parent != program.resolve().parent:
+            arguments += ["--ro-bind", str(program), str(program)]
+    return (*arguments, "--dev", "/dev", "--tmpfs", "/tmp")  # noqa: S108 (inside the sandbox)
+
+
+def _bubblewrap(mode: str, case: Case, program: Path) -> list[str]:
+    binds = ["--ro-bind", str(case.core), str(_ROOT / "core")]
+    if case.executable is not None:
+        binds += ["--ro-bind", str(case.executable), str(_ROOT / "exe")]
+    for target, local in case.files.items():
+        binds += ["--ro-bind", str(local), f"{_ROOT}/root{target}"]
+    for index, folder in enumerate(case.debug_dirs):
+        binds += ["--ro-bind", str(folder), str(_ROOT / "debug" / str(index))]
+    bwrap = shutil.which("bwrap") or "bwrap"
+    return [bwrap, *_isolation(mode), *_system(program), *binds, "--chdir", str(_ROOT), "--"]
+
+
+def _lay_out(case: Case, root: Path) -> None:
+    """The sandbox's view as symbolic links."""
+    (root / "root").mkdir(parents=True)
+    (root / "debug").mkdir()
+    (root / "core").symlink_to(case.core.absolute())
+    if case.executable is not None:
+        (root / "exe").symlink_to(case.executable.absolute())
+    for target, local in case.files.items():
+        link = root / "root" / target.lstrip("/")
+        link.parent.mkdir(parents=True, exist_ok=True)
+        link.symlink_to(local.absolute())
+    for index, folder in enumerate(case.debug_dirs):
+        (root / "debug" / str(index)).symlink_to(folder.absolute(), target_is_directory=True)
