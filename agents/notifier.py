@@ -11,9 +11,8 @@ import hashlib
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from datetime import datetime
-from typing import Any, Literal
+from typing import Any
 
-import httpx
 import structlog
 from sqlalchemy.exc import SQLAlchemyError
 
@@ -22,26 +21,25 @@ from incidents.database import Database, utcnow
 from incidents.deliveries import LEASE, Deliveries, Delivery
 from incidents.models import Diagnosis, Incident, IncidentStatus
 from incidents.plan import Approval, Proposal, canonical_json
-from settings import FeishuSettings, Settings
+from settings import Settings
 from tools.feishu.approval_card import approval_card
 from tools.feishu.callback import callbacks_enabled
-from tools.feishu.cards import MAX_CARD_BYTES, incident_link
-from tools.feishu.client import Card, FeishuClient
-from tools.feishu.diagnosis_card import diagnosis_card, result_card
-from tools.feishu.errors import GONE_CODES, FeishuError
+from tools.feishu.cards import incident_link
+from tools.feishu.channels import CARD_BYTES, Channel, Channels, configured_channels
+from tools.feishu.client import Card
+from tools.feishu.diagnosis_card import diagnosis_card, notice_card, result_card
+from tools.feishu.errors import FeishuError
 from tools.feishu.texts import language_of
-from tools.feishu.webhook import ENVELOPE_BYTES, MAX_BODY_BYTES, FeishuWebhook
 
-Channel = Literal["feishu", "feishu_webhook"]
-_CARD_BYTES: dict[Channel, int] = {"feishu": MAX_CARD_BYTES, "feishu_webhook": MAX_BODY_BYTES - ENVELOPE_BYTES}
 _TOLD_BY_DIAGNOSIS = {IncidentStatus.DIAGNOSED, IncidentStatus.UNKNOWN, IncidentStatus.HEALTHY}
+_QUEUED = "queued for"
 _WORKERS = 4
 _IDLE_SECONDS = 2.0
 _DRAIN_SECONDS = 5.0
-_HTTP_SECONDS = 10.0
 _SEND_SECONDS = LEASE.total_seconds() * 0.75
 """A send that outlived its lease could happen twice."""
 _BASE_PENDING_SECONDS = 2.0
+_REPEAT_SECONDS = 300
 
 log = structlog.get_logger(__name__)
 
@@ -59,10 +57,8 @@ class Notifier:
         self._now = now
         self._channels = configured_channels(settings.feishu)
         self._buttons = callbacks_enabled(settings.feishu)
+        self._sender = Channels(settings.feishu, now=now)
         self._news = asyncio.Event()
-        self._http: httpx.AsyncClient | None = None
-        self._client: FeishuClient | None = None
-        self._webhook: FeishuWebhook | None = None
 
     # --- telling --------------------------------------------------------------------------------------------------
 
@@ -77,11 +73,11 @@ class Notifier:
                 proposals,
                 language=self._language,
                 link=self._link(incident.id),
-                max_bytes=_CARD_BYTES[channel],
+                max_bytes=CARD_BYTES[channel],
             )
             return {"card": card}
 
-        return await self._tell(incident, "diagnosis", f"{incident.id}:{content}", render)
+        return await self._tell(incident.id, "diagnosis", f"{incident.id}:{content}", render)
 
     async def request(self, incident: Incident, approval: Approval) -> str:
         """Ask for a decision, once for each approval."""
@@ -89,7 +85,7 @@ class Notifier:
         def render(channel: Channel) -> dict[str, Any]:
             return {"card": self._approval_card(channel, incident, approval), "approval_id": approval.id}
 
-        return await self._tell(incident, "request", approval.id, render)
+        return await self._tell(incident.id, "request", approval.id, render)
 
     async def outcome(self, incident: Incident, approval: Approval | None) -> str:
         """Tell where an approval or a whole incident stands now; the card of the request is updated."""
@@ -105,7 +101,17 @@ class Notifier:
 
         view = f"{approval.state.value}:{incident.status.value if incident.status.ended else 'open'}"
         key = f"{base}:{view}:{len(approval.votes)}"
-        return await self._tell(incident, "result", key, render, supersedes=base)
+        return await self._tell(incident.id, "result", key, render, supersedes=base)
+
+    async def notice(self, title: str, text: str, severity: str) -> bool:
+        """Tell people something that is no incident's. False without a channel, or for a repeat within 5 minutes."""
+        window = int(self._now().timestamp()) // _REPEAT_SECONDS
+        content = hashlib.sha256(canonical_json([title, text, severity, window])).hexdigest()[:32]
+
+        def render(channel: Channel) -> dict[str, Any]:
+            return {"card": notice_card(title, text, severity, language=self._language, max_bytes=CARD_BYTES[channel])}
+
+        return (await self._tell(None, "notice", content, render)).startswith(_QUEUED)
 
     async def _end(self, incident: Incident) -> str:
         if incident.status in _TOLD_BY_DIAGNOSIS:
@@ -113,14 +119,14 @@ class Notifier:
 
         def render(channel: Channel) -> dict[str, Any]:
             link = self._link(incident.id)
-            card = result_card(incident, language=self._language, link=link, max_bytes=_CARD_BYTES[channel])
+            card = result_card(incident, language=self._language, link=link, max_bytes=CARD_BYTES[channel])
             return {"card": card}
 
-        return await self._tell(incident, "result", f"{incident.id}:{incident.status.value}", render)
+        return await self._tell(incident.id, "result", f"{incident.id}:{incident.status.value}", render)
 
     async def _tell(
         self,
-        incident: Incident,
+        incident_id: str | None,
         kind: str,
         key: str,
         render: Callable[[Channel], dict[str, Any]],
@@ -128,30 +134,30 @@ class Notifier:
     ) -> str:
         if not self._channels:
             return "no notification channel is configured"
-        queued = []
+        queued: list[str] = []
         for channel in self._channels:
             older = f"{channel}:{kind}:{supersedes}:" if supersedes else None
             try:
                 added = await self._deliveries.enqueue(
                     f"{channel}:{kind}:{key}",
-                    incident_id=incident.id,
+                    incident_id=incident_id,
                     channel=channel,
                     kind=kind,
                     payload=render(channel),
                     supersedes=older,
                 )
             except (SQLAlchemyError, ToolFailed) as error:
-                log.error("notice not queued", incident_id=incident.id, kind=kind, error=type(error).__name__)
+                log.error("notice not queued", incident_id=incident_id, kind=kind, error=type(error).__name__)
                 return f"the notice could not be queued ({type(error).__name__})"
             except Exception as error:  # a card that cannot be built must not end the incident
-                log.exception("notice not built", incident_id=incident.id, kind=kind)
+                log.exception("notice not built", incident_id=incident_id, kind=kind)
                 return f"the notice could not be built ({type(error).__name__})"
             if added:
                 queued.append(channel)
         if not queued:
             return "told before"
         self._news.set()
-        return f"queued for {', '.join(queued)}"
+        return f"{_QUEUED} {', '.join(queued)}"
 
     def _approval_card(self, channel: Channel, incident: Incident, approval: Approval) -> Card:
         return approval_card(
@@ -160,7 +166,7 @@ class Notifier:
             incident=incident,
             buttons=channel == "feishu" and self._buttons,
             link=self._link(incident.id),
-            max_bytes=_CARD_BYTES[channel],
+            max_bytes=CARD_BYTES[channel],
         )
 
     def _link(self, incident_id: str) -> str | None:
@@ -202,9 +208,7 @@ class Notifier:
         return sum(counts)
 
     async def close(self) -> None:
-        http, self._http, self._client, self._webhook = self._http, None, None, None
-        if http is not None:
-            await http.aclose()
+        await self._sender.close()
 
     async def _work(self) -> int:
         count = 0
@@ -215,7 +219,6 @@ class Notifier:
     async def _deliver(self, delivery: Delivery) -> bool:
         try:
             async with asyncio.timeout(_SEND_SECONDS):
-                await self._connect()
                 message_id = await self._send(delivery)
         except _NotYet:
             await self._deliveries.defer(delivery, _BASE_PENDING_SECONDS)
@@ -232,56 +235,20 @@ class Notifier:
         return True
 
     async def _send(self, delivery: Delivery) -> str | None:
-        card = delivery.payload["card"]
-        if delivery.channel == "feishu_webhook":
-            if self._webhook is None:
-                raise FeishuError("feishu.webhook_url is no longer configured", retryable=False)
-            await self._webhook.send_card(card)
-            return None
-        chat_id = self._settings.feishu.chat_id
-        if self._client is None or chat_id is None:
-            raise FeishuError("the Feishu app bot is no longer configured", retryable=False)
         base = delivery.payload.get("updates")
         earlier = await self._deliveries.receipt(base) if base else None
         if earlier is not None and earlier.state == "queued":
             raise _NotYet
-        if earlier is not None and earlier.message_id is not None:
-            try:
-                await self._client.update_card(earlier.message_id, card)
-                return earlier.message_id
-            except FeishuError as error:
-                if error.code not in GONE_CODES:
-                    raise
-        return await self._client.send_card(chat_id, card, uuid=delivery.id)
-
-    async def _connect(self) -> None:
-        if self._http is not None:
-            return
-        # reads the certificate store, which blocks
-        http = await asyncio.to_thread(httpx.AsyncClient, timeout=_HTTP_SECONDS, follow_redirects=False)
-        if self._http is not None:  # another worker was quicker
-            await http.aclose()
-            return
-        feishu = self._settings.feishu
-        self._http = http
-        self._client = FeishuClient(feishu, http) if "feishu" in self._channels else None
-        now = self._now
-        self._webhook = (
-            FeishuWebhook(feishu, http, now=lambda: now().timestamp()) if "feishu_webhook" in self._channels else None
+        return await self._sender.send(
+            delivery.channel,
+            delivery.payload["card"],
+            uuid=delivery.id,
+            replaces=earlier.message_id if earlier else None,
         )
 
 
 class _NotYet(Exception):
     """The message that this one updates is not sent yet."""
-
-
-def configured_channels(settings: FeishuSettings) -> list[Channel]:
-    channels: list[Channel] = []
-    if settings.app_id and settings.app_secret and settings.chat_id:
-        channels.append("feishu")
-    if settings.webhook_url and settings.webhook_url.get_secret_value():
-        channels.append("feishu_webhook")
-    return channels
 
 
 def _same_diagnosis(diagnosis: Diagnosis, proposals: Sequence[Proposal]) -> str:

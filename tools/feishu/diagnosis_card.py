@@ -32,6 +32,7 @@ _TEMPLATES = {
     DiagnosisStatus.HEALTHY: "green",
     DiagnosisStatus.FAILED: "grey",
 }
+_SEVERITIES = {"critical": "red", "high": "orange", "medium": "yellow"}
 _Size = Callable[[int], int]
 """Characters that a piece of text may have, out of those it may have at most."""
 _FRAMES = 6
@@ -103,6 +104,20 @@ def result_card(
             elements.append(button_row([link_button(text(language, "button.open"), link)]))
         summary = f"{title}: {ref_plain(incident.target)}"
         return card(title, ref_plain(incident.target), "grey", elements, summary=plain(summary, 150))
+
+    return fitted(build, max_bytes)
+
+
+def notice_card(
+    title: str, content: str, severity: str, *, language: Language, max_bytes: int = MAX_CARD_BYTES
+) -> Card:
+    """A notice that belongs to no incident; all three texts come from outside."""
+    template = _SEVERITIES.get(severity, "blue")
+    head = plain(title)
+
+    def build(share: float) -> Card:
+        body = excerpt(language, content, max(100, int(8000 * share)), text(language, "cut.where_sender"))
+        return card(head, plain(severity, 40), template, [markdown(body)], summary=head)
 
     return fitted(build, max_bytes)
 

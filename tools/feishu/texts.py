@@ -84,6 +84,7 @@ TEXTS: dict[str, tuple[str, str]] = {
         "`GET /api/v1/incidents/{id}` has the whole",
         "全文见 `GET /api/v1/incidents/{id}`",
     ),
+    "cut.where_sender": ("ask the sender", "请询问发送者"),
     "decide.elsewhere": (
         "To decide: `paramedic approve {id}` or the API.",
         "请用 `paramedic approve {id}` 或 API 审批。",
