@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections import Counter
 from typing import Any
 from weakref import WeakValueDictionary
 
@@ -45,7 +44,8 @@ class Runner:
         self._gate = gate
         self._busy: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
         self._tasks: set[asyncio.Task[None]] = set()
-        self._failures: Counter[str] = Counter()
+        self._running: set[str] = set()
+        self._again: set[str] = set()
         self._submitting = asyncio.Lock()
         self._draining = False
 
@@ -129,7 +129,11 @@ class Runner:
                 await self._graph.ainvoke(step, config, durability="sync")
 
     def _spawn(self, incident_id: str) -> None:
-        if not self._draining:
+        """Advance in the background; while it runs already, once more after that."""
+        if incident_id in self._running:
+            self._again.add(incident_id)
+        elif not self._draining:
+            self._running.add(incident_id)
             self._keep(asyncio.create_task(self._run(incident_id), name=incident_id))
 
     def _keep(self, task: asyncio.Task[None]) -> None:
@@ -137,24 +141,27 @@ class Runner:
         task.add_done_callback(self._tasks.discard)
 
     async def _run(self, incident_id: str) -> None:
-        while True:
+        try:
+            again = True
+            while again:
+                self._again.discard(incident_id)
+                await self._persist(incident_id)
+                again = incident_id in self._again
+        finally:
+            self._running.discard(incident_id)
+
+    async def _persist(self, incident_id: str) -> None:
+        for attempt in range(1, _ATTEMPTS + 1):
             try:
-                await self.advance(incident_id)
-            except asyncio.CancelledError:
-                raise
+                return await self.advance(incident_id)
             except Exception as error:
                 # the top of a background task: an incident must never hang in silence because a node failed
-                self._failures[incident_id] += 1
-                attempt = self._failures[incident_id]
                 log.warning("incident step failed", incident=incident_id, attempt=attempt, exc_info=error)
-                if attempt >= _ATTEMPTS:
-                    await self._give_up(incident_id, error)
-                    return
+                if attempt == _ATTEMPTS:
+                    return await self._give_up(incident_id, error)
                 await self._tell(incident_id, error)
                 await asyncio.sleep(_BACKOFF * 2 ** (attempt - 1))
-            else:
-                self._failures.pop(incident_id, None)
-                return
+        return None
 
     async def _tell(self, incident_id: str, error: Exception) -> None:
         with contextlib.suppress(ParamedicError):
