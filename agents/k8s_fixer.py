@@ -16,7 +16,7 @@ from errors import Refused
 from incidents.models import Diagnosis, Incident
 from incidents.plan import EvidenceNeed, Plan, Proposal
 from incidents.store import IncidentStore
-from tools.helm.cli import Helm
+from tools.helm.client import Helm
 
 
 @dataclass(frozen=True)

@@ -21,7 +21,7 @@ from incidents.plan import (
     Proposal,
     RollbackRevision,
 )
-from tools.helm.cli import HelmRevision
+from tools.helm.client import Revision
 
 MIN_CONFIDENCE = 0.5
 """Below this a cause is told, not acted upon."""
@@ -70,7 +70,7 @@ class Remedy:
         return Proposal(title=self.title, reason=self.reason, steps=self.steps)
 
 
-HelmHistories = Mapping[tuple[str, str], Sequence[HelmRevision]]
+HelmHistories = Mapping[tuple[str, str], Sequence[Revision]]
 
 
 def remedies(diagnosis: Diagnosis, histories: HelmHistories) -> list[Remedy]:
@@ -154,13 +154,13 @@ def _helm(cause: Cause, histories: HelmHistories) -> list[Remedy]:
     release, namespace = cause.facts.get("helm_release"), cause.facts.get("helm_namespace")
     if not isinstance(release, str) or not isinstance(namespace, str):
         return []
-    history = sorted(histories.get((namespace, release), ()), key=lambda item: item.revision)
+    history = sorted(histories.get((namespace, release), ()), key=lambda item: item.number)
     if not history:
         return []
     target = ObjectRef(kind="HelmRelease", namespace=namespace, name=release)
     earlier = [item for item in history[:-1] if item.status in ("superseded", "deployed")]
     if earlier:
-        revision = earlier[-1].revision
+        revision = earlier[-1].number
         return [
             Remedy(
                 title=f"Roll helm release {release} back to revision {revision}",

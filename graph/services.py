@@ -27,7 +27,7 @@ from incidents.drafts import Drafts
 from incidents.store import IncidentStore
 from incidents.usage import UsageStore
 from settings import Settings
-from tools.helm.cli import Helm
+from tools.helm.client import Helm
 from tools.kubernetes.client import Cluster
 from tools.llm.models import Models
 

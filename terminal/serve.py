@@ -23,4 +23,4 @@ def serve(
         settings.api.host = host
     if port is not None:
         settings.api.port = port
-    asyncio.run(run(settings))
+    asyncio.run(run(settings, lambda url: typer.echo(f"paramedic serves {url}", err=True)))
