@@ -15,7 +15,7 @@ from errors import InvalidInput
 from settings import Settings, load_settings
 
 EXAMPLE = Path(__file__).parents[1] / "paramedic.example.toml"
-_COMMENTED = re.compile(r'^# (\[\[?[\w.]+\]\]?|[\w"][\w:/"-]* = .*)$', re.MULTILINE)
+_COMMENTED = re.compile(r'^# (\[\[?[\w.]+\]\]?|[\w"][\w.:/"-]* = .*)$', re.MULTILINE)
 
 
 @pytest.fixture(autouse=True)
