@@ -25,7 +25,9 @@ def is_transient(error: BaseException) -> bool:
         return False
     code = status_code(error)
     if code is not None:
-        return (code == 429 and "insufficient_quota" not in str(error)) or code in (408, 409) or code >= 500
+        return (
+            (code == 429 and getattr(error, "code", None) != "insufficient_quota") or code in (408, 409) or code >= 500
+        )
     return _is_connection(error) or _is_timeout(error)
 
 

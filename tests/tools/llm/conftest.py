@@ -1,0 +1,57 @@
+"""A model server on a loopback port, and models that talk to it in each wire format."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from incidents.database import Database
+from incidents.usage import UsageStore
+from settings import LlmSettings
+from tests.standins.llm import KEY, OPENAI_MODEL, LlmStandIn
+from tools.llm import models as models_module
+from tools.llm.models import Models
+
+MakeModels = Callable[..., Models]
+
+
+@pytest.fixture
+def server() -> Iterator[LlmStandIn]:
+    with LlmStandIn() as standin:
+        yield standin
+
+
+@pytest.fixture
+def usage(database: Database) -> UsageStore:
+    return UsageStore(database)
+
+
+@pytest.fixture(autouse=True)
+def _no_backoff(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(models_module, "_BACKOFF", 0.01)
+
+
+@pytest.fixture
+def openai(server: LlmStandIn, usage: UsageStore) -> MakeModels:
+    def make(**options: object) -> Models:
+        fixed = {"model": f"openai:{OPENAI_MODEL}", "base_url": server.openai_url, "api_key": KEY, "timeout": 5.0}
+        return Models(LlmSettings.model_validate(fixed | options), usage)
+
+    return make
+
+
+@pytest.fixture
+def ollama(server: LlmStandIn, usage: UsageStore) -> MakeModels:
+    def make(**options: object) -> Models:
+        fixed = {"model": "ollama:scripted:8b", "base_url": server.ollama_url, "timeout": 5.0}
+        return Models(LlmSettings.model_validate(fixed | options), usage)
+
+    return make
+
+
+@pytest.fixture(params=["openai", "ollama"])
+def make_models(request: pytest.FixtureRequest) -> MakeModels:
+    """Runs a test once in each wire format."""
+    made: MakeModels = request.getfixturevalue(request.param)
+    return made
