@@ -155,6 +155,14 @@ def intact_plan(row: ApprovalRow) -> Plan:
     return plan
 
 
+def require_intact(approval: Approval) -> None:
+    """Raises Refused unless the approval's plan is the one that its digest, and so every vote, is about."""
+    plan = approval.plan
+    bound = (approval.digest, approval.quorum, approval.requested_by, approval.incident_id)
+    if bound != (plan.digest(), plan.quorum, plan.requested_by, plan.incident_id):
+        raise Refused(f"the stored plan of approval {approval.id} was changed")
+
+
 def evidence_missing(plan: Plan) -> bool:
     """Whether a core was needed and none was captured, complete and hashed."""
     return plan.evidence_need is EvidenceNeed.CORE and plan.evidence_sha256 is None

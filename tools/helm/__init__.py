@@ -1,1 +1,1 @@
-"""The helm command line."""
+"""The helm command line, typed."""

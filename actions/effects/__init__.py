@@ -1,0 +1,1 @@
+"""How one write is checked, rehearsed, sent, and recognised afterwards."""
