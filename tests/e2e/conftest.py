@@ -20,6 +20,7 @@ from tests.e2e.stage import Stage
 
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "scenario(*names): workloads of tests/e2e/scenarios.py that the test takes")
+    config.addinivalue_line("markers", "death(scenario, point): the service dies there, see tests/e2e/dying.py")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

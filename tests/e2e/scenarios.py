@@ -118,11 +118,26 @@ def readiness_path(ground: Ground) -> Workload:
         ground.images.web,
         "/health",
         livenessProbe=make.http_probe(8080, "/health"),
-        readinessProbe=make.http_probe(8080, "/healthz-ready"),
+        readinessProbe=make.http_probe(8080, "/ready"),
     )
     made = _deploy(ground, item)
     wait_not_ready(ground, made)
     return made
+
+
+def configured(ground: Ground) -> Workload:
+    """The same fault in a workload that takes its environment from a ConfigMap."""
+    settings = random_name()
+    item = web(
+        ground.images.web,
+        "/health",
+        livenessProbe=make.http_probe(8080, "/health"),
+        readinessProbe=make.http_probe(8080, "/available"),
+        envFrom=[{"configMapRef": {"name": settings}}],
+    )
+    made = _deploy(ground, item, make.config_map(settings, {"mode": "fast"}), extra=1)
+    wait_not_ready(ground, made)
+    return Workload(made.namespace, made.name, made.container, more={"config_map": settings})
 
 
 def wait_not_ready(ground: Ground, made: Workload) -> None:

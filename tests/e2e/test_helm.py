@@ -1,0 +1,111 @@
+"""Crash-looping helm releases, with the real helm: back to the revision that ran, or uninstalled by two people."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+
+import pytest
+
+from tests.e2e.audit import AuditLog, Written
+from tests.e2e.helm_scenarios import helm
+from tests.e2e.kube import Kube
+from tests.e2e.scenarios import Workload
+from tests.e2e.service import FIRST, REQUESTER, SECOND, Answer, Service
+from tests.e2e.stage import Stage
+
+
+def history(stage: Stage, made: Workload) -> list[Answer]:
+    found: list[Answer] = json.loads(
+        helm(stage.ground, "history", made.more["release"], "-n", made.namespace, "-o", "json")
+    )
+    return found
+
+
+def to_the_workload(writes: list[Written]) -> list[Written]:
+    """Without helm's own storage: it keeps a Secret a revision."""
+    return [item for item in writes if item.resource != "secrets"]
+
+
+@pytest.mark.scenario("release_upgraded")
+def test_a_crashing_upgrade_is_rolled_back(stage: Stage, service: Service, audit: AuditLog, kube: Kube) -> None:
+    made = stage.take("release_upgraded")
+    mark = audit.mark()
+    incident = service.report(made.namespace, made.name)
+    approval = service.wait_plan(incident)
+    action = approval["plan"]["action"]
+    assert (action["type"], action["target"]["name"], action["revision"]) == ("helm_rollback", made.more["release"], 1)
+    assert approval["quorum"] == 1
+    assert audit.writes_to(made.namespace, mark) == []
+    service.approve(approval)
+    ended = service.wait_end(incident)
+    assert ended["incident"]["status"] == "fixed", service.story(incident)
+    assert [item["status"] for item in history(stage, made)] == ["superseded", "superseded", "deployed"]
+    writes = to_the_workload(audit.writes_to(made.namespace, mark))
+    assert [item.name for item in writes if item.resource == "deployments"] == [made.name]
+    kube.wait_ready("Deployment", made.namespace, made.name)
+
+
+@pytest.mark.scenario("release_new")
+def test_uninstalling_needs_two_people_and_keeps_what_undo_needs(
+    stage: Stage, service: Service, audit: AuditLog, kube: Kube
+) -> None:
+    made = stage.take("release_new")
+    release = made.more["release"]
+    values = helm(stage.ground, "get", "values", release, "-n", made.namespace, "-o", "json")
+    manifest = helm(stage.ground, "get", "manifest", release, "-n", made.namespace)
+    mark = audit.mark()
+    incident = service.report(made.namespace, made.name)
+    approval = service.wait_plan(incident)
+    assert approval["plan"]["action"]["type"] == "helm_uninstall"
+    assert approval["quorum"] == 2
+    assert not approval["evidence_missing"]  # the core is captured, so nobody has to waive it
+
+    assert service.decide(approval, REQUESTER).status_code == 403  # who asked does not decide
+    assert service.approve(approval, FIRST)["state"] == "pending"
+    assert service.decide(approval, FIRST).status_code in (200, 409)  # one person stays one person
+    assert service.approval(approval["id"])["state"] == "pending"
+    assert audit.writes_to(made.namespace, mark) == []
+
+    service.approve(approval, SECOND)
+    ended = service.wait_end(incident)
+    assert ended["incident"]["status"] == "fixed", service.story(incident)
+    assert kube.find("Deployment", made.namespace, made.name) is None
+    assert [item["status"] for item in history(stage, made)] == ["uninstalled"]
+    record = undo_record(service, approval["id"])
+    for kept in (release, json.loads(values)["image"], "kind"):
+        assert kept in record
+    assert helm(stage.ground, "get", "manifest", release, "-n", made.namespace, "--revision", "1") == manifest
+
+
+@pytest.mark.scenario("release_new_without_core")
+def test_without_a_core_uninstalling_needs_an_explicit_waiver(
+    stage: Stage, service: Service, audit: AuditLog, kube: Kube
+) -> None:
+    made = stage.take("release_new_without_core")
+    mark = audit.mark()
+    incident = service.report(made.namespace, made.name)
+    approval = service.wait_plan(incident)
+    assert (approval["quorum"], approval["evidence_missing"]) == (2, True)
+    for caller in (FIRST, SECOND):
+        service.decide(approval, caller)
+    found = service.approval(approval["id"])
+    assert found["state"] not in ("claimed", "executing", "verifying", "done"), found
+    assert audit.writes_to(made.namespace, mark) == []
+    if found["state"] != "pending":  # what was refused is not asked for twice: a new look asks anew
+        service.wait_end(incident)
+        incident = service.report(made.namespace, made.name, force=True)
+        approval = service.wait_plan(incident)
+    for caller in (FIRST, SECOND):
+        service.approve(approval, caller, waive=True)
+    ended = service.wait_end(incident)
+    assert ended["incident"]["status"] == "fixed", service.story(incident)
+    assert kube.find("Deployment", made.namespace, made.name) is None
+    assert [item["status"] for item in history(stage, made)] == ["uninstalled"]
+
+
+def undo_record(service: Service, approval_id: str) -> str:
+    """What the journal keeps about the execution, as text."""
+    with sqlite3.connect(f"file:{service.database}?mode=ro", uri=True) as database:
+        rows = database.execute("SELECT detail FROM executions WHERE approval_id = ?", (approval_id,)).fetchall()
+    return str(rows)
