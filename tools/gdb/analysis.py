@@ -13,16 +13,15 @@ from pathlib import Path
 from diagnosis.crashes.conclude import conclude
 from diagnosis.crashes.core_file import CoreFile
 from diagnosis.crashes.memory_causes import MemoryText, ThrownObject, abort_message, thrown_object
-from diagnosis.crashes.modules import Modules
 from diagnosis.crashes.report import Observed
 from diagnosis.crashes.view import DebuggerView
 from errors import ToolFailed, ToolMissing, ToolTimeout
 from incidents.crash_report import CrashReport
 from incidents.models import Diagnosis
 from settings import GdbSettings
+from tools.gdb.opened import OpenedCore, opened_core
 from tools.gdb.plan import Depth, look
-from tools.gdb.resolve import Resolved, resolve
-from tools.gdb.sandbox import Case, launch
+from tools.gdb.sandbox import launch
 from tools.gdb.session import OPTIONS, GdbStopped, open_session
 
 _DEGRADED_FRAMES = 32
@@ -37,22 +36,6 @@ class CrashAnalysis:
     report: CrashReport
     diagnosis: Diagnosis
     whole: dict[str, str]
-
-
-@dataclass
-class _Opened:
-    path: Path
-    core: CoreFile
-    modules: Modules
-    resolved: Resolved
-    debug_dirs: Sequence[Path]
-    sha256: str
-    message: MemoryText | None
-    thrown: ThrownObject | None
-
-    def close(self) -> None:
-        self.resolved.close()
-        self.core.close()
 
 
 async def analyze_core(
@@ -74,66 +57,38 @@ async def analyze_core(
     Raises UnusableCore, ToolMissing when gdb is not installed, ToolTimeout when even the file cannot be read in time.
     """
     say = progress or (lambda text: None)
-    loop = asyncio.get_running_loop()
-    deadline = loop.time() + settings.deadline
+    deadline = asyncio.get_running_loop().time() + settings.deadline
     say("reading the core's notes and memory")
-    try:
-        async with asyncio.timeout_at(deadline):
-            opened = await asyncio.to_thread(
-                _open, core, executable, sysroot, tuple(debug_dirs), tuple(executable_dirs)
-            )
-    except TimeoutError:
-        raise ToolTimeout(f"the core could not be read within {settings.deadline:g} s") from None
-    try:
-        resolved = opened.resolved
-        case = Case(opened.path, resolved.executable, resolved.files, opened.debug_dirs)
-        view = await _debug(case, opened, settings, deadline, say)
+    async with opened_core(
+        core, executable=executable, sysroot=sysroot, debug_dirs=debug_dirs, executable_dirs=executable_dirs
+    ) as opened:
+        scan = asyncio.ensure_future(asyncio.to_thread(_scan, opened.core, core))
+        try:
+            view = await _debug(opened, settings, deadline, say)
+            async with asyncio.timeout_at(deadline):
+                sha256, message, thrown = await asyncio.shield(scan)
+        except TimeoutError:
+            raise ToolTimeout(f"the core could not be read within {settings.deadline:g} s") from None
+        finally:
+            if not scan.done():  # the thread reads the file until the next look
+                scan.cancel()
         say("drawing conclusions")
+        resolved = opened.resolved
         seen = Observed(
             core=opened.core,
-            sha256=opened.sha256,
+            sha256=sha256,
             modules=opened.modules,
             matches=resolved.matches,
             files_used={path: str(local) for path, local in resolved.files.items()},
             executable=str(resolved.executable) if resolved.executable else None,
             executable_match=resolved.executable_match,
-            message=opened.message,
-            thrown=opened.thrown,
+            message=message,
+            thrown=thrown,
             view=view,
             soft_errors=tuple(resolved.soft_errors),
         )
         report, diagnosis, whole = await asyncio.to_thread(conclude, seen)
         return CrashAnalysis(report, diagnosis, whole)
-    finally:
-        opened.close()
-
-
-def _open(
-    core: Path,
-    executable: Path | None,
-    sysroot: Path | None,
-    debug_dirs: Sequence[Path],
-    executable_dirs: Sequence[Path],
-) -> _Opened:
-    opened = CoreFile(core)
-    debug_dirs = [folder.absolute() for folder in debug_dirs if folder.is_dir()]
-    try:
-        modules = Modules(opened)
-        resolved = resolve(
-            opened,
-            modules,
-            executable=executable,
-            sysroot=sysroot,
-            debug_dirs=debug_dirs,
-            executable_dirs=executable_dirs,
-        )
-    except BaseException:
-        opened.close()
-        raise
-    aborted = opened.signo == signal.SIGABRT
-    message = abort_message(opened) if aborted else None
-    thrown = thrown_object(opened) if aborted and message is None else None
-    return _Opened(core.absolute(), opened, modules, resolved, debug_dirs, sha256_of(core), message, thrown)
 
 
 def sha256_of(path: Path) -> str:
@@ -142,8 +97,16 @@ def sha256_of(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+def _scan(core: CoreFile, path: Path) -> tuple[str, MemoryText | None, ThrownObject | None]:
+    """What takes the whole file; runs beside gdb."""
+    aborted = core.signo == signal.SIGABRT
+    message = abort_message(core) if aborted else None
+    thrown = thrown_object(core) if aborted and message is None else None
+    return sha256_of(path), message, thrown
+
+
 async def _debug(
-    case: Case, opened: _Opened, settings: GdbSettings, deadline: float, say: Callable[[str], None]
+    opened: OpenedCore, settings: GdbSettings, deadline: float, say: Callable[[str], None]
 ) -> DebuggerView:
     """What gdb sees; a second, smaller try when a limit stopped the first."""
     loop = asyncio.get_running_loop()
@@ -154,15 +117,13 @@ async def _debug(
     view = DebuggerView()
     for attempt, depth in enumerate(depths):
         view = DebuggerView(complete=attempt == 0, soft_errors=view.soft_errors)
-        remaining = deadline - loop.time()
-        until = loop.time() + remaining * _FIRST_SHARE if attempt == 0 else deadline
+        until = loop.time() + (deadline - loop.time()) * _FIRST_SHARE if attempt == 0 else deadline
         say("asking gdb" if attempt == 0 else "asking gdb again for less")
         try:
             with tempfile.TemporaryDirectory(prefix="paramedic-gdb-") as folder:
-                start = await launch(case, settings, Path(folder), OPTIONS)
+                start = await launch(opened.case, settings, Path(folder), OPTIONS)
                 async with open_session(start, settings.output_bytes) as session:
-                    executable = case.executable is not None
-                    await look(session, opened.core, opened.modules, depth, until, view, executable=executable)
+                    await look(session, opened, depth, until, view)
             return view
         except GdbStopped as error:
             view.soft_errors.append(f"gdb {error.reason}" + ("; asked again for less" if attempt == 0 else ""))

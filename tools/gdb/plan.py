@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 from diagnosis.crashes.core_file import CoreFile
@@ -11,6 +10,7 @@ from diagnosis.crashes.modules import Modules
 from diagnosis.crashes.view import DebuggerView, render_frames
 from incidents.crash_report import Frame, Variable
 from tools.gdb.frames import arguments_of, disassembly_of, frames_of, thread_ids, variables_of
+from tools.gdb.opened import OpenedCore
 from tools.gdb.session import Answer, GdbSession, GdbStopped
 
 _LOCALS_FRAMES = 8
@@ -33,34 +33,33 @@ class Depth:
     variables: bool
 
 
-async def look(
-    session: GdbSession,
-    core: CoreFile,
-    modules: Modules,
-    depth: Depth,
-    deadline: float,
-    view: DebuggerView,
-    *,
-    executable: bool,
-) -> None:
+async def look(session: GdbSession, opened: OpenedCore, depth: Depth, deadline: float, view: DebuggerView) -> None:
     """Fill `view`. Raises GdbStopped when gdb did not get through; what had been answered is in `view` then."""
-    opening = [f"-gdb-set backtrace limit {depth.frames}"]
-    if depth.variables and any("libstdc++" in module.path for module in modules.all):
-        opening.append(f'-interpreter-exec console "{_STD_PRINTERS}"')
-    if executable:
-        opening.append("-file-exec-and-symbols exe")
-    opening.append("-target-select core core")
-    await _ask(session, opening, deadline)
-    if len(core.threads) > 1:
-        info = (await _ask(session, ["-thread-info"], deadline))[0]
-        ids = thread_ids(info.payload)
-    else:
-        ids = {core.crashed.tid: 1}
+    core, modules = opened.core, opened.modules
+    ids = await load(session, opened, depth.frames, deadline, printers=depth.variables)
     crashed = ids.get(core.crashed.tid, 1)
     await _crash_thread(session, core, modules, depth, deadline, view, crashed)
     others = [status.tid for status in core.threads[1:] if status.tid in ids][: depth.threads - 1]
     await _other_threads(session, modules, depth, deadline, view, {tid: ids[tid] for tid in others})
     view.soft_errors += _warnings(session.warnings)
+
+
+async def load(
+    session: GdbSession, opened: OpenedCore, frames: int, deadline: float, *, printers: bool
+) -> dict[int, int]:
+    """Open the core in gdb; gdb's own thread numbers by kernel thread id. Raises GdbStopped."""
+    core = opened.core
+    commands = [f"-gdb-set backtrace limit {frames}"]
+    if printers and any("libstdc++" in module.path for module in opened.modules.all):
+        commands.append(f'-interpreter-exec console "{_STD_PRINTERS}"')
+    if opened.case.executable is not None:
+        commands.append("-file-exec-and-symbols exe")
+    commands.append("-target-select core core")
+    await session.run(commands, deadline)
+    if len(core.threads) == 1:
+        return {core.crashed.tid: 1}
+    info = (await session.run(["-thread-info"], deadline))[0]
+    return thread_ids(info.payload)
 
 
 async def _crash_thread(
@@ -118,7 +117,7 @@ async def _code_before(session: GdbSession, view: DebuggerView, pc: int, deadlin
     if current is None or not current.offset or current.offset > _CODE_BEFORE:
         return
     command = f"-data-disassemble -s $pc-{current.offset} -e $pc -- 0"
-    answer = (await _ask(session, [command], deadline))[0]
+    answer = (await session.run([command], deadline))[0]
     view.disassembly = disassembly_of(answer.payload, pc)[-12:] + view.disassembly
 
 
@@ -131,7 +130,7 @@ async def _locals(session: GdbSession, at: str, deadline: float, view: DebuggerV
         for number in wanted
         for kind in ("--simple-values", "--all-values")
     ]
-    answers = await _ask(session, commands, deadline) if commands else []
+    answers = await session.run(commands, deadline) if commands else []
     for index, number in enumerate(wanted):
         simple, full = answers[2 * index], answers[2 * index + 1]
         arguments, local = variables_of(simple.payload, full.payload)
@@ -169,10 +168,6 @@ async def _other_threads(
         view.texts.append((stacks[tids[0]], f"threads {', '.join(map(str, tids))}:\n{text}"))
     if stopped is not None:
         raise stopped
-
-
-async def _ask(session: GdbSession, commands: Sequence[str], deadline: float) -> list[Answer]:
-    return await session.run(commands, deadline)
 
 
 def _keep(view: DebuggerView, tid: int, frames: list[Frame], depth: Depth) -> None:

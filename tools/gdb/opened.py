@@ -1,0 +1,68 @@
+"""A core opened together with the local files that were proved to belong to it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from diagnosis.crashes.core_file import CoreFile
+from diagnosis.crashes.modules import Modules
+from tools.gdb.resolve import Resolved, resolve
+from tools.gdb.sandbox import Case
+
+
+@dataclass(frozen=True)
+class OpenedCore:
+    core: CoreFile
+    modules: Modules
+    resolved: Resolved
+    case: Case
+
+    def close(self) -> None:
+        self.resolved.close()
+        self.core.close()
+
+
+@asynccontextmanager
+async def opened_core(
+    core: Path,
+    *,
+    executable: Path | None,
+    sysroot: Path | None = None,
+    debug_dirs: Sequence[Path] = (),
+    executable_dirs: Sequence[Path] = (),
+) -> AsyncIterator[OpenedCore]:
+    """Read notes and find files, off the event loop. Raises UnusableCore (see `CoreFile` and `resolve`)."""
+    found = await asyncio.to_thread(_open, core, executable, sysroot, tuple(debug_dirs), tuple(executable_dirs))
+    try:
+        yield found
+    finally:
+        found.close()
+
+
+def _open(
+    path: Path,
+    executable: Path | None,
+    sysroot: Path | None,
+    debug_dirs: Sequence[Path],
+    executable_dirs: Sequence[Path],
+) -> OpenedCore:
+    core = CoreFile(path)
+    folders = [folder.absolute() for folder in debug_dirs if folder.is_dir()]
+    try:
+        modules = Modules(core)
+        resolved = resolve(
+            core,
+            modules,
+            executable=executable,
+            sysroot=sysroot,
+            debug_dirs=folders,
+            executable_dirs=executable_dirs,
+        )
+    except BaseException:
+        core.close()
+        raise
+    return OpenedCore(core, modules, resolved, Case(path.absolute(), resolved.executable, resolved.files, folders))
