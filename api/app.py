@@ -16,11 +16,13 @@ from api.limits import BodyLimit
 from api.metrics import HttpMetrics
 from api.openapi import describe
 from api.routes.health import HealthCheck
+from graph.chat import Chat
+from graph.subject import Resolver
 
 if TYPE_CHECKING:
     from graph.services import Services
 
-ROUTES = ("health", "autofix", "incidents", "approvals", "uploads")
+ROUTES = ("health", "autofix", "incidents", "approvals", "uploads", "diagnose", "feishu")
 
 
 def create_app(services: Services) -> FastAPI:
@@ -39,6 +41,8 @@ def create_app(services: Services) -> FastAPI:
     )
     app.state.services = services
     app.state.draining = asyncio.Event()
+    app.state.chat = Chat(services)
+    app.state.resolver = Resolver(services)
     app.state.metrics = HttpMetrics()
     app.state.health = HealthCheck()
     problems.install(app)

@@ -13,7 +13,7 @@ from fastapi import FastAPI
 
 from api.auth import OPEN
 from api.problems import Problem
-from settings import Settings
+from settings import ApiSettings, Settings
 
 if TYPE_CHECKING:
     from graph.services import Services
@@ -49,7 +49,8 @@ def describe(app: FastAPI) -> None:
 class _Undriven:
     """Stands where services would be: a description is made without opening any."""
 
-    settings = Settings.model_construct(api=Settings.model_fields["api"].get_default(call_default_factory=True))
+    settings = Settings.model_construct(api=ApiSettings())
+    database = incidents = approvals = cluster = None
 
 
 def document() -> str:

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import asyncio
-import time
 from typing import TYPE_CHECKING, Annotated, Literal
 
 from fastapi import APIRouter, Header, Query, Request, Response
-from pydantic import Field, model_validator
+from pydantic import BaseModel, Field, model_validator
 
 from api.answers import IncidentAnswer, IncidentDetail, incident_answer, incident_detail
 from api.auth import Caller, Fixer, Reader
@@ -16,13 +14,16 @@ from api.dependencies import services_of
 from api.fields import Body, Line, Namespace, ObjectName, Text, field_error
 from api.idempotency import Answer, IdempotencyKeys
 from api.problems import RESPONSES
-from errors import InvalidInput, NotFound, ParamedicError, ToolMissing
+from errors import InvalidInput, ParamedicError, ToolMissing
 from graph.mentions import workload_named
-from incidents.models import Diagnosis, Incident, IncidentStatus, ObjectRef, Via
+from graph.observed import namespace_diagnosis
+from graph.subject import Resolver
+from graph.watching import wait_settled
+from incidents.models import Diagnosis, Incident, ObjectRef, Via
+from tools.kubernetes.client import ClusterUnreachable
 
 if TYPE_CHECKING:
     from graph.services import Services
-    from tools.kubernetes.client import Cluster
 
 router = APIRouter(prefix="/api/v1/autofix", tags=["autofix"], responses=RESPONSES)
 _MAX_WAIT = 60.0
@@ -101,7 +102,7 @@ async def autofix(
         if idempotency_key is not None:
             await keys.finish(caller.identity, idempotency_key, _store(answer, 202))
     if wait and not isinstance(answer, IncidentDetail):
-        ended = await _wait(services, incident_id, wait)
+        ended = await wait_settled(services.incidents, incident_id, wait)
         if ended.status.ended:
             answer = await incident_detail(services, ended)
             if idempotency_key is not None:
@@ -134,17 +135,6 @@ def _restore(stored: Answer) -> IncidentDetail | IncidentAnswer:
     return kind.model_validate(stored.body)
 
 
-async def _wait(services: Services, incident_id: str, seconds: float) -> Incident:
-    """The incident once it has ended, waits for a person, or `seconds` are over."""
-    deadline = time.monotonic() + seconds
-    while True:
-        incident = await services.incidents.get(incident_id)
-        left = deadline - time.monotonic()
-        if incident.status.ended or incident.status is IncidentStatus.AWAITING_APPROVAL or left <= 0:
-            return incident
-        await services.incidents.wait_change(incident_id, min(left, 1.0))
-
-
 class NamespaceBody(Body):
     namespace: Namespace
 
@@ -155,25 +145,53 @@ async def diagnose_namespace(request: Request, caller: Reader, body: NamespaceBo
     cluster = services_of(request).cluster
     if cluster is None:
         raise ToolMissing("no cluster is connected; set KUBECONFIG or kubernetes.kubeconfig and start again")
-    from diagnosis.workloads.diagnose import diagnose
-    from tools.kubernetes.capture import capture
-
-    await _must_exist(cluster, body.namespace)
-    snapshot = await capture(cluster, body.namespace)
-    return await asyncio.to_thread(diagnose, snapshot, namespace=body.namespace)
+    return await namespace_diagnosis(cluster, body.namespace)
 
 
-async def _must_exist(cluster: Cluster, namespace: str) -> None:
-    from tools.kubernetes.client import KubernetesError
+class WorkflowBody(Body):
+    problem_description: Text = Field(examples=["the api deployment in shop restarts all the time"])
 
-    try:
-        known = await cluster.get("v1", "Namespace", None, namespace)
-    except KubernetesError as error:
-        if error.code != 403:  # reading namespaces may be forbidden where reading what is in them is not
-            raise
-        return
-    if known is None:
-        raise NotFound(f"the cluster has no namespace {namespace!r}")
+
+class WorkflowAnswer(BaseModel):
+    """What came of a description: an incident, or what is missing to begin one."""
+
+    status: Literal["submitted", "ambiguous", "unresolved"]
+    incident: IncidentAnswer | None = None
+    question: str | None = Field(default=None, description="What to say more precisely")
+    candidates: list[ObjectRef] = Field(default_factory=list)
+
+
+@router.post(
+    "/workflow",
+    status_code=202,
+    responses={200: {"model": WorkflowAnswer, "description": "Not begun: the description does not name one workload"}},
+)
+async def workflow(request: Request, response: Response, caller: Fixer, body: WorkflowBody) -> WorkflowAnswer:
+    """Begin an incident from a description in words, when it names exactly one known workload."""
+    services = services_of(request)
+    resolver: Resolver = request.app.state.resolver
+    subject = await resolver.workload(body.problem_description)
+    if subject.cluster_silent:
+        raise ClusterUnreachable("the cluster does not answer, so the workload cannot be looked up; try again")
+    if subject.ref is not None and subject.ref.kind != "Process":
+        incident = await services.runner.submit(
+            subject.ref, body.problem_description, requested_by=caller.identity, via=Via.API
+        )
+        answer = incident_answer(incident)
+        response.headers["Location"] = answer.links.self
+        return WorkflowAnswer(status="submitted", incident=answer)
+    response.status_code = 200
+    candidates = [item for item in subject.candidates if isinstance(item, ObjectRef)]
+    if candidates:
+        return WorkflowAnswer(status="ambiguous", question="Which of these is meant?", candidates=candidates)
+    if services.cluster is None:
+        question = "No cluster is connected. Post a core to /api/v1/autofix, or connect a cluster."
+    elif subject.mentions.unknown:
+        near = f" Near it: {', '.join(subject.close)}." if subject.close else ""
+        question = f"{subject.mentions.unknown} is not known.{near} Name a workload as kind namespace/name."
+    else:
+        question = 'Name the workload, such as "deployment shop/api".'
+    return WorkflowAnswer(status="unresolved", question=question)
 
 
 class NotifyBody(Body):
