@@ -1,0 +1,67 @@
+"""`paramedic diagnose core`: one core dump, here and now."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def core(
+    core: Annotated[Path, typer.Argument(help="The core dump")],
+    exe: Annotated[
+        Path | None, typer.Option("--exe", help="The executable that crashed; else it is searched by build-id")
+    ] = None,
+    sysroot: Annotated[
+        Path | None, typer.Option("--sysroot", help="Root of the file system that the program ran in")
+    ] = None,
+    debug_dir: Annotated[
+        Path | None, typer.Option("--debug-dir", help="Folder of separate debug information (.build-id/…)")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON document on stdout")] = False,
+) -> None:
+    """Say why a program crashed: signal, place, mechanism, stack, evidence.
+
+    Exit status: 0 diagnosed, 1 unknown, 2 the input cannot be used, 3 internal error.
+    """
+    import asyncio
+
+    from rich.console import Console
+
+    from incidents.models import DiagnosisStatus
+    from settings import load_settings
+    from terminal.crash_view import show_crash
+    from tools.gdb.analysis import CrashAnalysis, analyze_core
+
+    _must_be_folder("--sysroot", sysroot)
+    _must_be_folder("--debug-dir", debug_dir)
+    settings = load_settings()
+    errors = Console(stderr=True)
+
+    async def run() -> CrashAnalysis:
+        with errors.status("opening the core") as status:
+            return await analyze_core(
+                core,
+                executable=exe,
+                settings=settings.gdb,
+                sysroot=sysroot or settings.core.sysroot,
+                debug_dirs=[*([debug_dir] if debug_dir else []), *settings.core.debug_dirs],
+                executable_dirs=settings.core.executable_dirs,
+                progress=status.update,
+            )
+
+    diagnosis = asyncio.run(run()).diagnosis
+    if as_json:
+        typer.echo(diagnosis.model_dump_json(by_alias=True, indent=2))
+    else:
+        show_crash(Console(highlight=False, soft_wrap=True), diagnosis)
+    if diagnosis.status is not DiagnosisStatus.DIAGNOSED:
+        raise typer.Exit(1)
+
+
+def _must_be_folder(option: str, folder: Path | None) -> None:
+    from errors import InvalidInput
+
+    if folder is not None and not folder.is_dir():
+        raise InvalidInput(f"{option} {str(folder)[:300]!a} is not a folder")
