@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -41,7 +42,7 @@ def running_service(folder: Path, **settings: str) -> Iterator[tuple[httpx.Clien
             _wait_ready(client, service, log)
             yield client, service
     finally:
-        service.terminate()
+        service.send_signal(signal.SIGINT)  # as Ctrl-C does: at once; SIGTERM would drain first
         try:
             service.wait(_STOP_SECONDS)
         except subprocess.TimeoutExpired:
