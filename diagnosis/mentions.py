@@ -64,7 +64,7 @@ def mentions(text: str) -> Mentions:
     file_lines = frozenset((_base(match["file"]), int(match["line"])) for match in _FILE_LINE.finditer(text))
     text = _FILE_LINE.sub(" ", text)
     functions = {match["name"] for match in _CALL.finditer(text) if match["args"] not in ("s", "es")}
-    functions |= {match["name"] for match in _QUALIFIED.finditer(text)}
+    functions |= {match[0] for match in _QUALIFIED.finditer(text)}
     for pattern in (_SAID_FUNCTION, _FUNCTION_SAID):
         functions |= {match["name"] for match in pattern.finditer(text) if _is_identifier(match["name"])}
     places = {match["name"] for match in _PLACE.finditer(text) if _is_identifier(match["name"])}

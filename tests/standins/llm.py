@@ -86,10 +86,7 @@ class LlmStandIn:
     """`requests` holds every JSON body received, in order; `rejected` what was refused as invalid, and why."""
 
     def __init__(self, port: int = 0) -> None:
-        self.script: Script = []
-        self.requests: list[dict[str, Any]] = []
-        self.rejected: list[str] = []
-        self.pull_events: list[dict[str, Any]] | None = None
+        self.reset()
         routes = [
             Route("/v1/chat/completions", self._openai, methods=["POST"]),
             Route("/api/chat", self._ollama, methods=["POST"]),
@@ -100,6 +97,12 @@ class LlmStandIn:
         self._thread = ServerThread(Starlette(routes=routes), port=port)
         self.ollama_url = self._thread.url
         self.openai_url = f"{self._thread.url}/v1"
+
+    def reset(self) -> None:
+        """As new; for tests that share one server."""
+        self.script: Script = []
+        self.requests: list[dict[str, Any]] = []
+        self.rejected: list[str] = []
 
     def __enter__(self) -> LlmStandIn:
         self._thread.start()
@@ -161,10 +164,9 @@ class LlmStandIn:
 
     async def _pull(self, request: Request) -> Response:
         name = (await request.json()).get("model")
-        events = llm_ollama.pull_events(name) if self.pull_events is None else self.pull_events
 
         async def lines() -> AsyncIterator[str]:
-            for event in events:
+            for event in llm_ollama.pull_events(name):
                 yield json.dumps(event) + "\n"
 
         return StreamingResponse(lines(), media_type="application/x-ndjson")

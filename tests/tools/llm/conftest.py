@@ -16,10 +16,16 @@ from tools.llm.models import Models
 MakeModels = Callable[..., Models]
 
 
-@pytest.fixture
-def server() -> Iterator[LlmStandIn]:
+@pytest.fixture(scope="session")
+def _standin() -> Iterator[LlmStandIn]:
     with LlmStandIn() as standin:
         yield standin
+
+
+@pytest.fixture
+def server(_standin: LlmStandIn) -> LlmStandIn:
+    _standin.reset()
+    return _standin
 
 
 @pytest.fixture
