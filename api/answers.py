@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from pydantic import BaseModel, Field
 
 from incidents.models import Diagnosis, Incident
-from incidents.plan import Approval, ApprovalState, Plan, Proposal, Vote
+from incidents.plan import Approval, ApprovalState, EvidenceNeed, Plan, Proposal, Vote
 
 if TYPE_CHECKING:
     from graph.services import Services
@@ -21,24 +21,22 @@ class IncidentLinks(BaseModel):
     page: str
 
 
-class IncidentAnswer(Incident):
+class IncidentAnswer(BaseModel):
     """An incident and where to go on from it."""
 
+    incident: Incident
     links: IncidentLinks
 
 
 class ApprovalAnswer(BaseModel):
-    """An approval request. Decide with exactly the `digest` that belongs to the `diff` you have read."""
+    """An approval request. Decide with exactly the `digest` of the plan whose `diff` you have read."""
 
     id: str
     incident_id: str
     state: ApprovalState
     digest: str
     title: str
-    diff: str
-    risk: str
-    reversible: bool
-    blast_radius: str
+    plan: Plan
     evidence_missing: bool = Field(description="The gate wants a core that is not captured; approving must waive it")
     quorum: int
     votes: list[Vote]
@@ -46,7 +44,6 @@ class ApprovalAnswer(BaseModel):
     issued_at: datetime
     expires_at: datetime
     outcome: str | None
-    plan: Plan | None = Field(default=None, description="The whole plan; not in lists")
 
 
 class EvidenceLink(BaseModel):
@@ -69,57 +66,39 @@ class IncidentDetail(IncidentAnswer):
 def incident_answer(incident: Incident) -> IncidentAnswer:
     here = f"/api/v1/incidents/{incident.id}"
     links = IncidentLinks(self=here, events=f"{here}/events", evidence=f"{here}/evidence", page=f"/#{incident.id}")
-    return IncidentAnswer(**_fields(incident), links=links)
+    return IncidentAnswer(incident=incident, links=links)
 
 
-def _fields(incident: Incident) -> dict[str, Any]:
-    return {name: getattr(incident, name) for name in Incident.model_fields}
-
-
-def approval_answer(approval: Approval, *, whole: bool = False) -> ApprovalAnswer:
+def approval_answer(approval: Approval) -> ApprovalAnswer:
     """Without the nonce: it is the executor's, and nobody else needs it."""
     plan = approval.plan
-    same = (
-        "id",
-        "incident_id",
-        "state",
-        "digest",
-        "quorum",
-        "votes",
-        "requested_by",
-        "issued_at",
-        "expires_at",
-        "outcome",
-    )
-    shown: dict[str, Any] = {name: getattr(approval, name) for name in same}
-    return ApprovalAnswer(
-        **shown,
-        title=plan.title,
-        diff=plan.diff,
-        risk=plan.risk.value,
-        reversible=plan.reversible,
-        blast_radius=plan.blast_radius,
-        evidence_missing=plan.evidence_need != "none" and plan.evidence_sha256 is None,
-        plan=plan if whole else None,
-    )
+    shared = {name: getattr(approval, name) for name in ApprovalAnswer.model_fields if name in Approval.model_fields}
+    missing = plan.evidence_need is not EvidenceNeed.NONE and plan.evidence_sha256 is None
+    return ApprovalAnswer(**shared, title=plan.title, evidence_missing=missing)
 
 
 async def incident_detail(services: Services, incident: Incident) -> IncidentDetail:
-    base = incident_answer(incident)
+    links = incident_answer(incident).links
+    approvals = await services.approvals.list(incident_id=incident.id)
     return IncidentDetail(
-        **_fields(incident),
-        links=base.links,
+        incident=incident,
+        links=links,
         diagnosis=await services.incidents.diagnosis(incident.id),
         proposals=await services.incidents.proposals(incident.id),
-        approvals=[approval_answer(item) for item in await services.approvals.list(incident_id=incident.id)],
-        evidence=[
-            EvidenceLink(
-                id=item.id,
-                kind=item.kind.value,
-                source=item.source,
-                truncated=item.truncated,
-                href=f"{base.links.evidence}/{item.id}",
-            )
-            for item in await services.incidents.evidence(incident.id)
-        ],
+        approvals=[approval_answer(item) for item in approvals],
+        evidence=await evidence_links(services, incident),
     )
+
+
+async def evidence_links(services: Services, incident: Incident) -> list[EvidenceLink]:
+    base = incident_answer(incident).links.evidence
+    return [
+        EvidenceLink(
+            id=item.id,
+            kind=item.kind.value,
+            source=item.source,
+            truncated=item.truncated,
+            href=f"{base}/{item.id}",
+        )
+        for item in await services.incidents.evidence(incident.id)
+    ]

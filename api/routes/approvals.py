@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Annotated, Literal
 
 from fastapi import APIRouter, Path, Query, Request
-from pydantic import Field, StringConstraints
+from pydantic import BaseModel, Field, StringConstraints
 
 from api.answers import ApprovalAnswer, approval_answer
 from api.auth import Approver, Reader
@@ -19,25 +19,31 @@ router = APIRouter(prefix="/api/v1/approvals", tags=["approvals"], responses=RES
 ApprovalId = Annotated[str, Path(max_length=80)]
 
 
+class ApprovalList(BaseModel):
+    """Newest first, at most a hundred."""
+
+    approvals: list[ApprovalAnswer]
+
+
 @router.get("")
 async def list_approvals(
     request: Request,
     _caller: Reader,
     state: Annotated[ApprovalState | None, Query()] = None,
     incident_id: Annotated[str | None, Query(max_length=80)] = None,
-) -> list[ApprovalAnswer]:
+) -> ApprovalList:
     """List approval requests; those waiting for a decision have the state `pending`."""
     if incident_id is not None:
         checked_id(incident_id, "incident")
     found = await services_of(request).approvals.list(state=state, incident_id=incident_id)
-    return [approval_answer(item) for item in found]
+    return ApprovalList(approvals=[approval_answer(item) for item in found])
 
 
 @router.get("/{approval_id}")
 async def get_approval(request: Request, _caller: Reader, approval_id: ApprovalId) -> ApprovalAnswer:
     """One approval request with its whole plan: exactly what would be written, and how it is undone."""
     found = await services_of(request).approvals.get(checked_id(approval_id, "approval"))
-    return approval_answer(found, whole=True)
+    return approval_answer(found)
 
 
 class DecisionBody(Body):

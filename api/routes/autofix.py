@@ -89,7 +89,7 @@ async def autofix(
         stored = await keys.begin(caller.identity, idempotency_key, body.model_dump(mode="json"))
     if stored is not None:
         response.headers["Idempotent-Replayed"] = "true"
-        incident_id = str(stored.body["id"])
+        incident_id = str(stored.body["incident"]["id"])
         answer: IncidentDetail | IncidentAnswer = _restore(stored)
     else:
         try:

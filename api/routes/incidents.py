@@ -10,14 +10,14 @@ from fastapi.sse import EventSourceResponse
 from pydantic import BaseModel
 from starlette.responses import PlainTextResponse, Response
 
-from api.answers import EvidenceLink, IncidentAnswer, IncidentDetail, incident_answer, incident_detail
+from api.answers import EvidenceLink, IncidentDetail, evidence_links, incident_detail
 from api.auth import Reader
 from api.dependencies import KnownIncident, checked_id, services_of
 from api.fields import Namespace
 from api.problems import RESPONSES, UnusableField
 from api.sse import Event, event_stream, last_event_id
 from errors import NotFound
-from incidents.models import IncidentStatus
+from incidents.models import Incident, IncidentStatus
 
 if TYPE_CHECKING:
     from graph.services import Services
@@ -28,7 +28,7 @@ router = APIRouter(prefix="/api/v1/incidents", tags=["incidents"], responses=RES
 class IncidentPage(BaseModel):
     """Newest first. `next` is the `before` of the next page, null on the last."""
 
-    items: list[IncidentAnswer]
+    incidents: list[Incident]
     next: str | None
 
 
@@ -50,9 +50,7 @@ async def list_incidents(
     except NotFound:
         raise UnusableField("before", "no such page; use the `next` of an answer") from None
     page = found[:limit]
-    return IncidentPage(
-        items=[incident_answer(item) for item in page], next=page[-1].id if len(found) > limit else None
-    )
+    return IncidentPage(incidents=page, next=page[-1].id if len(found) > limit else None)
 
 
 @router.get("/{incident_id}")
@@ -64,7 +62,7 @@ async def get_incident(request: Request, _caller: Reader, incident: KnownInciden
 @router.get("/{incident_id}/evidence")
 async def list_evidence(request: Request, _caller: Reader, incident: KnownIncident) -> list[EvidenceLink]:
     """What was observed: where each piece was read, and a link to its whole text."""
-    return (await incident_detail(services_of(request), incident)).evidence
+    return await evidence_links(services_of(request), incident)
 
 
 @router.get(

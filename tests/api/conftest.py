@@ -69,7 +69,9 @@ class Runner:
         known = await self.incidents.open_for(target)
         if known is not None and not force and (core is None or core == known.core):
             return known
-        incident = await self.incidents.create(target, event, requested_by=requested_by, via=via, core=core, force=force)
+        incident = await self.incidents.create(
+            target, event, requested_by=requested_by, via=via, core=core, force=force
+        )
         await self.incidents.add_step(incident.id, "run.started", str(target))
         self.submitted.append(incident)
         if self.on_submit:
@@ -162,7 +164,7 @@ async def served(parts: Any, host: str = "127.0.0.1") -> AsyncIterator[Served]:
         task = asyncio.create_task(server._serve([listener]))
         while not server.started:
             await asyncio.sleep(0.005)
-        async with httpx.AsyncClient(base_url=f"http://{host}:{port}", timeout=20) as client:
+        async with httpx.AsyncClient(base_url=f"http://{host}:{port}", timeout=20, verify=False) as client:
             try:
                 yield Served(f"http://{host}:{port}", parts, app, client)
             finally:

@@ -6,72 +6,74 @@ import asyncio
 import os
 from pathlib import Path
 
-import pytest
-
 from incidents.models import Diagnosis, DiagnosisStatus, Incident, IncidentStatus
 
 CRASH = {"deployment": "api", "namespace": "shop", "event": "pods restart"}
+
+
+WRONG = [
+    ({"event": "x"}, "deployment"),
+    ({"deployment": "a"}, "event"),
+    ({"deployment": "a", "workload": "pod/b", "event": "x"}, "workload"),
+    ({"workload": "Cat/felix", "event": "x"}, "workload"),
+    ({"workload": "pod/../../etc", "event": "x"}, "workload"),
+    ({"deployment": "../../etc/passwd", "event": "x"}, "deployment"),
+    ({"deployment": "a" * 300, "event": "x"}, "deployment"),
+    ({"deployment": 7, "event": "x"}, "deployment"),
+    ({"deployment": "a", "namespace": "No Good", "event": "x"}, "namespace"),
+    ({"deployment": "a", "event": "x", "auto_restart": True}, "auto_restart"),
+    ({"deployment": "a", "event": "x", "force": "yes"}, "force"),
+    ({"deployment": "a", "event": "x", "force": 1}, "force"),
+    ({"deployment": "a", "event": ["x"]}, "event"),
+    ({"deployment": "a", "event": "   "}, "event"),
+    ({"deployment": "a", "event": "nul \0 byte"}, "event"),
+    ({"deployment": "a", "event": "x" * 8001}, "event"),
+    ({"core": {}}, "core"),
+    ({"core": {"path": "/c", "url": "https://h/c"}}, "core"),
+    ({"core": {"path": "/etc/passwd"}}, "core.path"),
+    ({"core": {"url": "file:///etc/passwd"}}, "core.url"),
+    ({"core": {"url": "http://169.254.169.254/latest"}}, "core.url"),
+    ({"core": {"url": "https://[::1"}}, "core.url"),
+    ({"core": {"upload": "upl_" + "0" * 32}}, "core.upload"),
+    ({"core": {"upload": "../../test.db"}}, "core.upload"),
+    ({"core": {"path": "/c", "shell": "id"}}, "core.shell"),
+]
 
 
 async def test_a_crash_is_taken_and_its_links_work(service):
     answer = await service.client.post("/api/v1/autofix", json=CRASH)
     assert answer.status_code == 202
     body = answer.json()
-    assert body["id"].startswith("inc_") and body["status"] == "received"
-    assert body["target"] == {"kind": "Deployment", "namespace": "shop", "name": "api", "container": None}
-    assert body["requested_by"] == "local" and body["via"] == "api"
+    incident = body["incident"]
+    assert incident["id"].startswith("inc_") and incident["status"] == "received"
+    assert incident["target"] == {"kind": "Deployment", "namespace": "shop", "name": "api", "container": None}
+    assert incident["requested_by"] == "local" and incident["via"] == "api"
     assert answer.headers["location"] == body["links"]["self"]
     detail = await service.client.get(body["links"]["self"])
     assert detail.status_code == 200 and detail.json()["diagnosis"] is None
 
 
-@pytest.mark.parametrize(
-    ("workload", "kind"),
-    [("Deployment/a", "Deployment"), ("sts/a", "StatefulSet"), ("DaemonSet/a", "DaemonSet"), ("pod/a", "Pod")],
-)
-async def test_workloads_of_every_kind(service, workload, kind):
-    answer = await service.client.post("/api/v1/autofix", json={"workload": workload, "event": "x"})
-    assert answer.status_code == 202, answer.text
-    assert answer.json()["target"]["kind"] == kind
-    assert answer.json()["target"]["namespace"] == "default"
+async def test_workloads_of_every_kind(service):
+    for workload, kind in (
+        ("Deployment/a", "Deployment"),
+        ("sts/a", "StatefulSet"),
+        ("DaemonSet/a", "DaemonSet"),
+        ("job/a", "Job"),
+        ("Pod/a", "Pod"),
+    ):
+        answer = await service.client.post("/api/v1/autofix", json={"workload": workload, "event": "x"})
+        assert answer.status_code == 202, answer.text
+        target = answer.json()["incident"]["target"]
+        assert (target["kind"], target["namespace"]) == (kind, "default")
 
 
-@pytest.mark.parametrize(
-    ("body", "field"),
-    [
-        ({"event": "x"}, "deployment"),
-        ({"deployment": "a"}, "event"),
-        ({"deployment": "a", "workload": "pod/b", "event": "x"}, "workload"),
-        ({"workload": "Cat/felix", "event": "x"}, "workload"),
-        ({"workload": "pod/../../etc", "event": "x"}, "workload"),
-        ({"deployment": "../../etc/passwd", "event": "x"}, "deployment"),
-        ({"deployment": "a" * 300, "event": "x"}, "deployment"),
-        ({"deployment": 7, "event": "x"}, "deployment"),
-        ({"deployment": "a", "namespace": "No Good", "event": "x"}, "namespace"),
-        ({"deployment": "a", "event": "x", "auto_restart": True}, "auto_restart"),
-        ({"deployment": "a", "event": "x", "force": "yes"}, "force"),
-        ({"deployment": "a", "event": "x", "force": 1}, "force"),
-        ({"deployment": "a", "event": ["x"]}, "event"),
-        ({"deployment": "a", "event": "   "}, "event"),
-        ({"deployment": "a", "event": "nul \0 byte"}, "event"),
-        ({"deployment": "a", "event": "x" * 8001}, "event"),
-        ({"core": {}}, "core"),
-        ({"core": {"path": "/c", "url": "https://h/c"}}, "core"),
-        ({"core": {"path": "/etc/passwd"}}, "core.path"),
-        ({"core": {"url": "file:///etc/passwd"}}, "core.url"),
-        ({"core": {"url": "http://169.254.169.254/latest"}}, "core.url"),
-        ({"core": {"url": "https://[::1"}}, "core.url"),
-        ({"core": {"upload": "upl_" + "0" * 32}}, "core.upload"),
-        ({"core": {"upload": "../../test.db"}}, "core.upload"),
-        ({"core": {"path": "/c", "shell": "id"}}, "core.shell"),
-    ],
-)
-async def test_a_wrong_request_names_its_field_and_leaves_nothing(service, body, field):
-    answer = await service.client.post("/api/v1/autofix", json=body)
-    assert answer.status_code == 422, answer.text
-    assert answer.headers["content-type"] == "application/problem+json"
-    assert field in [item["field"] for item in answer.json()["errors"]]
-    assert field in answer.json()["detail"]
+async def test_a_wrong_request_names_its_field_and_leaves_nothing(service):
+    for body, field in WRONG:
+        answer = await service.client.post("/api/v1/autofix", json=body)
+        assert answer.status_code == 422, (body, answer.text)
+        assert answer.headers["content-type"] == "application/problem+json"
+        assert field in [item["field"] for item in answer.json()["errors"]], (body, answer.text)
+        assert field in answer.json()["detail"]
     assert service.parts.runner.submitted == []
 
 
@@ -109,7 +111,12 @@ async def test_a_core_alone_is_a_process_named_after_the_executable(service, tmp
         (tmp_path / name).write_bytes(b"x")
     core = {"path": str(tmp_path / "core.9"), "executable": str(tmp_path / "server")}
     answer = await service.client.post("/api/v1/autofix", json={"core": core})
-    assert answer.json()["target"] == {"kind": "Process", "namespace": None, "name": "server", "container": None}
+    assert answer.json()["incident"]["target"] == {
+        "kind": "Process",
+        "namespace": None,
+        "name": "server",
+        "container": None,
+    }
 
 
 async def test_wait_answers_200_with_the_diagnosis_when_the_incident_ends(service):
@@ -126,7 +133,7 @@ async def test_wait_answers_200_with_the_diagnosis_when_the_incident_ends(servic
     service.parts.runner.on_submit = finish
     answer = await service.client.post("/api/v1/autofix?wait=20", json=CRASH)
     assert answer.status_code == 200
-    assert answer.json()["status"] == "healthy" and answer.json()["diagnosis"]["status"] == "healthy"
+    assert answer.json()["incident"]["status"] == "healthy" and answer.json()["diagnosis"]["status"] == "healthy"
 
 
 async def test_wait_gives_up_with_202_and_bounds_are_kept(service):
