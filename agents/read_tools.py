@@ -182,9 +182,10 @@ def core_tools(
             )
             return Reading(redact(text), f"gdb {core.name}: {name} {args.model_dump_json(exclude_none=True)}", _GDB)
 
-        return ReadTool(f"gdb_{name}", query.description, query.args, run)
+        return ReadTool(f"gdb_{name}", f"{query.description}.", query.arguments, run)
 
-    return [tool(name) for name in QUERIES]
+    # bytes of memory cannot be redacted: a secret in a dump has no name and no shape
+    return [tool(name) for name in QUERIES if name != "memory"]
 
 
 _GDB = EvidenceKind.GDB

@@ -27,7 +27,7 @@ from tools.llm.models import Models, ToolSpec
 ANSWER_TOOL = "submit_answer"
 _ANSWER = answer_spec(ANSWER_TOOL, "Give the final answer. Call it once, when you know enough.", ModelAnswer)
 _CALLS_A_ROUND = 4
-_TOOL_SECONDS = 30.0
+_TOOL_SECONDS = 60.0
 
 
 @dataclass(frozen=True)
