@@ -53,9 +53,14 @@ class Found:
 class Analyzer(Protocol):
     """What `diagnose` needs of an analyzer module."""
 
-    NAME: str
-    READS: tuple[str, ...]
-    RULED_OUT: str
+    @property
+    def NAME(self) -> str: ...
+
+    @property
+    def READS(self) -> tuple[str, ...]: ...
+
+    @property
+    def RULED_OUT(self) -> str: ...
 
     def find(self, scope: Scope) -> Iterable[Found]: ...
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 
 from diagnosis.workloads.contract import Found
 from diagnosis.workloads.fields import text
+from diagnosis.workloads.rollout import revision_facts
 from diagnosis.workloads.snapshot import Snapshot
 from incidents.models import Cause, CauseClass, Evidence, Fact, Finding, ObjectRef
 
@@ -108,6 +109,7 @@ def _cause(group: list[tuple[str, Found]], snapshot: Snapshot, ranked: Ranked) -
     places = sorted({item.place for _, item in group if item.place})
     if places:
         facts |= {"pods": places[:_PLACES_NAMED], "pod_count": len(places)}
+    facts |= revision_facts(snapshot, best.object)
     facts |= _helm(snapshot, best.object)
     more = f" (seen in {len(places)} pods)" if len(places) > 1 else ""
     return Cause(

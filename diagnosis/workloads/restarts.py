@@ -37,6 +37,7 @@ CORE_SIGNALS = frozenset(
 START_REASONS = frozenset({"StartError", "ContainerCannotRun", "RunContainerError", "CreateContainerError"})
 _EVICTION_REASONS = frozenset({"Evicted", "Preempting", "Preempted"})
 _NODE_REASONS = frozenset({"NodeLost", "NodeShutdown", "Shutdown", "Terminated", "NodeAffinity", "Terminating"})
+_EVENT_GAP = timedelta(minutes=6)
 _CLOCK = timedelta(seconds=3)  # event and status times have whole seconds and come from different places
 
 
@@ -179,43 +180,64 @@ def _probe_kill(
     finished: datetime | None,
     number_of_signal: int | None,
 ) -> Event | None:
-    """The kubelet's `Killing` event for a failed probe that ended this instance, joined by container and time.
+    """The event that shows that a failed probe ended this instance, joined by container and time; None if none does.
 
-    A repeated event keeps only its first and last time. The last must fit; between them a kill is taken for it unless
-    the program crashed by a signal of its own.
+    The kubelet limits its events (a burst of 25 for an object, then one in five minutes: client-go's spam filter), so
+    in a crash loop the last `Killing` event can be older than the last kill. Then a failed probe just before the end
+    tells, or an end by 137 or 143 soon after such a kill.
     """
-    grace = timedelta(seconds=number(container.pod, "spec", "terminationGracePeriodSeconds") or 30)
-    for event in reversed(events):
-        message = event.message.lower()
-        named = event.container == container.name or f"container {container.name.lower()} " in message
-        if event.reason != "Killing" or "failed" not in message or "probe" not in message or not named:
-            continue
-        if finished is None or event.last is None or event.first is None:
+    kills = [event for event in reversed(events) if _is_probe_kill(event, container)]
+    if finished is None:
+        return kills[0] if kills else None
+    grace = timedelta(seconds=_grace(container)) + _CLOCK
+    for event in kills:
+        if event.first is None or event.last is None:
             return event
-        if event.last - _CLOCK <= finished <= event.last + grace + _CLOCK:
+        if event.last - _CLOCK <= finished <= event.last + grace:
             return event
         if started and started <= event.last <= finished:
             return event
-        inside = event.count > 1 and event.first - _CLOCK <= finished <= event.last + grace + _CLOCK
+        inside = event.count > 1 and event.first - _CLOCK <= finished <= event.last + grace
         if inside and number_of_signal not in CORE_SIGNALS:
             return event
-    if number_of_signal in (signal.SIGKILL, signal.SIGTERM) and finished is not None:
-        return _failed_probe_before(container, events, finished, grace)
-    return None
+    by_signal = number_of_signal in (signal.SIGKILL, signal.SIGTERM)
+    if (kills and number_of_signal not in CORE_SIGNALS) or by_signal:
+        failed = _failed_probe_before(container, events, finished, grace)
+        if failed is not None:
+            return failed
+    lately = [event for event in kills if event.last and timedelta(0) <= finished - event.last <= _EVENT_GAP]
+    return lately[0] if lately and by_signal else None
+
+
+def _is_probe_kill(event: Event, container: Container) -> bool:
+    message = event.message.lower()
+    named = event.container == container.name or f"container {container.name.lower()} " in message
+    return event.reason == "Killing" and "failed" in message and "probe" in message and named
 
 
 def _failed_probe_before(
     container: Container, events: list[Event], finished: datetime, grace: timedelta
 ) -> Event | None:
-    """Without a `Killing` event: the failed liveness or startup probe just before an end by 137 or 143."""
+    """The failed liveness or startup probe just before an end."""
     for event in reversed(events):
-        lower = event.message.lower()
-        killer = lower.startswith(("liveness probe", "startup probe"))
+        kind = event.message.split(" ", 1)[0].lower()
+        killer = kind in ("liveness", "startup") and "probe" in event.message[:20]
         if event.reason != "Unhealthy" or event.container != container.name or not killer or event.last is None:
             continue
-        if timedelta(0) - _CLOCK <= finished - event.last <= grace + _CLOCK:
+        period = number(container.spec, f"{kind}Probe", "periodSeconds") or 10
+        if -_CLOCK <= finished - event.last <= grace + timedelta(seconds=2 * period):
             return event
     return None
+
+
+def _grace(container: Container) -> int:
+    """The seconds a container has to end: the probe's own value (since 1.25), else the pod's."""
+    values = [
+        number(container.spec, "livenessProbe", "terminationGracePeriodSeconds"),
+        number(container.pod, "spec", "terminationGracePeriodSeconds"),
+    ]
+    found = [value for value in values if value is not None]
+    return max(found, default=30)
 
 
 def _being_deleted(pod: Object) -> bool:

@@ -121,6 +121,7 @@ def _of_controller_revisions(snapshot: Snapshot, workload: Object, kind: str) ->
 
 def _health_now(pods: list[Object], ready_replicas: int | None, snapshot: Snapshot) -> tuple[bool | None, str]:
     """Ready is not enough: a crash-looping container without a readiness probe is ready between two crashes."""
+    pods = [pod for pod in pods if not text(pod, "metadata", "deletionTimestamp")]
     steady = [text(pod, "metadata", "name") for pod in pods if _steady(pod, snapshot.observed_at)]
     if steady:
         return True, f"{len(steady)} of its pods run ready without restarts now ({steady[0]})"

@@ -2,6 +2,35 @@
 
 from __future__ import annotations
 
+from diagnosis.workloads.analyzers import (
+    application_error,
+    bad_command,
+    bad_image,
+    bad_rollout,
+    dependency_unavailable,
+    evicted,
+    missing_config,
+    native_crash,
+    node_lost,
+    oom_killed,
+    quota_exceeded,
+    unschedulable,
+    wrong_probe,
+)
 from diagnosis.workloads.contract import Analyzer
 
-ANALYZERS: tuple[Analyzer, ...] = ()
+ANALYZERS: tuple[Analyzer, ...] = (
+    native_crash,
+    oom_killed,
+    bad_image,
+    missing_config,
+    bad_command,
+    wrong_probe,
+    unschedulable,
+    quota_exceeded,
+    evicted,
+    node_lost,
+    dependency_unavailable,
+    application_error,
+    bad_rollout,
+)

@@ -1,0 +1,78 @@
+"""Pods that the kubelet evicted: the node ran short, or the pod used more storage than it may."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from datetime import datetime
+
+from diagnosis.workloads.contract import Claim, Found, quoted
+from diagnosis.workloads.evidence import of_event, of_object
+from diagnosis.workloads.fields import Object, condition, newest, objects, text, when
+from diagnosis.workloads.scope import RECENT, Scope
+from incidents.models import CauseClass, Fact
+
+NAME = "evicted"
+READS = ("Pod",)
+RULED_OUT = "eviction: no pod was evicted"
+
+_RESOURCE = re.compile(r"low on resource: ([\w-]+)", re.IGNORECASE)
+_OWN_STORAGE = re.compile(r"exceeds the (?:total )?limit|ephemeral local storage usage|emptydir", re.IGNORECASE)
+
+
+def find(scope: Scope) -> Iterable[Found]:
+    for pod in scope.pods:
+        if text(pod, "status", "reason") not in ("Evicted", "Preempting", "Preempted"):
+            continue
+        owner = scope.snapshot.workload_of(pod)
+        ended = _ended(scope, pod)
+        old = ended is not None and scope.snapshot.observed_at - ended > RECENT
+        if old and owner.kind != "Pod" and not scope.unready_workload(owner):
+            continue  # replaced long ago; the record of it stays until somebody deletes it
+        yield _found(scope, pod)
+
+
+def _found(scope: Scope, pod: Object) -> Found:
+    now, name = scope.snapshot.observed_at, text(pod, "metadata", "name")
+    reason, message = text(pod, "status", "reason"), text(pod, "status", "message")
+    evidence = [of_object(pod, "/status/message" if message else "/status/reason", now)]
+    claims = [Claim(f"Pod {name} was evicted ({reason}){f': {quoted(message)}' if message else ''}", evidence)]
+    events = [event for event in scope.pod_events(pod) if event.reason == "Evicted"]
+    if events:
+        claims.append(Claim(f"The kubelet says {quoted(events[-1].message)}", [of_event(events[-1], now)]))
+    node = text(pod, "spec", "nodeName")
+    item = scope.snapshot.get("Node", None, node)
+    pressures = [kind for kind in ("MemoryPressure", "DiskPressure", "PIDPressure")
+                 if item is not None and condition(item, kind).get("status") == "True"]  # fmt: skip
+    if item is not None and pressures:
+        shown = of_object(item, "/status/conditions", now)
+        claims.append(Claim(f"Node {node} reports {', '.join(pressures)}", [shown]))
+    match = _RESOURCE.search(message)
+    facts: dict[str, Fact] = {"node": node or None, "resource": match[1] if match else None, "pod": name}
+    if _OWN_STORAGE.search(message):
+        why = "it used more local storage than its limit"
+        step = "Find out what the pod writes; raise its storage limit or give it a volume"
+    else:
+        why = f"its node was low on {match[1]}" if match else message.strip(" .") or reason
+        step = (
+            f"Look at what uses up {match[1] if match else 'resources'} on node {node}; give the pod requests that fit"
+        )
+    owner = scope.snapshot.workload_of(pod)
+    return Found(
+        CauseClass.EVICTED,
+        owner,
+        0.93,
+        f"{'Pod' if owner.kind == 'Pod' else f'A pod of {owner.kind}'} {owner.name} was evicted: {why}.",
+        claims,
+        facts=facts,
+        place=name,
+        next_steps=[step],
+    )
+
+
+def _ended(scope: Scope, pod: Object) -> datetime | None:
+    times = [
+        when(status, "state", "terminated", "finishedAt") for status in objects(pod, "status", "containerStatuses")
+    ]
+    times += [event.last for event in scope.pod_events(pod) if event.reason == "Evicted"]
+    return newest(times) or when(pod, "status", "startTime")

@@ -1,0 +1,110 @@
+"""A container that the kernel killed for memory: its own limit, told apart from a node without memory.
+
+The suggested limit is twice the present one, within a LimitRange's maximum: how much the program needs cannot be seen
+in a snapshot, only that it is more.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from datetime import timedelta
+
+from diagnosis.workloads.contract import Claim, Found
+from diagnosis.workloads.evidence import of_event, of_object
+from diagnosis.workloads.fields import condition, objects, quantity, text
+from diagnosis.workloads.restarts import Ending, Restart
+from diagnosis.workloads.scope import Scope
+from incidents.models import CauseClass, Fact, Severity
+
+NAME = "oom_killed"
+READS = ("Pod",)
+RULED_OUT = "out of memory: no container ended OOMKilled"
+
+_FACTOR = 2
+_MEBI = 1 << 20
+_SLOW = timedelta(hours=1)
+
+
+def find(scope: Scope) -> Iterable[Found]:
+    for container in scope.troubled:
+        killed = next((e for e in scope.recent_endings(container) if e.ending is Ending.OOM_KILLED), None)
+        if killed is not None:
+            yield _found(scope, killed)
+
+
+def _found(scope: Scope, killed: Restart) -> Found:
+    container, now = killed.container, scope.snapshot.observed_at
+    limit = text(container.spec, "resources", "limits", "memory")
+    child = "" if killed.exit_code == 137 else f"; the main process left with {killed.exit_code}, so a child was killed"
+    claims = [
+        Claim(
+            f"Container {container.name} of pod {container.pod_name} was killed for memory (OOMKilled){child}",
+            [of_object(container.pod, killed.at, now)],
+            Severity.CRITICAL,
+        )
+    ]
+    facts: dict[str, Fact] = {"memory_limit": limit or None, "restarts": container.restarts}
+    if killed.lifetime is not None:
+        facts["lifetime_seconds"] = int(killed.lifetime.total_seconds())
+    if limit:
+        spec = of_object(container.pod, f"{container.spec_at}/resources", now)
+        claims.append(Claim(f"Its memory limit is {limit}", [spec], Severity.INFO))
+        suggested = suggested_limit(limit, _maximum(scope, container.namespace))
+        if suggested:
+            facts |= {
+                "suggested_memory_limit": suggested,
+                "suggested_from": "twice the limit: what it needs was not observed, only that it is more",
+            }
+        why = f"its limit of {limit} is too low or it leaks"
+    else:
+        pressure = _node_pressure(scope, text(container.pod, "spec", "nodeName"))
+        claims += pressure
+        why = "it has no limit of its own, so the node ran out of memory" if pressure else "it has no limit of its own"
+    slow = killed.lifetime is not None and killed.lifetime > _SLOW
+    owner = scope.owner(container)
+    steps = [f"Compare the memory use of container {container.name} over time with its limit {limit or '(none)'}"]
+    if slow:
+        steps.append("It ran for over an hour before it was killed: look for a leak, a higher limit only delays it")
+    return Found(
+        CauseClass.OOM_KILLED,
+        owner,
+        0.95,
+        f"Container {container.name} of {owner.kind} {owner.name} is killed for memory: {why}.",
+        claims,
+        facts=facts,
+        place=container.pod_name,
+        next_steps=steps,
+    )
+
+
+def suggested_limit(limit: str, maximum: float | None = None) -> str | None:
+    """Twice the limit in whole Mi; None when that is above the maximum or the limit cannot be read."""
+    now = quantity(limit)
+    if not now or now <= 0:
+        return None
+    wanted = -(-int(now * _FACTOR) // _MEBI)
+    if maximum is not None and wanted * _MEBI > maximum:
+        return None
+    return f"{wanted}Mi"
+
+
+def _maximum(scope: Scope, namespace: str) -> float | None:
+    found = [
+        value
+        for item in scope.snapshot.all("LimitRange", namespace)
+        for rule in objects(item, "spec", "limits")
+        if text(rule, "type") == "Container" and (value := quantity(text(rule, "max", "memory"))) is not None
+    ]
+    return min(found, default=None)
+
+
+def _node_pressure(scope: Scope, node: str) -> list[Claim]:
+    item, now = scope.snapshot.get("Node", None, node), scope.snapshot.observed_at
+    claims = []
+    if condition(item, "MemoryPressure").get("status") == "True" and item is not None:
+        evidence = of_object(item, "/status/conditions", now)
+        claims.append(Claim(f"Node {node} is under memory pressure", [evidence]))
+    for event in scope.snapshot.events_for("Node", "", node) + scope.snapshot.events_for("Node", "default", node):
+        if event.reason in ("SystemOOM", "OOMKilling"):
+            claims.append(Claim(f"Node {node} killed a process for memory ({event.reason})", [of_event(event, now)]))
+    return claims[:2]
