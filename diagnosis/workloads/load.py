@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
+from typing import Any
 
 from diagnosis.workloads.fields import Object, objects, pick, strings, text, when
 from diagnosis.workloads.snapshot import LogKey, Snapshot
@@ -28,6 +29,7 @@ _KINDS = (
 )
 _PLURAL_KINDS = {f"{kind.lower()}s": kind for kind in _KINDS.split()}
 _DUMP_START = re.compile(r"^==== START logs for container (\S+) of pod (\S+)/(\S+) ====$")
+_SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
 _DUMP_END = re.compile(r"^==== END logs for container ")
 
 
@@ -116,6 +118,7 @@ def _read_json(file: Path, name: str, loading: _Loading) -> None:
 def _documents(content: str) -> Iterator[object]:
     """One JSON document after another, as several kubectl calls appended to one file give."""
     decoder = json.JSONDecoder()
+    halves = _SURROGATE.search(content) is not None
     position = 0
     while True:
         while position < len(content) and content[position].isspace():
@@ -123,7 +126,18 @@ def _documents(content: str) -> Iterator[object]:
         if position >= len(content):
             return
         document, position = decoder.raw_decode(content, position)
-        yield document
+        yield _valid(document) if halves else document
+
+
+def _valid(value: Any) -> Any:
+    """The same with halves of surrogate pairs as escapes: JSON can spell them, text cannot hold them."""
+    if isinstance(value, str):
+        return value.encode("utf-8", "backslashreplace").decode()
+    if isinstance(value, list):
+        return [_valid(item) for item in value]
+    if isinstance(value, dict):
+        return {_valid(key): _valid(item) for key, item in value.items()}
+    return value
 
 
 def _add_document(document: object, file: Path, loading: _Loading) -> None:

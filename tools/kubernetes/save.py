@@ -12,13 +12,18 @@ from diagnosis.workloads.snapshot import Snapshot
 from errors import InvalidInput
 
 
+def require_empty(folder: Path) -> None:
+    """Raise InvalidInput unless the folder is new or empty: a snapshot is never mixed into other files."""
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise InvalidInput(f"{folder} is not an empty folder; name another one")
+
+
 def save_snapshot(snapshot: Snapshot, folder: Path) -> list[Path]:
     """Write one List for each kind, the logs, and a manifest into a new or empty folder; return the files.
 
     Everything in a snapshot is redacted already. Raises InvalidInput when the folder holds something.
     """
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise InvalidInput(f"{folder} is not an empty folder; name another one")
+    require_empty(folder)
     folder.mkdir(parents=True, exist_ok=True)
     by_kind: dict[str, list[Object]] = defaultdict(list)
     for item in snapshot.items():

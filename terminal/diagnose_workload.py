@@ -1,0 +1,122 @@
+"""`paramedic diagnose snapshot`, `paramedic diagnose workload`, `paramedic snapshot`: what a cluster's objects show."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from diagnosis.workloads.snapshot import Snapshot
+    from incidents.models import Diagnosis, ObjectRef
+
+_KINDS = {
+    "Deployment": ("deployment", "deployments", "deploy"),
+    "StatefulSet": ("statefulset", "statefulsets", "sts"),
+    "DaemonSet": ("daemonset", "daemonsets", "ds"),
+    "ReplicaSet": ("replicaset", "replicasets", "rs"),
+    "Job": ("job", "jobs"),
+    "CronJob": ("cronjob", "cronjobs", "cj"),
+    "Pod": ("pod", "pods", "po"),
+    "Service": ("service", "services", "svc"),
+}
+"""Kinds that can be diagnosed, with the names that kubectl takes for them."""
+
+Symptom = Annotated[str, typer.Option("--symptom", help="What was noticed, in your own words")]
+Json = Annotated[bool, typer.Option("--json", help="One JSON document on stdout")]
+
+
+def snapshot(
+    path: Annotated[Path, typer.Argument(help="File or folder of `kubectl get -o json` output, logs beside it")],
+    namespace: Annotated[str | None, typer.Option("--namespace", "-n", help="Only this namespace")] = None,
+    symptom: Symptom = "",
+    as_json: Json = False,
+) -> None:
+    """Diagnose saved cluster objects; no cluster is needed.
+
+    Exit status: 0 diagnosed or healthy, 1 unknown, 2 the input cannot be used, 3 internal error.
+    """
+    from diagnosis.workloads.diagnose import diagnose
+    from diagnosis.workloads.load import load_snapshot
+
+    _answer(diagnose(load_snapshot(path), namespace=namespace, symptom=symptom), as_json)
+
+
+def workload(
+    kind_name: Annotated[str, typer.Argument(metavar="KIND/NAME", help="Such as deployment/web or pod/web-0")],
+    namespace: Annotated[str, typer.Option("--namespace", "-n", help="Its namespace")],
+    symptom: Symptom = "",
+    as_json: Json = False,
+) -> None:
+    """Diagnose a workload, a pod or a service of the configured cluster. Reads only.
+
+    Exit status: 0 diagnosed or healthy, 1 unknown, 2 bad usage, 3 internal error or no cluster.
+    """
+    from diagnosis.workloads.diagnose import diagnose
+
+    target = target_of(kind_name, namespace)
+    found = _capture(namespace, target)
+    _answer(diagnose(found, target=target, namespace=namespace, symptom=symptom), as_json)
+
+
+def save_snapshot(
+    namespace: Annotated[str, typer.Option("--namespace", "-n", help="What to save")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="A new or empty folder")],
+) -> None:
+    """Save a namespace as files, redacted: what `paramedic diagnose snapshot` reads and tickets can carry."""
+    from tools.kubernetes.save import require_empty
+    from tools.kubernetes.save import save_snapshot as save
+
+    require_empty(output)
+    found = _capture(namespace, None)
+    files = save(found, output)
+    for line in found.unseen:
+        typer.echo(f"not seen: {line}", err=True)
+    typer.echo(f"{len(files)} files in {output}", err=True)
+
+
+def target_of(kind_name: str, namespace: str) -> ObjectRef:
+    """`deploy/web` as an object reference. Raises InvalidInput for another form or kind."""
+    from errors import InvalidInput
+    from incidents.models import ObjectRef
+
+    kind, slash, name = kind_name.partition("/")
+    known = next((known for known, names in _KINDS.items() if kind.lower() in names), None)
+    if not slash or not name or "/" in name:
+        raise InvalidInput(f"{kind_name[:100]!r} is not KIND/NAME, such as deployment/web")
+    if known is None:
+        raise InvalidInput(f"kind {kind[:60]!r} cannot be diagnosed; one of {', '.join(_KINDS)} can")
+    return ObjectRef(kind=known, namespace=namespace, name=name)
+
+
+def _capture(namespace: str, target: ObjectRef | None) -> Snapshot:
+    import asyncio
+
+    from rich.console import Console
+
+    from settings import load_settings
+    from tools.kubernetes.capture import capture
+    from tools.kubernetes.client import Cluster
+
+    async def run() -> Snapshot:
+        async with await Cluster.connect(load_settings().kubernetes) as cluster:
+            with Console(stderr=True).status(f"reading namespace {namespace}"):
+                return await capture(cluster, namespace, target)
+
+    return asyncio.run(run())
+
+
+def _answer(diagnosis: Diagnosis, as_json: bool) -> None:
+    from incidents.models import DiagnosisStatus
+
+    if as_json:
+        typer.echo(diagnosis.model_dump_json(by_alias=True, indent=2))
+    else:
+        from rich.console import Console
+
+        from terminal.render import show_diagnosis
+
+        show_diagnosis(Console(highlight=False, soft_wrap=True), diagnosis)
+    if diagnosis.status not in (DiagnosisStatus.DIAGNOSED, DiagnosisStatus.HEALTHY):
+        raise typer.Exit(1)
