@@ -39,6 +39,8 @@ from tools.kubernetes.client import Cluster
 LEASE_SECONDS = 15.0
 """So long a killed process keeps its target locked."""
 
+_LOCK_WAIT_SECONDS = 2 * LEASE_SECONDS
+
 _STARTED = (ApprovalState.APPROVED, ApprovalState.CLAIMED, ApprovalState.EXECUTING)
 
 
@@ -202,9 +204,9 @@ class Gate:
         """The target's lock, for this call alone: a lease left by a killed process ends by itself."""
         name = await self._approvals.target_key(approval_id)
         owner = secrets.token_hex(16)
-        wait = self._lease_seconds * 2
-        async with self._locks.lease(name, owner, seconds=self._lease_seconds, wait=wait) as lease:
-            yield lease
+        lease = self._locks.lease(name, owner, seconds=self._lease_seconds, wait=_LOCK_WAIT_SECONDS)
+        async with lease as held:
+            yield held
 
 
 def target_key(plan: Plan) -> str:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import shutil
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -53,7 +55,7 @@ class Clock:
 
 
 def policy(**changes: Any) -> GateSettings:
-    fast = {"verify_seconds": 1.0, "verify_stable_seconds": 0.05, "verify_poll_seconds": 0.02}
+    fast = {"verify_seconds": 5.0, "verify_stable_seconds": 0.05, "verify_poll_seconds": 0.02}
     people = {"api:ann": ["approver"], "api:bob": ["approver"], "feishu:t/ou_c": ["admin"]}
     return GateSettings.model_validate({"approvers": people, **fast, **changes})
 
@@ -179,6 +181,27 @@ def diagnosis(target: ObjectRef, cause: CauseClass, source: str = "rule", **fact
         findings=[finding],
         evidence=[seen],
     )
+
+
+@pytest.fixture(scope="session")
+def migrated(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An empty database, migrated once."""
+    path = tmp_path_factory.mktemp("database") / "empty.db"
+
+    async def make() -> None:
+        await (await Database.open(f"sqlite+aiosqlite:///{path}")).close()
+
+    asyncio.run(make())
+    return path
+
+
+@pytest.fixture
+async def database(migrated: Path, tmp_path: Path) -> AsyncIterator[Database]:
+    path = tmp_path / "paramedic.db"
+    shutil.copy(migrated, path)
+    database = await Database.open(f"sqlite+aiosqlite:///{path}")
+    yield database
+    await database.close()
 
 
 @pytest.fixture

@@ -1,0 +1,157 @@
+"""`kill -9` between every two steps: the restarted gate ends with the write made exactly once, or not at all."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+import sys
+from pathlib import Path
+
+import pytest
+
+from actions.objects import normalise
+from incidents.database import utcnow
+from incidents.plan import Approval, ApprovalState
+from tests.actions.conftest import NAME, NAMESPACE, World
+
+ROOT = Path(__file__).parents[2]
+
+
+async def _run_until_killed(world: World, approval: Approval, call: str, die_after: str = "", kill_at: str = "") -> None:
+    """Run one call in another process, which dies after the journal's step, or while the server answers its write."""
+    order = {
+        "approval": approval.id,
+        "call": call,
+        "die_after": die_after,
+        "database": f"sqlite+aiosqlite:///{world.folder / 'paramedic.db'}",
+        "kubeconfig": str(world.folder / "kubeconfig"),
+        "settings": world.settings.model_dump(mode="json"),
+    }
+    process = await asyncio.create_subprocess_exec(
+        sys.executable,
+        "-m",
+        "tests.actions.mortal",
+        json.dumps(order),
+        cwd=ROOT,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+    )
+    if kill_at:
+        getattr(world.api, kill_at)("PATCH", process.kill, dry_run=False)
+    _, stderr = await process.communicate()
+    assert process.returncode == -signal.SIGKILL, stderr.decode()
+
+
+def _restarted(world: World) -> None:
+    world.clock.time = utcnow()
+    world.clock.move(seconds=1)  # past the dead process's lease
+    world.new_gate()
+
+
+@pytest.mark.parametrize("step", ["claimed", "undo_recorded", "applying:0", "applied:0"])
+async def test_killed_after_a_step_of_the_execution(world: World, step: str) -> None:
+    approval = await world.approved()
+    await _run_until_killed(world, approval, "execute", die_after=step)
+    assert len(world.writes) == (1 if step == "applied:0" else 0)
+    _restarted(world)
+    ended = await world.gate.execute(approval.id)
+    assert ended.state is ApprovalState.VERIFYING, ended.outcome
+    assert len(world.writes) == 1
+    assert (await world.gate.verify(approval.id)).ok
+    await world.audit.verify_chain()
+
+
+@pytest.mark.parametrize(("moment", "sent"), [("before", 2), ("after", 1)])
+async def test_killed_while_the_write_is_under_way(world: World, moment: str, sent: int) -> None:
+    approval = await world.approved()
+    await _run_until_killed(world, approval, "execute", kill_at=moment)
+    _restarted(world)
+    ended = await world.gate.execute(approval.id)
+    assert ended.state is ApprovalState.VERIFYING, ended.outcome
+    assert len(world.writes) == 1
+    assert len({write.body for write in world.api.attempts}) == 1
+    assert len(world.api.attempts) <= sent
+
+
+async def test_killed_while_writing_and_then_somebody_edits(world: World) -> None:
+    approval = await world.approved()
+    await _run_until_killed(world, approval, "execute", kill_at="after")
+    world.api.edit("Deployment", NAMESPACE, NAME, lambda item: item["spec"].update(replicas=5))
+    _restarted(world)
+    ended = await world.gate.execute(approval.id)
+    assert ended.state is ApprovalState.FAILED
+    assert "a person has to look" in (ended.outcome or "")
+    assert len(world.api.attempts) == 1
+
+
+async def test_killed_before_writing_and_then_somebody_edits(world: World) -> None:
+    approval = await world.approved()
+    await _run_until_killed(world, approval, "execute", die_after="undo_recorded")
+    world.api.edit("Deployment", NAMESPACE, NAME, lambda item: item["spec"].update(replicas=5))
+    _restarted(world)
+    assert (await world.gate.execute(approval.id)).state is ApprovalState.STALE
+    assert world.api.attempts == []
+
+
+async def test_killed_after_the_verdict(world: World) -> None:
+    approval = await world.approved()
+    await world.gate.execute(approval.id)
+    await _run_until_killed(world, approval, "verify", die_after="verified")
+    _restarted(world)
+    assert (await world.gate.verify(approval.id)).ok
+    assert (await world.approvals.get(approval.id)).state is ApprovalState.DONE
+
+
+@pytest.mark.parametrize("step", ["undoing:0", "undone:0"])
+async def test_killed_after_a_step_of_the_undo(world: World, step: str) -> None:
+    before = normalise(world.api.get("Deployment", NAMESPACE, NAME) or {})
+    approval = await world.approved()
+    await world.gate.execute(approval.id)
+    await _run_until_killed(world, approval, "undo", die_after=step)
+    _restarted(world)
+    ended = await world.gate.undo(approval.id)
+    assert ended.state is ApprovalState.UNDONE, ended.outcome
+    assert normalise(world.api.get("Deployment", NAMESPACE, NAME) or {}) == before
+    assert len(world.writes) == 2
+
+
+async def test_killed_while_the_undo_is_under_way(world: World) -> None:
+    approval = await world.approved()
+    await world.gate.execute(approval.id)
+    await _run_until_killed(world, approval, "undo", kill_at="after")
+    _restarted(world)
+    assert (await world.gate.undo(approval.id)).state is ApprovalState.UNDONE
+    assert len(world.writes) == 2
+
+
+# the process lives, the answer does not
+
+
+async def test_a_lost_answer_is_recognised_and_not_sent_again(world: World) -> None:
+    approval = await world.approved()
+    world.api.lose_answers = 1
+    assert (await world.gate.execute(approval.id)).state is ApprovalState.VERIFYING
+    assert len(world.api.attempts) == 1
+
+
+async def test_a_request_that_never_arrived_is_sent_again(world: World) -> None:
+    approval = await world.approved()
+    world.api.before("PATCH", lambda: setattr(world.api, "down", True), dry_run=False)
+    task = asyncio.create_task(world.gate.execute(approval.id))
+    while not world.api.down:
+        await asyncio.sleep(0.01)
+    await asyncio.sleep(0.1)
+    world.api.down = False
+    assert (await task).state is ApprovalState.VERIFYING
+    assert len(world.writes) == 1
+
+
+async def test_a_lost_answer_to_the_undo_is_recognised(world: World) -> None:
+    approval = await world.approved()
+    await world.gate.execute(approval.id)
+    world.api.lose_answers = 1
+    assert (await world.gate.undo(approval.id)).state is ApprovalState.UNDONE
+    assert len(world.api.attempts) == 2
