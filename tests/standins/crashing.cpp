@@ -1,0 +1,153 @@
+// A program that crashes in the way its argument names. Tests look crash lines up by the marks at their ends.
+#include <fcntl.h>
+#include <pthread.h>
+#include <signal.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include <cassert>
+#include <cstdio>
+#include <cstdlib>
+#include <cstring>
+#include <stdexcept>
+#include <string>
+#include <vector>
+
+struct DbError : std::runtime_error {
+    using std::runtime_error::runtime_error;
+};
+
+struct Order {
+    long id;
+    long weight;
+    Order* next;
+    int amount;
+};
+
+namespace Shop {
+
+template <typename T>
+struct Ledger {
+    T* first = nullptr;
+    int total(int rate) {
+        return first->amount * rate;  // mark:offset
+    }
+};
+
+int read_null(int* price) {
+    return *price;  // mark:null
+}
+
+int follow(Order* order) {
+    return order->next->amount;  // mark:wild
+}
+
+int descend(int depth) {
+    char page[256];
+    memset(page, depth, sizeof page);
+    return descend(depth + 1) + page[depth % 256];  // mark:overflow
+}
+
+void give_up() {
+    abort();  // mark:abort
+}
+
+void check(int quantity) {
+    assert(quantity > 0 && "an order has items");  // mark:assert
+}
+
+void query(const std::string& host) {
+    throw DbError("connection refused: " + host);  // mark:exception
+}
+
+void free_twice(char* name) {
+    free(name);
+    free(name);  // mark:double_free
+}
+
+void copy_name(const char* from) {
+    char name[8];
+    strcpy(name, from);
+    printf("%s\n", name);
+}  // mark:smash
+
+int divide(int sum, int count) {
+    return sum / count;  // mark:fpe
+}
+
+void unreachable() {
+    __builtin_trap();  // mark:illegal
+}
+
+int read_past(const char* path) {
+    int file = open(path, O_RDWR | O_CREAT, 0600);
+    if (ftruncate(file, 16) != 0) return 1;
+    char* data = static_cast<char*>(mmap(nullptr, 8192, PROT_READ, MAP_SHARED, file, 0));
+    return data[5000];  // mark:bus
+}
+
+void* work(void* order) {
+    static_cast<Order*>(order)->amount = 1;  // mark:thread
+    return nullptr;
+}
+
+pthread_barrier_t all_idle;
+
+void* idle(void*) {
+    pthread_barrier_wait(&all_idle);
+    pause();
+    return nullptr;
+}
+
+}  // namespace Shop
+
+int main(int argc, char** argv) {
+    std::string mode = argc > 1 ? argv[1] : "";
+    std::vector<int> prices{3, 5, 8};
+    if (mode == "null") return Shop::read_null(nullptr);
+    if (mode == "offset") return Shop::Ledger<Order>{}.total(argc);
+    if (mode == "wild") {
+        Order order{1, 2, reinterpret_cast<Order*>(0x4141414141414141), 0};
+        return Shop::follow(&order);
+    }
+    if (mode == "unmapped") {
+        Order order{1, 2, reinterpret_cast<Order*>(0x123456789000), 0};
+        return Shop::follow(&order);
+    }
+    if (mode == "jump") return reinterpret_cast<int (*)()>(argc - 2L)();
+    if (mode == "overflow") return Shop::descend(0);
+    if (mode == "abort") Shop::give_up();
+    if (mode == "assert") Shop::check(argc - 2);
+    if (mode == "exception") Shop::query("10.0.0.3:5432");
+    if (mode == "number") throw 42;
+    if (mode == "caught") {  // an exception that was handled is not why it aborts afterwards
+        try {
+            Shop::query("10.0.0.4:5432");
+        } catch (const DbError&) {
+        }
+        Shop::give_up();
+    }
+    if (mode == "double_free") {
+        char* name = static_cast<char*>(malloc(24));
+        Shop::free_twice(name);
+    }
+    if (mode == "smash") Shop::copy_name("a name that is longer than eight characters");
+    if (mode == "fpe") return Shop::divide(7, argc - 2);
+    if (mode == "illegal") Shop::unreachable();
+    if (mode == "bus") return Shop::read_past("short.bin");
+    if (mode == "thread") {
+        pthread_t idlers[5], worker;
+        pthread_barrier_init(&Shop::all_idle, nullptr, 6);
+        for (pthread_t& each : idlers) pthread_create(&each, nullptr, Shop::idle, nullptr);
+        pthread_barrier_wait(&Shop::all_idle);
+        pthread_create(&worker, nullptr, Shop::work, nullptr);
+        pthread_join(worker, nullptr);
+    }
+    if (mode == "wait") {
+        puts("ready");
+        fflush(stdout);
+        pause();
+    }
+    if (mode == "self") raise(SIGSEGV);
+    return 0;
+}

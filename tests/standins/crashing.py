@@ -1,0 +1,137 @@
+"""Real cores: one C++ program, compiled once a test run, that crashes in the way it is asked to.
+
+kernel.core_pattern belongs to the whole machine and is not touched. Where it leads out of the working directory, gdb
+runs the program and writes the core at the signal instead.
+"""
+
+from __future__ import annotations
+
+import atexit
+import os
+import resource
+import shutil
+import signal
+import subprocess
+import tempfile
+from collections.abc import Callable
+from functools import cache
+from pathlib import Path
+
+import pytest
+
+SOURCE = Path(__file__).with_suffix(".cpp")
+_LIMIT = 60
+
+
+def require_tools() -> None:
+    """Skip the test, by name, when gdb or a C++ compiler is missing."""
+    missing = [name for name in ("gdb", "g++") if shutil.which(name) is None]
+    if missing:
+        pytest.skip(f"{' and '.join(missing)} not installed: apt-get install gdb g++")
+
+
+def line_of(mark: str) -> int:
+    """The source line that carries `// mark:<mark>`."""
+    lines = SOURCE.read_text().splitlines()
+    return next(number for number, text in enumerate(lines, 1) if text.endswith(f"// mark:{mark}"))
+
+
+@cache
+def folder() -> Path:
+    path = Path(tempfile.mkdtemp(prefix="paramedic-crashes-")).resolve()
+    atexit.register(shutil.rmtree, path, True)
+    return path
+
+
+@cache
+def program(name: str = "shop", *options: str) -> Path:
+    """The program; other `options` make another build with another build-id."""
+    target = folder() / name
+    flags = options or ("-O0",)
+    command = ["g++", "-std=c++17", "-g", "-w", "-fstack-protector-all", "-Wl,--build-id", *flags, "-o", str(target)]
+    subprocess.run([*command, str(SOURCE), "-pthread"], check=True, timeout=_LIMIT)
+    return target
+
+
+@cache
+def stripped() -> Path:
+    """The same program without symbols; its build-id stays."""
+    target = folder() / "stripped" / "shop"
+    target.parent.mkdir()
+    subprocess.run(["strip", "-o", str(target), str(program())], check=True, timeout=_LIMIT)
+    return target
+
+
+def core(mode: str, run: int = 0, executable: Path | None = None) -> Path:
+    """A core of the program in `mode`; another `run` is another process. Do not change the file: it is shared."""
+    return _core(mode, run, executable or program())
+
+
+@cache
+def _core(mode: str, run: int, executable: Path) -> Path:
+    return crash(executable, [mode], Path(tempfile.mkdtemp(prefix=f"{mode}-{run}-", dir=folder())) / "run")
+
+
+def crash(executable: Path, arguments: list[str], where: Path, kill: int | None = None) -> Path:
+    """Run in the new folder `where` until it crashes, or send it signal `kill` once it says that it is ready."""
+    where.mkdir(parents=True)
+    pattern = Path("/proc/sys/kernel/core_pattern").read_text().strip()
+    if pattern.startswith(("|", "/")):
+        return _crash_in_gdb(executable, arguments, where)
+    process = subprocess.Popen(
+        [str(executable), *arguments],
+        cwd=where,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        preexec_fn=_allow_cores,
+    )
+    try:
+        if kill is not None:
+            assert process.stdout is not None
+            assert process.stdout.readline() == b"ready\n"
+            os.kill(process.pid, kill)
+        process.communicate(timeout=_LIMIT)
+    finally:
+        process.kill()
+        process.wait()
+    return _found(where)
+
+
+def killed_core() -> Path:
+    """A core of the healthy program that another process sent SIGSEGV."""
+    return _killed()
+
+
+@cache
+def _killed() -> Path:
+    if Path("/proc/sys/kernel/core_pattern").read_text().startswith(("|", "/")):
+        pytest.skip("kernel.core_pattern leads elsewhere: no core of a process that another one kills")
+    return crash(program(), ["wait"], folder() / "killed", kill=signal.SIGSEGV)
+
+
+def changed(source: Path, target: Path, change: Callable[[bytearray], object]) -> Path:
+    """A copy of `source` with its bytes changed."""
+    data = bytearray(source.read_bytes())
+    change(data)
+    target.write_bytes(data)
+    return target
+
+
+def _allow_cores() -> None:
+    hard = resource.getrlimit(resource.RLIMIT_CORE)[1]
+    resource.setrlimit(resource.RLIMIT_CORE, (hard, hard))
+
+
+def _crash_in_gdb(executable: Path, arguments: list[str], where: Path) -> Path:
+    target = where / "core"
+    commands = ["-ex", "run", "-ex", f"generate-core-file {target}", "-ex", "kill"]
+    command = ["gdb", "-batch", "-nx", *commands, "--args", str(executable), *arguments]
+    subprocess.run(command, cwd=where, check=False, timeout=_LIMIT, capture_output=True)
+    return _found(where)
+
+
+def _found(where: Path) -> Path:
+    for path in where.iterdir():
+        if path.is_file() and path.read_bytes()[:4] == b"\x7fELF":
+            return path
+    pytest.skip("no core was written here: RLIMIT_CORE is 0 and cannot be raised")
