@@ -127,8 +127,8 @@ class _Teller:
                 yield Line(self._say("more", n=thread.frame_count - _FRAMES))
 
     def evidence(self, asked: Sequence[str]) -> Iterator[Line]:
-        items = {item.id: item for item in self.record.evidence}
-        items |= {item.id: item for item in (self.record.diagnosis.evidence if self.record.diagnosis else [])}
+        cited = self.record.diagnosis.evidence if self.record.diagnosis else []
+        items = {item.id: item for item in [*cited, *self.record.evidence]}
         named = [item for item in items.values() if any(item.id.startswith(prefix) for prefix in asked)]
         for item in named[:3]:
             yield Line(self._say("excerpt", id=item.id, kind=item.kind.value, source=item.source), (item.id,))

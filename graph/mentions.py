@@ -33,10 +33,12 @@ _EXPLICIT = re.compile(
     rf"(?<![\w-])({_KIND_WORD})(\s*/\s*|\s+|(?<=[\u4e00-\u9fff]))(?:({_NAME})/)?({_NAME})(?![\w/-])", re.IGNORECASE
 )
 _PAIR = re.compile(rf"(?<![\w/.-])({_NAME})/({_NAME})(?![\w/-])", re.IGNORECASE)
-_NAMESPACE = re.compile(
-    rf"(?:\bnamespace[\s:=]+|(?<!\w)-n\s+|--namespace[\s=]+|\bns[\s:=/]+|命名空间\s*)({_NAME})"
-    rf"|(?<![\w-])({_NAME})\s+namespace\b|({_NAME})\s*命名空间",
-    re.IGNORECASE,
+_NAMESPACES = tuple(
+    re.compile(pattern, re.IGNORECASE)
+    for pattern in (
+        rf"(?:\bnamespace[\s:=]+|(?<!\w)-n\s+|--namespace[\s=]+|\bns[\s:=/]+|命名空间\s*)({_NAME})",
+        rf"(?<![\w-])({_NAME})(?:\s+namespace\b|\s*命名空间)",
+    )
 )
 _INCIDENT = re.compile(r"\binc_[0-9a-f]{4,32}(?![0-9a-z])")
 _EVIDENCE = re.compile(r"\bev_[0-9a-f]{6,16}(?![0-9a-z])")
@@ -124,12 +126,9 @@ def _incidents(text: str, incidents: Sequence[Incident]) -> tuple[list[Incident]
 
 
 def _namespace(text: str, spaces: set[str | None]) -> str | None:
-    for match in _NAMESPACE.finditer(text):
-        # "in the shop namespace" and "namespace shop" are both said; only what exists can be meant
-        name = next(group for group in match.groups() if group).lower()
-        if name in spaces:
-            return name
-    return None
+    """Said as "namespace shop" or "the shop namespace"; only one that is known can be meant."""
+    names = (str(name).lower() for pattern in _NAMESPACES for name in pattern.findall(text))
+    return next((name for name in names if name in spaces), None)
 
 
 def _workloads(
