@@ -6,6 +6,8 @@ import os
 
 os.environ["LANGGRAPH_STRICT_MSGPACK"] = "true"  # before anything imports langgraph
 
+import asyncio
+import shutil
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
@@ -25,10 +27,24 @@ def _clean_environment(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     yield
 
 
+@pytest.fixture(scope="session")
+def migrated(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An empty database, migrated once: migrating costs a second, copying nothing."""
+    path = tmp_path_factory.mktemp("database") / "empty.db"
+
+    async def make() -> None:
+        await (await Database.open(f"sqlite+aiosqlite:///{path}")).close()
+
+    asyncio.run(make())
+    return path
+
+
 @pytest.fixture
-async def database(tmp_path: Path) -> AsyncIterator[Database]:
-    """A fresh, migrated SQLite database."""
-    database = await Database.open(f"sqlite+aiosqlite:///{tmp_path / 'paramedic.db'}")
+async def database(migrated: Path, tmp_path: Path) -> AsyncIterator[Database]:
+    """A fresh, migrated SQLite database at `paramedic.db` in the test's folder."""
+    path = tmp_path / "paramedic.db"
+    shutil.copy(migrated, path)
+    database = await Database.open(f"sqlite+aiosqlite:///{path}")
     yield database
     await database.close()
 
