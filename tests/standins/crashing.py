@@ -124,7 +124,7 @@ def _allow_cores() -> None:
 
 def _crash_in_gdb(executable: Path, arguments: list[str], where: Path) -> Path:
     target = where / "core"
-    commands = ["-ex", "run", "-ex", f"generate-core-file {target}", "-ex", "kill"]
+    commands = ["-ex", "set disable-randomization off", "-ex", "run", "-ex", f"generate-core-file {target}", "-ex", "kill"]
     command = ["gdb", "-batch", "-nx", *commands, "--args", str(executable), *arguments]
     subprocess.run(command, cwd=where, check=False, timeout=_LIMIT, capture_output=True)
     return _found(where)

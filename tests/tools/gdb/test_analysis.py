@@ -221,7 +221,7 @@ async def test_a_truncated_core_is_partial_and_says_what_is_missing(tmp_path: Pa
     report = analysis.report
     assert report.status == "PARTIAL"
     assert report.core.truncated
-    assert report.core.missing_bytes == size - size // 2
+    assert 0 < report.core.missing_bytes <= size - size // 2
     assert any(f"{report.core.missing_bytes} bytes are missing" in text for text in analysis.diagnosis.unseen)
     assert analysis.diagnosis.causes[0].cause_class is CauseClass.NULL_DEREFERENCE  # the notes are at the start
 
