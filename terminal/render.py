@@ -6,11 +6,11 @@ characters.
 
 from __future__ import annotations
 
+import textwrap
 import unicodedata
 from collections.abc import Iterable
 
 from rich.console import Console
-from rich.padding import Padding
 from rich.text import Text
 
 from incidents.models import Cause, CauseClass, Diagnosis, DiagnosisStatus, Evidence, Finding
@@ -71,25 +71,25 @@ def _show_cause(
     title.append(plain(f"  {cause.object}"), style="cyan")
     title.append(f"  confidence {cause.confidence:.0%}", style="dim")
     console.print(title)
-    console.print(Padding(Text(plain(cause.summary)), (0, 0, 0, 3)))
+    _print(console, plain(cause.summary), 3)
     for finding_id in cause.finding_ids[:_FINDINGS_SHOWN]:
         if finding_id in findings:
             _show_finding(console, findings[finding_id], evidence)
     if len(cause.finding_ids) > _FINDINGS_SHOWN:
         more = len(cause.finding_ids) - _FINDINGS_SHOWN
-        console.print(Padding(Text(f"and {more} more findings (--json has all)", style="dim"), (0, 0, 0, 3)))
+        _print(console, f"and {more} more findings (--json has all)", 3, "dim")
 
 
 def _show_finding(console: Console, finding: Finding, evidence: dict[str, Evidence]) -> None:
-    console.print(Padding(Text(f"- {plain(finding.claim)}"), (0, 0, 0, 3)))
+    _print(console, f"- {plain(finding.claim)}", 3)
     for evidence_id in finding.evidence_ids:
         item = evidence.get(evidence_id)
         if item is None:
             continue
-        console.print(Padding(Text(plain(item.source), style="dim"), (0, 0, 0, 5)))
+        _print(console, plain(item.source), 5, "dim")
         excerpt = plain(_telling_part(item.excerpt, finding.claim))
         if excerpt.strip() and excerpt.strip() not in plain(finding.claim):
-            console.print(Padding(Text(excerpt, style="italic dim"), (0, 0, 0, 7)))
+            _print(console, excerpt, 7, "italic dim")
 
 
 def _telling_part(excerpt: str, claim: str) -> str:
@@ -111,4 +111,9 @@ def _show_list(console: Console, title: str, lines: Iterable[str]) -> None:
     console.print()
     console.print(Text(title, style="bold"))
     for line in shown:
-        console.print(Padding(Text(f"- {plain(line)}"), (0, 0, 0, 3)))
+        _print(console, f"- {plain(line)}", 3)
+
+
+def _print(console: Console, text: str, indent: int, style: str = "") -> None:
+    """Whole lines, never cut: a source that was cut cannot be looked at again."""
+    console.print(Text(textwrap.indent(text, " " * indent), style=style), soft_wrap=True)

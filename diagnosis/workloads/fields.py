@@ -6,6 +6,7 @@ as absent.
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterable
 from datetime import UTC, datetime
@@ -67,6 +68,11 @@ def when(value: object, *path: str | int) -> datetime | None:
     return parsed.astimezone(UTC) if parsed.tzinfo else parsed.replace(tzinfo=UTC)
 
 
+def decimal(value: str | None) -> int | None:
+    """A string of at most 18 decimal digits as a number: Python refuses to convert very long ones."""
+    return int(value) if value is not None and len(value) <= 18 and value.isdecimal() else None
+
+
 def condition(item: object, kind: str) -> Object:
     """The status condition of a type, or an empty object."""
     return next((c for c in objects(item, "status", "conditions") if c.get("type") == kind), {})
@@ -85,8 +91,9 @@ _SCALE |= {f"{unit}i": 1024.0**power for power, unit in enumerate("KMGTPE", star
 def quantity(value: object) -> float | None:
     """A Kubernetes quantity ("512Mi", "500m", 2) as a number of its base unit (bytes, cores), or None."""
     if isinstance(value, int | float) and not isinstance(value, bool):
-        return float(value)
+        return float(value) if math.isfinite(value) else None
     match = _QUANTITY.match(value) if isinstance(value, str) else None
     if match is None:
         return None
-    return float(match[1]) * (10.0 ** int(match[3]) if match[3] else _SCALE[match[2] or ""])
+    value = float(match[1]) * (10.0 ** int(match[3]) if match[3] else _SCALE[match[2] or ""])
+    return value if math.isfinite(value) else None

@@ -6,7 +6,7 @@ import ipaddress
 import re
 from dataclasses import dataclass
 
-_HOST = r"(?P<host>\[[0-9a-fA-F:]+\]|[A-Za-z0-9](?:[\w.-]{0,252}[A-Za-z0-9])?)"
+_HOST = r"(?P<host>\[[0-9a-fA-F:]+\]|[A-Za-z0-9](?:[\w.-]{0,100}[A-Za-z0-9])?)"
 _PORT = r"(?P<port>\d{1,5})"
 
 _UNRESOLVED = tuple(
@@ -69,8 +69,8 @@ class Failure:
 
 
 def failure_in(line: str) -> Failure | None:
-    """The failed connection that a log line tells of, or None. Only the first 2,000 characters are looked at."""
-    line = line[:2000]
+    """The failed connection that a log line tells of, or None. Only the first 600 characters are looked at."""
+    line = line[:600]
     for pattern in _UNRESOLVED:
         if match := pattern.search(line):
             return _failure(match, "unresolved")

@@ -13,7 +13,7 @@ from datetime import timedelta
 from diagnosis.workloads.containers import Container, template_containers
 from diagnosis.workloads.contract import Claim, quoted
 from diagnosis.workloads.evidence import of_object
-from diagnosis.workloads.fields import number, when
+from diagnosis.workloads.fields import decimal, number, when
 from diagnosis.workloads.logs import Log, LogLine
 from diagnosis.workloads.probes import (
     KINDS,
@@ -219,4 +219,5 @@ def _listening(scope: Scope, container: Container, killed: Restart | None) -> tu
 
 
 def _plain(port: int | str | None) -> Fact:
-    return int(port) if isinstance(port, str) and port.isdecimal() else port
+    value = decimal(port) if isinstance(port, str) else None
+    return port if value is None else value

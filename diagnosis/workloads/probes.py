@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from diagnosis.workloads.events import Event
-from diagnosis.workloads.fields import Object, mapping, number, pick, text
+from diagnosis.workloads.fields import Object, decimal, mapping, number, pick, text
 
 KINDS = ("liveness", "readiness", "startup")
 
@@ -59,8 +59,8 @@ def port_number(port: int | str | None, declared: Iterable[tuple[str, int]]) -> 
     """A probe's port as a number; a name is looked up among the container's declared ports."""
     if isinstance(port, int):
         return port
-    if port is not None and port.isdecimal():
-        return int(port)
+    if (value := decimal(port)) is not None:
+        return value
     return next((value for name, value in declared if name and name == port), None)
 
 

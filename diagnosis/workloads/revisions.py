@@ -12,7 +12,7 @@ from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
 from diagnosis.workloads.events import Event
-from diagnosis.workloads.fields import Object, condition, mapping, number, objects, pick, text, when
+from diagnosis.workloads.fields import Object, condition, decimal, mapping, number, objects, pick, text, when
 from incidents.models import ObjectRef
 
 if TYPE_CHECKING:
@@ -56,9 +56,9 @@ def revisions_of(snapshot: Snapshot, ref: ObjectRef) -> list[Revision]:
 
 def _of_replica_sets(snapshot: Snapshot, deployment: Object) -> list[Revision]:
     sets = [
-        (int(value), item)
+        (value, item)
         for item in snapshot.owned_by(deployment, "ReplicaSet")
-        if (value := text(item, "metadata", "annotations", REVISION_ANNOTATION)).isdecimal()
+        if (value := decimal(text(item, "metadata", "annotations", REVISION_ANNOTATION))) is not None
     ]
     current = max((revision for revision, _ in sets), default=0)
     found = []

@@ -65,11 +65,11 @@ def _found(scope: Scope, container: Container, log: Log, line: LogLine, failure:
     address = f"{failure.host}:{failure.port}" if failure.port else failure.host
     resolved = _resolve(scope, container, failure)
     ended = scope.recent_endings(container)
-    at = ended[0].at if ended else container.status_at
+    at, state = (ended[0].at, ended[0].why) if ended else (container.status_at, "it is not ready")
     claims = [
         Claim(f"The log of container {container.name} says {quoted(line.text)}", [log.evidence(line, now)]),
         Claim(
-            f"Container {container.name} of pod {container.pod_name} fails",
+            f"Container {container.name} of pod {container.pod_name} fails: {state}",
             [of_object(container.pod, at, now)],
         ),
     ]
