@@ -53,9 +53,10 @@ async def answer_with_model(
 
 
 async def _after(first: str, rest: AsyncGenerator[str]) -> AsyncGenerator[str]:
-    yield first
-    async for line in rest:
-        yield line
+    async with aclosing(rest):
+        yield first
+        async for line in rest:
+            yield line
 
 
 async def _lines(

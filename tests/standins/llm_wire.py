@@ -13,5 +13,6 @@ class Rejected(Exception):
 
 
 def pieces(text: str) -> list[str]:
-    """A text in chunks of a few characters, as a server streams it."""
-    return [text[at : at + 7] for at in range(0, len(text), 7)]
+    """A text in chunks of a few characters (more for a long one), as a server streams it."""
+    size = max(7, len(text) // 40)
+    return [text[at : at + size] for at in range(0, len(text), size)]

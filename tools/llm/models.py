@@ -8,7 +8,8 @@ from __future__ import annotations
 import asyncio
 import json
 import random
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
+from contextlib import aclosing
 from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, cast
@@ -127,11 +128,12 @@ class Models:
             whole: AIMessageChunk | None = None
             given = False
             try:
-                async for chunk in self._chunks(client, messages):
-                    whole = chunk if whole is None else whole + chunk
-                    if chunk.text:
-                        given = True
-                        yield chunk.text
+                async with aclosing(self._chunks(client, messages)) as chunks:
+                    async for chunk in chunks:
+                        whole = chunk if whole is None else whole + chunk
+                        if chunk.text:
+                            given = True
+                            yield chunk.text
                 _refuse_half(whole)
             except Exception as error:
                 await self._failed(error, claim, _ATTEMPTS if given else attempt)
@@ -139,17 +141,18 @@ class Models:
                 await self._settle(claim, whole)
                 return
 
-    async def _chunks(self, client: BaseChatModel, messages: Sequence[BaseMessage]) -> AsyncIterator[AIMessageChunk]:
+    async def _chunks(self, client: BaseChatModel, messages: Sequence[BaseMessage]) -> AsyncGenerator[AIMessageChunk]:
         deadline = asyncio.get_running_loop().time() + self.settings.timeout
-        chunks = client.astream(list(messages))
-        while True:
-            # the guards hold one piece long: a generator may be resumed in another context
-            async with asyncio.timeout_at(deadline):
-                with _untraced():
-                    chunk = await anext(chunks, None)
-            if chunk is None:
-                return
-            yield chunk
+        # typed as an iterator, but a generator: closing it closes the connection of an answer nobody waits for
+        async with aclosing(cast("AsyncGenerator[AIMessageChunk]", client.astream(list(messages)))) as chunks:
+            while True:
+                # the guards hold one piece long: a generator may be resumed in another context
+                async with asyncio.timeout_at(deadline):
+                    with _untraced():
+                        chunk = await anext(chunks, None)
+                if chunk is None:
+                    return
+                yield chunk
 
     async def _ready(self) -> BaseChatModel:
         async with self._building:
