@@ -45,6 +45,10 @@ app.command()(demo)
 
 def main() -> None:
     """Entry point of the `paramedic` script."""
+    if "--help" not in sys.argv:  # help must not wait for the log
+        from tools.logs import configure_logging
+
+        configure_logging("warning")
     try:
         app(standalone_mode=True)
     except ParamedicError as error:

@@ -17,10 +17,12 @@ def serve(
     """Run the service: HTTP API, console page, background incidents and deliveries."""
     from api.server import run
     from settings import load_settings
+    from tools.logs import configure_logging
 
     settings = load_settings(**({"data_dir": data_dir} if data_dir else {}))
     if host is not None:
         settings.api.host = host
     if port is not None:
         settings.api.port = port
+    configure_logging(settings.log_level)
     asyncio.run(run(settings, lambda url: typer.echo(f"paramedic serves {url}", err=True)))
