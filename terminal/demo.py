@@ -27,54 +27,74 @@ def demo() -> None:
     from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
     began = time.monotonic()
-    console = Console()
-    columns = (SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
+    console = Console(highlight=False)
+    columns = (SpinnerColumn(), TextColumn("[bold]{task.description}"), TimeElapsedColumn())
     with (
         tempfile.TemporaryDirectory(prefix="paramedic-demo-") as name,
-        Progress(*columns, console=console) as progress,
+        Progress(*columns, console=console, transient=True) as progress,
     ):
+        stages = Stages(progress)
         folder = Path(name)
-        crash = _crash(folder, progress)
-        incident = _diagnose(folder, crash, progress)
+        crash = _crash(folder, stages)
+        incident = _diagnose(folder, crash, stages)
         source = crash.source.read_text(encoding="utf-8").splitlines()
     _show(incident, source, console)
     console.print(f"[dim]{time.monotonic() - began:.1f} s from nothing to a diagnosis[/dim]")
     _how_to_go_on(console)
 
 
-def _crash(folder: Path, progress: Progress) -> MadeCrash:
+class Stages:
+    """One spinner for what is being done; a line with its time for what is done."""
+
+    def __init__(self, progress: Progress) -> None:
+        self.console = progress.console
+        self._progress = progress
+        self._task = progress.add_task("", total=None)
+        self._began = time.monotonic()
+
+    def begin(self, text: str) -> None:
+        self._began = time.monotonic()
+        self._progress.reset(self._task, description=text)
+
+    def now(self, text: str) -> None:
+        """What this stage is at."""
+        self._progress.update(self._task, description=text)
+
+    def done(self, text: str) -> None:
+        self.console.print(f"[green]✓[/green] {text} [dim]{time.monotonic() - self._began:.1f} s[/dim]")
+
+
+def _crash(folder: Path, stages: Stages) -> MadeCrash:
     from terminal.demo_crash import install, make_crash, missing_programs
 
     missing = missing_programs()
     if missing:
-        task = progress.add_task(f"installing {' and '.join(missing)}", total=None)
+        stages.begin(f"installing {' and '.join(missing)}")
         install(missing)
-        progress.update(task, total=1, completed=1)
-    task = progress.add_task("making a crash", total=None)
-    crash = make_crash(folder, lambda text: progress.update(task, description=f"making a crash: {text}"))
-    size = crash.core.stat().st_size / 1e6
-    how = "gdb wrote it, for the kernel sends cores elsewhere" if crash.by_gdb else "the kernel wrote it"
-    text = f"a crash: {crash.program.name} died of a signal and left a core of {size:.0f} MB ({how})"
-    progress.update(task, description=text, total=1, completed=1)
+        stages.done(f"installed {' and '.join(missing)}")
+    stages.begin("making a crash")
+    crash = make_crash(folder, lambda text: stages.now(f"making a crash: {text}"))
+    how = "written by gdb, as this machine keeps cores elsewhere" if crash.by_gdb else "written by the kernel"
+    stages.done(f"{crash.program.name} crashed: a core of {crash.core.stat().st_size / 1e6:.0f} MB, {how}")
     return crash
 
 
-def _diagnose(folder: Path, crash: MadeCrash, progress: Progress) -> dict[str, Any]:
+def _diagnose(folder: Path, crash: MadeCrash, stages: Stages) -> dict[str, Any]:
     import json
 
     from terminal.demo_service import running_service
 
-    task = progress.add_task("starting the service", total=None)
+    stages.begin("starting the service")
     roots = json.dumps([str(folder)])
     with running_service(folder, CORE__ROOTS=roots, KUBERNETES__ENABLED="false") as (client, _):
-        progress.update(task, description=f"the service listens on {client.base_url}", total=1, completed=1)
-        task = progress.add_task("the agents at work", total=None)
+        stages.done(f"the service listens on {client.base_url}")
+        stages.begin("the agents are at work")
         body = {"event": "checkout crashed", "core": {"path": str(crash.core), "executable": str(crash.program)}}
-        progress.console.print("[dim]POST /api/v1/autofix[/dim]")
         links = _answer(client, "POST", "/api/v1/autofix", body)["links"]
-        _watch(client, links["events"], progress)
+        stages.console.print("  posted the crash to /api/v1/autofix")
+        _watch(client, links["events"], stages.console)
         incident = _answer(client, "GET", links["self"])
-        progress.update(task, total=1, completed=1)
+        stages.done("the incident has ended")
     return incident
 
 
@@ -93,8 +113,9 @@ def _answer(client: httpx.Client, method: str, path: str, body: dict[str, Any] |
     return document
 
 
-def _watch(client: httpx.Client, path: str, progress: Progress) -> None:
+def _watch(client: httpx.Client, path: str, console: Console) -> None:
     """Print each step of the timeline as it happens."""
+    from rich.padding import Padding
     from rich.text import Text
 
     from terminal.demo_service import follow
@@ -102,14 +123,11 @@ def _watch(client: httpx.Client, path: str, progress: Progress) -> None:
     for name, step in follow(client, path):
         if name == "end":
             return
-        line = Text.assemble(
-            (f"{_MARKS.get(step['type'], '·')} ", "bold"),
-            (f"{step.get('agent') or 'service':<12}", "cyan"),
-            _plain(step["text"]),
-        )
+        mark = (f"{_MARKS.get(step['type'], '·')} ", "bold")
+        line = Text.assemble(mark, (f"{step.get('agent') or 'service'}  ", "cyan"), _plain(step["text"]))
         if step["type"] == "hop":
             line.append(f" → {step['data'].get('to', '')}", "dim")
-        progress.console.print(line)
+        console.print(Padding(line, (0, 0, 0, 2)))
 
 
 def _show(incident: dict[str, Any], source: list[str], console: Console) -> None:
@@ -122,31 +140,30 @@ def _show(incident: dict[str, Any], source: list[str], console: Console) -> None
     diagnosis = incident.get("diagnosis")
     if not diagnosis or not diagnosis["causes"] or not diagnosis["crash"]:
         why = "; ".join(diagnosis["unseen"]) if diagnosis else "there is none"
-        raise ToolFailed(f"the incident ended as {incident['status']}, without a cause: {_plain(why)}")
+        raise ToolFailed(f"the incident ended without a cause: {_plain(why)}")
     cause, crash = diagnosis["causes"][0], diagnosis["crash"]
-    text = Text()
-    text.append(f"{cause['summary']}\n", "bold")
-    text.append(f"{cause['class']}, confidence {cause['confidence']:.0%}\n")
+    text = Text.assemble((f"{_plain(cause['summary'])}\n", "bold"))
+    text.append(f"{cause['class']}, confidence {cause['confidence']:.0%}")
     if crash["crash_line"]:
         file, _, line = crash["crash_line"].rpartition(":")
-        text.append(f"\n{crash['crash_line']}", "bold red")
-        if line.isdigit() and 0 < int(line) <= len(source) and file.endswith("crash.cpp"):
-            text.append(f"   {source[int(line) - 1].strip()}")
+        text.append(f"\n\n{Path(file).name}:{line}", "bold red")
+        if line.isdigit() and 0 < int(line) <= len(source):
+            text.append(f"  {source[int(line) - 1].strip()}", "red")
     console.print(Panel(text, title="Diagnosis", title_align="left", border_style="green"))
 
-    frames = Table("#", "function", "where", title="The crashing thread", title_justify="left", box=None)
+    frames = Table("", "function", "where", title="The crashing thread", title_justify="left", box=None)
     for frame in crash["threads"][0]["frames"][:5]:
         where = f"{Path(frame['file']).name}:{frame['line']}" if frame["file"] else frame["module"] or ""
-        cells = (str(frame["frame"]), _plain(frame["function"] or "?"), _plain(where))
-        frames.add_row(*(Text(cell, overflow="ellipsis", no_wrap=True) for cell in cells))
+        frames.add_row(str(frame["frame"]), Text(_plain(frame["function"] or "?")), Text(_plain(where)))
     console.print(frames)
 
-    evidence = {item["id"]: item for item in diagnosis["evidence"]}
-    claims = Table("claim", "as seen by", title="On this evidence", title_justify="left", box=None)
+    evidence = {item["id"]: item["source"] for item in diagnosis["evidence"]}
+    console.print(Text("Every claim, and where it was seen", style="italic"))
     for finding in diagnosis["findings"]:
-        sources = "\n".join(f"{key}  {evidence[key]['source']}" for key in finding["evidence_ids"] if key in evidence)
-        claims.add_row(Text(_plain(finding["claim"])), Text(_plain(sources, "\n"), style="dim"))
-    console.print(claims)
+        console.print(Text(f"• {_plain(finding['claim'])}"))
+        for key in finding["evidence_ids"]:
+            seen = Text(f"    {key}  {_plain(evidence.get(key, ''))}", style="dim", no_wrap=True, overflow="ellipsis")
+            console.print(seen)
     for item in diagnosis["unseen"]:
         console.print(Text(f"not seen: {_plain(item)}", style="yellow"))
 
@@ -170,6 +187,6 @@ def _how_to_go_on(console: Console) -> None:
     console.print(Text("\n".join(lines)))
 
 
-def _plain(text: str, keep: str = "") -> str:
+def _plain(text: str) -> str:
     """Outside text without control characters, so that it cannot command the terminal."""
-    return "".join(char if char in keep or char.isprintable() else " " for char in text)
+    return "".join(char if char.isprintable() else " " for char in text)
