@@ -12,6 +12,7 @@ In a test of the same process:
         await feishu.press(message.id, "approve", variant="stale")   # see VARIANTS
         feishu.notices                             # cards that came through the custom bot
         feishu.down = True                         # answers 503 until it is False again
+        feishu.answer_seconds = 30                 # more patience than Feishu has, for a loaded machine
         feishu.clock.advance(3600)                 # the vendor's clock (signatures, ages, tokens)
 
 `press(version=0)` presses a button on the card as it was first sent (a client that has not refreshed).
@@ -39,7 +40,7 @@ from pydantic import SecretStr
 
 from settings import FeishuSettings
 from tests.standins.feishu_api import build_app
-from tests.standins.feishu_press import Sent, build_event, deliver, seal
+from tests.standins.feishu_press import ANSWER_SECONDS, Sent, build_event, deliver, seal
 from tests.standins.feishu_schema import buttons_of
 from tests.standins.serving import ServerThread
 
@@ -110,10 +111,23 @@ class Pressed:
         return self.reply["card"]["data"] if "card" in self.reply else None
 
 
+class SharedServer:
+    """One server for the stand-ins of many tests, one after another: starting and stopping one takes 0.2 s."""
+
+    def __init__(self) -> None:
+        self.app: Any = None
+        self.thread = ServerThread(self)
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        await self.app(scope, receive, send)
+
+
 class FeishuStandIn:
     """One tenant with one app, one chat and one custom bot. Not thread-safe beyond what tests need."""
 
-    def __init__(self, *, callback_url: str | None = None, port: int = 0) -> None:
+    def __init__(
+        self, *, callback_url: str | None = None, port: int = 0, served_by: SharedServer | None = None
+    ) -> None:
         self.app_id = "cli_a1b2c3"
         self.app_secret = "app-secret-S3cr3tValue"
         self.encrypt_key = "encrypt-key-S3cr3tValue"
@@ -124,6 +138,7 @@ class FeishuStandIn:
         self.tenant_key = "tenant1"
         self.callback_url = callback_url
         self.clock = Clock()
+        self.answer_seconds = ANSWER_SECONDS
         self.down = False
         self.messages: dict[str, Message] = {}
         self.notices: list[dict[str, Any]] = []
@@ -133,8 +148,12 @@ class FeishuStandIn:
         self.tokens_issued = 0
         self.revoked = False
         self.callback_tokens: dict[str, tuple[str, float, int]] = {}
-        self._server = ServerThread(build_app(self), port=port)
+        app = build_app(self)
+        self._shared = served_by
+        self._server = served_by.thread if served_by else ServerThread(app, port=port)
         self.base_url = self._server.url
+        if served_by:
+            served_by.app = app
 
     # --- configuration of the service under test ------------------------------------------------------------------
 
@@ -188,10 +207,12 @@ class FeishuStandIn:
     # --- life -----------------------------------------------------------------------------------------------------
 
     def start(self) -> None:
-        self._server.start()
+        if self._shared is None:
+            self._server.start()
 
     def stop(self) -> None:
-        self._server.stop()
+        if self._shared is None:
+            self._server.stop()
 
     async def __aenter__(self) -> FeishuStandIn:
         self.start()
@@ -260,7 +281,7 @@ class FeishuStandIn:
         return await self.send(event, "unsigned")
 
     async def _deliver(self, sent: Sent, message_id: str, element_id: str, open_id: str, variant: str) -> Pressed:
-        code, status, reply = await deliver(self.callback_url, sent)
+        code, status, reply = await deliver(self.callback_url, sent, self.answer_seconds)
         if code == 0 and isinstance(reply, dict) and "card" in reply:
             self.messages[message_id].versions.append(reply["card"]["data"])
         if sent.callback_token in self.callback_tokens:

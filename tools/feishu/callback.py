@@ -38,7 +38,7 @@ _SECONDS = re.compile(r"[0-9]{1,12}")
 _LONGEST_CHALLENGE = 1024
 
 log = structlog.get_logger(__name__)
-_late: set[asyncio.Task[Approval]] = set()
+_late: set[asyncio.Task[Approval | None]] = set()
 
 
 class Rejected(Forbidden):
@@ -146,13 +146,7 @@ async def handle_callback(
     arguments = _button(press.value)
     if arguments is None:
         return _toast(settings, "warning", "toast.unknown_button")
-    try:
-        if await seen(press.event_id):
-            return _toast(settings, "info", "toast.duplicate")
-    except Exception:  # no database, no decision
-        log.exception("a press could not be recorded", event_id=press.event_id)
-        return _toast(settings, "error", "toast.failed")
-    return await _decide(press, arguments, settings, decide, lookup)
+    return await _decide(press, arguments, settings, decide, seen, lookup)
 
 
 async def _decide(
@@ -160,9 +154,12 @@ async def _decide(
     arguments: dict[str, Any],
     settings: FeishuSettings,
     decide: Callable[..., Awaitable[Approval]],
+    seen: Callable[[str], Awaitable[bool]],
     lookup: Callable[[str], Awaitable[Approval]] | None,
 ) -> dict[str, Any]:
-    async def decision() -> Approval:
+    async def decision() -> Approval | None:
+        if await seen(press.event_id):
+            return None
         return await decide(**arguments, identity=press.identity, channel="feishu", reason=None)
 
     # a task of its own: neither Feishu hanging up nor our own haste may cut a decision in two
@@ -173,12 +170,15 @@ async def _decide(
         task.add_done_callback(_finish_late)
         return _toast(settings, "info", "toast.slow")
     try:
-        return _decided(task.result(), arguments["verdict"], settings)
+        approval = task.result()
     except ParamedicError as error:
         return await _refusal(error, arguments["approval_id"], settings, lookup)
-    except Exception:
+    except Exception:  # no database, no decision
         log.exception("a decision failed", approval_id=arguments["approval_id"])
         return _toast(settings, "error", "toast.failed")
+    if approval is None:
+        return _toast(settings, "info", "toast.duplicate")
+    return _decided(approval, arguments["verdict"], settings)
 
 
 def _decided(approval: Approval, verdict: str, settings: FeishuSettings) -> dict[str, Any]:
@@ -290,7 +290,7 @@ def _button(value: Any) -> dict[str, Any] | None:
     }
 
 
-def _finish_late(task: asyncio.Task[Approval]) -> None:
+def _finish_late(task: asyncio.Task[Approval | None]) -> None:
     _late.discard(task)
     if not task.cancelled() and (error := task.exception()) is not None:
         log.error("a late decision failed", error=f"{type(error).__name__}: {error}")

@@ -13,8 +13,8 @@ from dataclasses import dataclass
 
 from diagnosis.redaction import redact
 
-_LONGEST = 200_000
-"""Characters that are looked at at all; redaction happens before the cut, so that no half secret remains."""
+_MARGIN = 4096
+"""Characters that are looked at beyond what is shown: redaction comes before the cut, so that no half secret stays."""
 
 _SPECIAL = {ord(char): f"&#{ord(char)};" for char in "\\`*_{}[]()#+-!|~<>&:/@$^=\"'"}
 _LOOKALIKE = str.maketrans({"<": "‹", ">": "›"})
@@ -34,23 +34,20 @@ _PHONE = re.compile(r"(?<![\w.])(\+\d{1,3})(?:[- ]?\(?\d{1,4}\)?){1,3}[- ]?\d{2,
 class Cleaned:
     """Text that is safe to show but not yet escaped.
 
-    `hidden`: something was masked; `shown_lines` of `total_lines` remain.
+    `hidden`: something was masked; `cut`: only `shown_lines` of `total_lines` remain.
     """
 
     text: str
     hidden: bool
+    cut: bool
     shown_lines: int
     total_lines: int
-
-    @property
-    def cut(self) -> bool:
-        return self.shown_lines < self.total_lines
 
 
 def clean(text: str, limit: int) -> Cleaned:
     """Redact, mask contacts, make control characters visible, and keep whole lines up to `limit` characters."""
-    text = _normal(text[:_LONGEST])
-    masked = hide_contacts(redact(text))
+    seen = _normal(_window(text, limit))
+    masked = hide_contacts(redact(seen))
     lines = masked.split("\n")
     kept: list[str] = []
     room = limit
@@ -61,7 +58,9 @@ def clean(text: str, limit: int) -> Cleaned:
             break
         kept.append(line)
         room -= len(line) + 1
-    return Cleaned("\n".join(kept), masked != text, len(kept), len(lines))
+    shown = "\n".join(kept)
+    cut = shown != masked or len(seen) < len(text) - text.count("\r\n")
+    return Cleaned(shown, masked != seen, cut, len(kept), text.count("\n") + 1)
 
 
 def inline(text: str, limit: int = 200) -> str:
@@ -97,8 +96,18 @@ def hide_contacts(text: str) -> str:
 
 
 def _one_line(text: str, limit: int) -> str:
-    line = " ".join(hide_contacts(redact(_normal(text[:_LONGEST]))).split())
+    line = " ".join(hide_contacts(redact(_normal(_window(text, limit)))).split())
     return line if len(line) <= limit else line[: limit - 1] + "…"
+
+
+def _window(text: str, limit: int) -> str:
+    """The start of a long text, ending between words: half a word might be half a secret that no rule knows."""
+    size = 2 * limit + _MARGIN
+    if len(text) <= size:
+        return text
+    head = text[:size]
+    end = max(head.rfind(" "), head.rfind("\n"))
+    return head[: end if end > size // 2 else size // 2]
 
 
 def _normal(text: str) -> str:
