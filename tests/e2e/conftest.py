@@ -31,15 +31,17 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 @pytest.fixture(scope="session")
-def kube() -> Kube:
+def kube() -> Iterator[Kube]:
     """The cluster that KUBECONFIG names. Without one: a skip that says so, or a failure where one is required."""
     try:
-        return Kube.connect()
+        kube = Kube.connect()
     except (KeyError, OSError, StopIteration, httpx.HTTPError) as error:
         reason = f"no Kubernetes cluster (KUBECONFIG={os.environ.get('KUBECONFIG')}): {error!r}; try `make cluster`"
-    if os.environ.get("PARAMEDIC_REQUIRE_CLUSTER") == "1":
-        pytest.fail(reason)
-    pytest.skip(reason)
+        if os.environ.get("PARAMEDIC_REQUIRE_CLUSTER") == "1":
+            pytest.fail(reason)
+        pytest.skip(reason)
+    yield kube
+    kube.close()
 
 
 @pytest.fixture(scope="session")

@@ -10,7 +10,7 @@ from typing import Any
 from tests.e2e import manifests as make
 from tests.e2e.harness import name as random_name
 from tests.e2e.harness import run
-from tests.e2e.scenarios import Ground, Workload, quotes, wait_crash
+from tests.e2e.scenarios import Ground, Workload, quotes, ran_well, wait_crash
 
 
 def helm(ground: Ground, *arguments: str) -> str:
@@ -20,7 +20,7 @@ def helm(ground: Ground, *arguments: str) -> str:
 def release_upgraded(ground: Ground) -> Workload:
     """Revision 1 of the release ran well, revision 2 crashes; its core is kept."""
     made, chart = _install(ground, ground.images.quotes, cores=True)
-    ground.kube.wait_ready("Deployment", made.namespace, made.name)
+    ran_well(ground, made)
     values = ["--set", f"image={ground.images.quotes_next}"]
     helm(ground, "upgrade", made.more["release"], chart, "-n", made.namespace, "--reuse-values", *values)
     wait_crash(ground, made)

@@ -56,8 +56,15 @@ class Kube:
     def connect(cls) -> Kube:
         """The cluster that $KUBECONFIG names. Raises OSError, KeyError or httpx.HTTPError when there is none."""
         kube = cls(Path(os.environ["KUBECONFIG"]))
-        kube._http.get("/readyz").raise_for_status()
+        try:
+            kube._http.get("/readyz").raise_for_status()
+        except httpx.HTTPError:
+            kube.close()
+            raise
         return kube
+
+    def close(self) -> None:
+        self._http.close()
 
     def call(self, method: str, path: str, **more: Any) -> Object:
         answer = self._http.request(method, f"/{path.lstrip('/')}", **more)
@@ -107,17 +114,12 @@ class Kube:
 
     # --- waiting --------------------------------------------------------------------------------------------------
 
-    def container(self, namespace: str, pod: str, container: str) -> Object:
-        """A container's status, with `pod` its pod; empty when there is none yet."""
-        for item in (self.get("Pod", namespace, pod).get("status") or {}).get("containerStatuses") or []:
-            if item["name"] == container:
-                return item
-        return {}
-
     def statuses(self, namespace: str, container: str) -> list[Object]:
-        """Status of every container of this name in the namespace; each also carries its `podName` and `podUid`."""
+        """Status of every container of this name in pods that are not being deleted, with its `podName`, `podUid`."""
         found = []
         for pod in self.all("Pod", namespace):
+            if pod["metadata"].get("deletionTimestamp"):
+                continue
             for item in (pod.get("status") or {}).get("containerStatuses") or []:
                 if item["name"] == container:
                     found.append(item | {"podName": pod["metadata"]["name"], "podUid": pod["metadata"]["uid"]})

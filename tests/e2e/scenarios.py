@@ -6,6 +6,7 @@ container that is running and not ready, a release whose new revision dies.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -14,6 +15,7 @@ from tests.e2e import manifests as make
 from tests.e2e.build import Images
 from tests.e2e.cores import CoreFolder
 from tests.e2e.harness import name as random_name
+from tests.e2e.harness import until
 from tests.e2e.kube import Kube, Object, terminated, waiting
 
 
@@ -71,12 +73,21 @@ def crash_after_release(ground: Ground) -> Workload:
     """A C++ service ran well; its new release segfaults."""
     item = quotes(ground.images.quotes)
     made = _deploy(ground, item, cores=True)
-    found = ground.kube.wait_ready("Deployment", made.namespace, made.name)
+    found = ran_well(ground, made)
     pod = found["spec"]["template"]
     next(c for c in pod["spec"]["containers"] if c["name"] == made.container)["image"] = ground.images.quotes_next
     ground.kube.replace_template("Deployment", made.namespace, made.name, pod)
     wait_crash(ground, made)
     return made
+
+
+def ran_well(ground: Ground, made: Workload, seconds: float = 15) -> Object:
+    """Wait until the workload is ready and has run for some time without a restart: a revision to go back to."""
+    found = ground.kube.wait_ready("Deployment", made.namespace, made.name)
+    since = time.monotonic()
+    until(lambda: time.monotonic() - since > seconds, seconds + 5, "some time of running well")
+    assert all(item["restartCount"] == 0 for item in ground.kube.statuses(made.namespace, made.container))
+    return found
 
 
 def crash_from_birth(ground: Ground) -> Workload:

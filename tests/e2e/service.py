@@ -90,12 +90,13 @@ class Service:
     def start(self, **env: str) -> Service:
         """Start and wait until it is ready. Raises AssertionError with the end of its log when it is not."""
         inherited = {key: value for key, value in os.environ.items() if not key.startswith("PARAMEDIC_")}
+        inherited.pop("PYTHONDONTWRITEBYTECODE", None)  # many starts: compile the dependencies once
         inherited |= {"PARAMEDIC_CONFIG": str(self.folder / "paramedic.toml"), **env}
         with self._log.open("ab") as log:
             self.process = subprocess.Popen(
                 [*self.program, "--port", str(self.port)], cwd=ROOT, env=inherited, stdout=log, stderr=log
             )
-        until(self._ready, 60, "the service ready", show=self.log)
+        until(self._ready, 180, "the service ready", show=self.log)
         return self
 
     def _ready(self) -> bool:

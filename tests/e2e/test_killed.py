@@ -31,7 +31,7 @@ _FIX = [
     "sent:0",
     "applied:0",
     "told:executed",
-    "verifying",
+    "verified",
     "told:verified",
     "told:done",
 ]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import time
 
 import pytest
 
@@ -15,6 +16,7 @@ from tests.e2e.kube import Kube
 from tests.e2e.scenarios import Workload
 from tests.e2e.service import Answer, Service
 from tests.e2e.stage import Stage
+from tests.standins.feishu_schema import buttons_of
 
 
 def assert_real_core(found: Answer, made: Workload, cores: CoreFolder) -> None:
@@ -64,7 +66,7 @@ def test_a_crash_after_a_release_is_rolled_back_by_a_button_press(
     assert write.body == json.loads(planned["body"])
     assert write.agent.startswith("paramedic")
     kube.wait_ready("Deployment", made.namespace, made.name)
-    assert _stays_away(kube, cores, made)
+    assert stays_away(kube, cores, made)
     until(lambda: not _buttons(service, card.id), 20, "the card shows the outcome and has no buttons any more")
 
 
@@ -85,14 +87,20 @@ def test_a_crash_with_nothing_to_go_back_to_is_reported_to_its_owners(
     assert audit.writes_to(made.namespace, mark) == []
 
 
-def _stays_away(kube: Kube, cores: CoreFolder, made: Workload) -> bool:
-    """After the rollback nothing crashes: no new core, and no pod that restarts."""
-    before = len(cores.of(made.namespace, made.container))
-    restarts = [item["restartCount"] for item in kube.statuses(made.namespace, made.container)]
-    return sum(restarts) == 0 and len(cores.of(made.namespace, made.container)) == before
+def stays_away(kube: Kube, cores: CoreFolder, made: Workload) -> bool:
+    """Nothing crashes any more: once the old pods are gone, no pod restarts and no core is added."""
+
+    def old_pods_gone() -> bool:
+        pods = kube.all("Pod", made.namespace)
+        return len(pods) == len(kube.statuses(made.namespace, made.container)) == 1
+
+    until(old_pods_gone, 60, "the crashing pods are gone", show=lambda: kube.all("Pod", made.namespace))
+    before = cores.of(made.namespace, made.container)
+    for _ in range(20):  # the crash came within two seconds of a start
+        time.sleep(0.2)
+    restarts = sum(item["restartCount"] for item in kube.statuses(made.namespace, made.container))
+    return restarts == 0 and cores.of(made.namespace, made.container) == before
 
 
 def _buttons(service: Service, message_id: str) -> bool:
-    from tests.standins.feishu_schema import buttons_of
-
     return bool(buttons_of(service.feishu.messages[message_id].card))
