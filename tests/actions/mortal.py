@@ -1,4 +1,6 @@
-"""A gate in a process of its own that kills itself right after a step of the journal. Run by test_killed.py."""
+"""Gates that kill themselves. Started once by test_killed.py; each line of stdin is an order, carried out in a fork
+that dies by SIGKILL right after a step of the journal (or is killed from outside). Answers: its pid, then its status.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +9,12 @@ import json
 import os
 import signal
 import sys
+import traceback
 from pathlib import Path
+from typing import Any
+
+import kubernetes.aio.client
+import kubernetes.aio.config  # noqa: F401 (loaded before the fork, once)
 
 from actions.gate import Gate
 from incidents.database import Database
@@ -15,9 +22,7 @@ from settings import GateSettings, KubernetesSettings
 from tools.kubernetes.client import Cluster
 
 
-async def main() -> None:
-    order = json.loads(sys.argv[1])
-
+async def obey(order: dict[str, Any]) -> None:
     def on_step(step: str) -> None:
         if step == order["die_after"]:
             os.kill(os.getpid(), signal.SIGKILL)
@@ -27,10 +32,24 @@ async def main() -> None:
     database = await Database.open(order["database"])
     async with await Cluster.connect(kube) as cluster:
         gate = Gate(database, settings, cluster, None, lease_seconds=0.3, on_step=on_step)
-        print("ready", flush=True)
         await getattr(gate, order["call"])(order["approval"])
     await database.close()
 
 
+def main() -> None:
+    print("ready", flush=True)
+    for line in sys.stdin:
+        pid = os.fork()
+        if pid == 0:
+            try:
+                asyncio.run(obey(json.loads(line)))
+            except BaseException:
+                traceback.print_exc()
+            finally:
+                os._exit(0)
+        print(pid, flush=True)
+        print(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]), flush=True)
+
+
 if __name__ == "__main__":
-    asyncio.run(main())
+    main()

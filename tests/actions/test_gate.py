@@ -27,7 +27,7 @@ async def test_an_approved_probe_change_is_executed_and_verified(world: World) -
     assert live is not None
     probe = live["spec"]["template"]["spec"]["containers"][1]["livenessProbe"]
     assert probe["httpGet"] == {"path": "/healthz", "port": 8080, "scheme": "HTTP"}
-    assert [step for step in world.steps] == ["claimed", "undo_recorded", "applying:0", "applied:0", "verified"]
+    assert world.steps == ["claimed", "undo_recorded", "applying:0", "applied:0", "verified"]
     assert await world.audit.verify_chain() >= 7
 
 

@@ -6,8 +6,11 @@ import asyncio
 import json
 import os
 import signal
+import subprocess
 import sys
+from collections.abc import Awaitable, Iterator
 from pathlib import Path
+from typing import Protocol
 
 import pytest
 
@@ -19,42 +22,64 @@ from tests.actions.conftest import NAME, NAMESPACE, World
 ROOT = Path(__file__).parents[2]
 
 
-async def _run_until_killed(world: World, approval: Approval, call: str, die_after: str = "", kill_at: str = "") -> None:
-    """Run one call in another process, which dies after the journal's step, or while the server answers its write."""
-    order = {
-        "approval": approval.id,
-        "call": call,
-        "die_after": die_after,
-        "database": f"sqlite+aiosqlite:///{world.folder / 'paramedic.db'}",
-        "kubeconfig": str(world.folder / "kubeconfig"),
-        "settings": world.settings.model_dump(mode="json"),
-    }
-    process = await asyncio.create_subprocess_exec(
-        sys.executable,
-        "-m",
-        "tests.actions.mortal",
-        json.dumps(order),
+class Mortal(Protocol):
+    def __call__(self, approval: Approval, call: str, die_after: str = "", kill_at: str = "") -> Awaitable[None]: ...
+
+
+@pytest.fixture(scope="module")
+def mortals() -> Iterator[subprocess.Popen[str]]:
+    """The process that forks gates."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", "tests.actions.mortal"],
         cwd=ROOT,
         env={**os.environ, "PYTHONPATH": str(ROOT)},
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.PIPE,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
     )
-    if kill_at:
-        getattr(world.api, kill_at)("PATCH", process.kill, dry_run=False)
-    _, stderr = await process.communicate()
-    assert process.returncode == -signal.SIGKILL, stderr.decode()
+    assert process.stdout and process.stdin
+    assert process.stdout.readline() == "ready\n"
+    yield process
+    process.stdin.close()
+    process.wait(10)
+    process.stdout.close()
+
+
+@pytest.fixture
+def mortal(world: World, mortals: subprocess.Popen[str]) -> Mortal:
+    """`await mortal(approval, call, die_after=… or kill_at=…)` runs a gate until it is dead."""
+
+    async def run(approval: Approval, call: str, die_after: str = "", kill_at: str = "") -> None:
+        order = {
+            "approval": approval.id,
+            "call": call,
+            "die_after": die_after,
+            "database": f"sqlite+aiosqlite:///{world.folder / 'paramedic.db'}",
+            "kubeconfig": str(world.folder / "kubeconfig"),
+            "settings": world.settings.model_dump(mode="json"),
+        }
+        assert mortals.stdin and mortals.stdout
+        pids: list[int] = []
+        if kill_at:
+            getattr(world.api, kill_at)("PATCH", lambda: os.kill(pids[0], signal.SIGKILL), dry_run=False)
+        mortals.stdin.write(json.dumps(order) + "\n")
+        mortals.stdin.flush()
+        pids.append(int(await asyncio.to_thread(mortals.stdout.readline)))
+        assert int(await asyncio.to_thread(mortals.stdout.readline)) == -signal.SIGKILL
+
+    return run
 
 
 def _restarted(world: World) -> None:
     world.clock.time = utcnow()
-    world.clock.move(seconds=1)  # past the dead process's lease
+    world.clock.move(seconds=20)  # past the dead process's lease
     world.new_gate()
 
 
 @pytest.mark.parametrize("step", ["claimed", "undo_recorded", "applying:0", "applied:0"])
-async def test_killed_after_a_step_of_the_execution(world: World, step: str) -> None:
+async def test_killed_after_a_step_of_the_execution(world: World, mortal: Mortal, step: str) -> None:
     approval = await world.approved()
-    await _run_until_killed(world, approval, "execute", die_after=step)
+    await mortal(approval, "execute", die_after=step)
     assert len(world.writes) == (1 if step == "applied:0" else 0)
     _restarted(world)
     ended = await world.gate.execute(approval.id)
@@ -65,9 +90,9 @@ async def test_killed_after_a_step_of_the_execution(world: World, step: str) -> 
 
 
 @pytest.mark.parametrize(("moment", "sent"), [("before", 2), ("after", 1)])
-async def test_killed_while_the_write_is_under_way(world: World, moment: str, sent: int) -> None:
+async def test_killed_while_the_write_is_under_way(world: World, mortal: Mortal, moment: str, sent: int) -> None:
     approval = await world.approved()
-    await _run_until_killed(world, approval, "execute", kill_at=moment)
+    await mortal(approval, "execute", kill_at=moment)
     _restarted(world)
     ended = await world.gate.execute(approval.id)
     assert ended.state is ApprovalState.VERIFYING, ended.outcome
@@ -76,9 +101,9 @@ async def test_killed_while_the_write_is_under_way(world: World, moment: str, se
     assert len(world.api.attempts) <= sent
 
 
-async def test_killed_while_writing_and_then_somebody_edits(world: World) -> None:
+async def test_killed_while_writing_and_then_somebody_edits(world: World, mortal: Mortal) -> None:
     approval = await world.approved()
-    await _run_until_killed(world, approval, "execute", kill_at="after")
+    await mortal(approval, "execute", kill_at="after")
     world.api.edit("Deployment", NAMESPACE, NAME, lambda item: item["spec"].update(replicas=5))
     _restarted(world)
     ended = await world.gate.execute(approval.id)
@@ -87,30 +112,30 @@ async def test_killed_while_writing_and_then_somebody_edits(world: World) -> Non
     assert len(world.api.attempts) == 1
 
 
-async def test_killed_before_writing_and_then_somebody_edits(world: World) -> None:
+async def test_killed_before_writing_and_then_somebody_edits(world: World, mortal: Mortal) -> None:
     approval = await world.approved()
-    await _run_until_killed(world, approval, "execute", die_after="undo_recorded")
+    await mortal(approval, "execute", die_after="undo_recorded")
     world.api.edit("Deployment", NAMESPACE, NAME, lambda item: item["spec"].update(replicas=5))
     _restarted(world)
     assert (await world.gate.execute(approval.id)).state is ApprovalState.STALE
     assert world.api.attempts == []
 
 
-async def test_killed_after_the_verdict(world: World) -> None:
+async def test_killed_after_the_verdict(world: World, mortal: Mortal) -> None:
     approval = await world.approved()
     await world.gate.execute(approval.id)
-    await _run_until_killed(world, approval, "verify", die_after="verified")
+    await mortal(approval, "verify", die_after="verified")
     _restarted(world)
     assert (await world.gate.verify(approval.id)).ok
     assert (await world.approvals.get(approval.id)).state is ApprovalState.DONE
 
 
 @pytest.mark.parametrize("step", ["undoing:0", "undone:0"])
-async def test_killed_after_a_step_of_the_undo(world: World, step: str) -> None:
+async def test_killed_after_a_step_of_the_undo(world: World, mortal: Mortal, step: str) -> None:
     before = normalise(world.api.get("Deployment", NAMESPACE, NAME) or {})
     approval = await world.approved()
     await world.gate.execute(approval.id)
-    await _run_until_killed(world, approval, "undo", die_after=step)
+    await mortal(approval, "undo", die_after=step)
     _restarted(world)
     ended = await world.gate.undo(approval.id)
     assert ended.state is ApprovalState.UNDONE, ended.outcome
@@ -118,10 +143,10 @@ async def test_killed_after_a_step_of_the_undo(world: World, step: str) -> None:
     assert len(world.writes) == 2
 
 
-async def test_killed_while_the_undo_is_under_way(world: World) -> None:
+async def test_killed_while_the_undo_is_under_way(world: World, mortal: Mortal) -> None:
     approval = await world.approved()
     await world.gate.execute(approval.id)
-    await _run_until_killed(world, approval, "undo", kill_at="after")
+    await mortal(approval, "undo", kill_at="after")
     _restarted(world)
     assert (await world.gate.undo(approval.id)).state is ApprovalState.UNDONE
     assert len(world.writes) == 2
