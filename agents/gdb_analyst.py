@@ -12,7 +12,8 @@ from errors import ParamedicError
 from incidents.models import CoreRef, Diagnosis, DiagnosisStatus, Incident
 from incidents.store import IncidentStore
 from settings import Settings
-from tools.cores import find_node_cores, open_core
+from tools.cores.node import find_node_cores
+from tools.cores.opening import open_core
 from tools.gdb.analysis import analyze_core
 from tools.llm.models import Models
 
@@ -42,16 +43,16 @@ class GdbAnalyst:
         ref = incident.core
         trusted = False
         if ref is None:
-            found = await self._on_node(incident, known)
-            if found is None:
+            path = await self._on_node(incident, known)
+            if path is None:
                 return Diagnosis(status=DiagnosisStatus.FAILED, unseen=["the core dump is no longer there"])
-            ref, trusted = CoreRef(path=str(found)), True  # found by us, not named by a caller
+            ref, trusted = CoreRef(path=str(path)), True  # found by us, not named by a caller
         async with open_core(ref, settings.core, self._uploads, any_path=trusted) as local:
             analysis = await analyze_core(
                 local.core,
                 executable=local.executable,
                 settings=settings.gdb,
-                sysroot=local.sysroot or settings.core.sysroot,
+                sysroot=local.sysroot,
                 debug_dirs=[*([local.debug_dir] if local.debug_dir else []), *settings.core.debug_dirs],
                 executable_dirs=settings.core.executable_dirs,
             )
@@ -68,7 +69,7 @@ class GdbAnalyst:
                     core=local.core,
                     executable=local.executable,
                     settings=settings.gdb,
-                    sysroot=local.sysroot or settings.core.sysroot,
+                    sysroot=local.sysroot,
                     debug_dirs=settings.core.debug_dirs,
                 ),
                 report=report,

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from actions.gate import Gate, Managed
+from actions.gate import Gate
+from actions.ownership import Managed
 from agents.remedies import Remedy, remedies
 from diagnosis.merge import CODE_FAULTS
 from errors import Refused
@@ -49,8 +50,7 @@ class K8sFixer:
                     evidence_sha256=core_sha256(diagnosis),
                 )
             except Managed as error:
-                steps = [f"Change it where {error.manager} takes it from; a patch here would be reverted"]
-                proposals.append(Proposal(title=remedy.title, reason=str(error), steps=steps, change=error.change))
+                proposals.append(error.proposal(f"{remedy.reason} {error}"))
             except Refused as error:
                 proposals.append(Proposal(title=remedy.title, reason=str(error), steps=remedy.steps))
             else:

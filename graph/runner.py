@@ -23,7 +23,8 @@ from incidents.store import IncidentStore
 
 log = structlog.get_logger(__name__)
 
-_ATTEMPTS = 5
+_ATTEMPTS = 7  # a killed process leaves its target locked for some 15 s
+_ATTEMPTS_OF_A_BUG = 2
 _BACKOFF = 1.0  # seconds before the second attempt; doubles
 _TICK = 1.0  # seconds between looks at the approvals that are waited for
 
@@ -157,7 +158,7 @@ class Runner:
             except Exception as error:
                 # the top of a background task: an incident must never hang in silence because a node failed
                 log.warning("incident step failed", incident=incident_id, attempt=attempt, exc_info=error)
-                if attempt == _ATTEMPTS:
+                if attempt == (_ATTEMPTS if isinstance(error, ParamedicError) else _ATTEMPTS_OF_A_BUG):
                     return await self._give_up(incident_id, error)
                 await self._tell(incident_id, error)
                 await asyncio.sleep(_BACKOFF * 2 ** (attempt - 1))
