@@ -44,7 +44,9 @@ async def choose_next(models: Models | None, *, incident: Incident, options: Map
     return chosen if isinstance(chosen, str) and chosen in options else default
 
 
-async def choose_candidate(models: Models | None, candidates: Sequence[str], *, incident_id: str) -> int | None:
+async def choose_candidate(
+    models: Models | None, candidates: Sequence[str], *, incident_id: str | None = None
+) -> int | None:
     """Which of the already derived repairs fits best, as an index; None when no model says so.
 
     `candidates` describe repairs that the catalogue derived. A model can reorder what people are offered, no more.
@@ -52,7 +54,7 @@ async def choose_candidate(models: Models | None, candidates: Sequence[str], *, 
     return await _index(models, "k8s_fixer", candidates, incident_id)
 
 
-async def choose_headline(models: Models | None, diagnosis: Diagnosis, *, incident_id: str) -> str | None:
+async def choose_headline(models: Models | None, diagnosis: Diagnosis, *, incident_id: str | None = None) -> str | None:
     """The checked sentence that goes on top of a notice; None when no model says so. A model writes no word of it."""
     sentences = [cause.summary for cause in diagnosis.causes] + [finding.claim for finding in diagnosis.findings]
     sentences = list(dict.fromkeys(sentences))[:20]
@@ -60,7 +62,7 @@ async def choose_headline(models: Models | None, diagnosis: Diagnosis, *, incide
     return sentences[index] if index is not None else None
 
 
-async def _index(models: Models | None, agent: str, options: Sequence[str], incident_id: str) -> int | None:
+async def _index(models: Models | None, agent: str, options: Sequence[str], incident_id: str | None) -> int | None:
     if models is None or len(options) < 2:
         return None
     fence = Fence()
@@ -72,7 +74,7 @@ async def _index(models: Models | None, agent: str, options: Sequence[str], inci
     return chosen if isinstance(chosen, int) and 0 <= chosen <= last else None
 
 
-async def _choose(models: Models, system: str, data: str, shape: type[BaseModel], incident_id: str) -> object:
+async def _choose(models: Models, system: str, data: str, shape: type[BaseModel], incident_id: str | None) -> object:
     """One call, no repair: a choice is not worth a second. None when there is no usable answer."""
     spec = answer_spec(_ANSWER_TOOL, "Give the choice.", shape)
     try:

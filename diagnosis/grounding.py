@@ -25,7 +25,7 @@ from dataclasses import dataclass, field
 from diagnosis.answer import CandidateCause, Citation, Claim, ModelAnswer
 from diagnosis.known_names import Stack, holds, number_forms
 from diagnosis.mentions import mentions
-from diagnosis.merge import CRASH_CLASSES
+from diagnosis.merge import CODE_FAULTS
 from incidents.crash_report import CrashReport
 from incidents.models import (
     Cause,
@@ -40,8 +40,9 @@ from incidents.models import (
     content_id,
 )
 
-CONFIDENCE_CAP = 0.5
-"""A model's cause is never more certain than this, and always less than any cause of the rules."""
+CONFIDENCE_CAP = 0.45
+"""A model's cause is never more certain than this, and always less than any cause of the rules. It lies below what an
+action needs."""
 _MAX_CLAIM_CHARS = 1200
 _MIN_QUOTE_CHARS = 4
 _APPROVING = re.compile(r"\b(?:pre-?)?approv|\bwaive|\bdigest\b|批准|审批|同意执行", re.IGNORECASE)
@@ -220,8 +221,10 @@ def _cause_fault(candidate: CandidateCause, checker: Checker, diagnosis: Diagnos
         return "not a class of the closed list"
     if diagnosis.status is DiagnosisStatus.HEALTHY:
         return "the rules found the object healthy"
-    if CauseClass(candidate.cause_class) in CRASH_CLASSES and diagnosis.crash is None:
-        return "only a core dump can show this"
+    # what counts as a crash of the program decides which evidence must be kept: only rules say that
+    own_fault = any(cause.cause_class in CODE_FAULTS for cause in diagnosis.causes)
+    if CauseClass(candidate.cause_class) in CODE_FAULTS and not (own_fault and diagnosis.crash is not None):
+        return "the rules saw no such crash in a core dump"
     if not checker.object(candidate.kind, candidate.namespace, candidate.name, candidate.container):
         return f"the object {candidate.kind} {candidate.name} was not observed"[:200]
     return checker.fault(candidate.summary, candidate.citations)

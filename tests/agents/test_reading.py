@@ -11,6 +11,8 @@ import pytest
 from pydantic import BaseModel
 
 from agents.reading import Reading, ReadTool, read_with_model
+from agents.remedies import MIN_CONFIDENCE
+from diagnosis.grounding import CONFIDENCE_CAP
 from errors import NotFound
 from incidents.models import Diagnosis, EvidenceKind, Incident, ObjectRef
 from tests.agents.conftest import INJECTION, LOG, STATUS, Steps, impatient
@@ -235,6 +237,10 @@ async def test_no_budget(read: Callable[..., Any], diagnosis: Diagnosis, scripte
     found = await read(models)
     assert client.calls == [] and "budget" in found.unseen[0]
     assert found.model_copy(update={"unseen": []}) == diagnosis
+
+
+def test_no_cause_of_a_model_is_sure_enough_to_act() -> None:
+    assert CONFIDENCE_CAP < MIN_CONFIDENCE
 
 
 # --- over real HTTP, in both wire formats -----------------------------------------------------------------------------

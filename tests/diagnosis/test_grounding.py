@@ -203,7 +203,7 @@ def test_a_models_cause_ranks_below_the_rules_and_carries_no_facts(rule: float, 
     [
         ({"class": "sabotage"}, "closed list"),
         ({"class": "unknown"}, "closed list"),
-        ({"class": "null_dereference"}, "only a core dump"),
+        ({"class": "null_dereference"}, "no such crash"),
         ({"name": "payroll"}, "not observed"),
         ({"namespace": "kube-system"}, "not observed"),
         ({"namespace": None}, "not observed"),
@@ -230,9 +230,16 @@ def test_odd_confidences(confidence: float) -> None:
     assert 0 <= cause.confidence <= CONFIDENCE_CAP
 
 
+def test_a_crash_class_needs_a_crash_that_the_rules_saw() -> None:
+    wild = candidate(**{"class": "wild_pointer"})
+    seen, unseen = diagnosis(crash=True), diagnosis(crash=True, status=DiagnosisStatus.UNKNOWN)
+    assert len(run(ModelAnswer(causes=[wild]), seen).causes) == 1
+    assert run(ModelAnswer(causes=[wild]), unseen).causes == []
+
+
 def test_a_cause_that_the_rules_have_is_not_doubled() -> None:
     again = candidate(**{"class": "native_crash"})
-    grounded = run(ModelAnswer(causes=[again, candidate(), candidate()]))
+    grounded = run(ModelAnswer(causes=[again, candidate(), candidate()]), diagnosis(crash=True))
     assert [cause.cause_class for cause in grounded.causes] == [CauseClass.DEPENDENCY_UNAVAILABLE]
 
 
