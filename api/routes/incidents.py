@@ -6,7 +6,6 @@ from collections.abc import AsyncIterator
 from typing import TYPE_CHECKING, Annotated
 
 from fastapi import APIRouter, Header, Path, Query, Request
-from fastapi.sse import EventSourceResponse
 from pydantic import BaseModel
 from starlette.responses import PlainTextResponse, Response
 
@@ -87,8 +86,10 @@ async def get_evidence(
 
 @router.get(
     "/{incident_id}/events",
-    response_class=EventSourceResponse,
-    responses={200: {"description": "Timeline steps as server-sent events; `end` is the last", "model": None}},
+    response_class=Response,
+    responses={
+        200: {"description": "Steps as server-sent events; `end` is the last", "content": {"text/event-stream": {}}}
+    },
 )
 async def follow_incident(
     request: Request,

@@ -7,11 +7,13 @@ from typing import Annotated
 from fastapi import APIRouter, Header, Request
 from pydantic import BaseModel, Field
 from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
 
 from api.auth import Fixer
 from api.dependencies import services_of
 from api.problems import RESPONSES
 from api.uploads import UploadStore
+from errors import InvalidInput
 
 router = APIRouter(prefix="/api/v1/uploads", tags=["uploads"], responses=RESPONSES)
 
@@ -41,5 +43,8 @@ async def upload(
     if (content_type or "").partition(";")[0].strip().lower() != "application/octet-stream":
         raise HTTPException(415, "send the file itself as application/octet-stream, not as a form")
     services = services_of(request)
-    stored = await UploadStore(services.database, services.uploads).receive(request.stream(), owner=caller.identity)
+    try:
+        stored = await UploadStore(services.database, services.uploads).receive(request.stream(), owner=caller.identity)
+    except ClientDisconnect:
+        raise InvalidInput("the connection was closed before the whole file had come; nothing was kept") from None
     return UploadAnswer(id=stored.id, sha256=stored.sha256, size=stored.size)
