@@ -17,9 +17,6 @@ LINE_CHARS = 400
 _TAIL = 1500  # lines looked at, from the end
 
 _PYTHON_TRACE = re.compile(r"^\s*(?:[|+ ]+)?Traceback \(most recent call last\):")
-_PYTHON_END = re.compile(
-    r"^(?:[A-Za-z_][\w.]*)(?:Error|Exception|Interrupt|Exit|Warning|Iteration|Group)\b.*|^[A-Za-z_]\w*(?:\.\w+)+: .*"
-)
 _JAVA_START = re.compile(
     r"^(?:Exception in thread |Caused by: )|^\s*(?:[a-z_]\w*\.){1,12}[A-Z]\w*(?:Exception|Error)\b"
 )
@@ -88,7 +85,7 @@ class Log:
                 continue
             if _PYTHON_TRACE.match(line):
                 python = True
-            elif python and _PYTHON_END.match(line):
+            elif python and line and not line[0].isspace():  # the first line that is not indented
                 found, python = index, False
             elif not python and self._starts_trace(index):
                 found = index

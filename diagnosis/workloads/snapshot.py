@@ -51,6 +51,7 @@ class Snapshot:
         self._clean_logs: dict[LogKey, str] = {}
         self._chains: dict[str, list[ObjectRef]] = {}
         self._owned: dict[str, list[Object]] | None = None
+        self._sorted: dict[tuple[str, str | None], list[Object]] = {}
         self._revisions: dict[ObjectRef, list[Revision]] = {}
         self.unseen = list(dict.fromkeys(unseen))
         self.complete = set(complete)
@@ -99,8 +100,11 @@ class Snapshot:
 
     def all(self, kind: str, namespace: str | None = None) -> list[Object]:
         """Objects of a kind, in one namespace or everywhere, by namespace and name."""
-        found = self._objects.get(kind, {})
-        return [found[key] for key in sorted(found) if namespace is None or key[0] == namespace]
+        place = (kind, namespace)
+        if place not in self._sorted:
+            found = self._objects.get(kind, {})
+            self._sorted[place] = [found[key] for key in sorted(found) if namespace is None or key[0] == namespace]
+        return self._sorted[place]
 
     def by_uid(self, uid: str) -> Object | None:
         return self._by_uid.get(uid)

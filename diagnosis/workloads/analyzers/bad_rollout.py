@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from diagnosis.workloads.containers import Container
 from diagnosis.workloads.contract import Claim, Found
 from diagnosis.workloads.evidence import of_object
 from diagnosis.workloads.fields import Object, text
@@ -24,19 +25,17 @@ _CHANGES_SHOWN = 12
 
 
 def find(scope: Scope) -> Iterable[Found]:
-    for ref in scope.workloads:
+    troubled: dict[ObjectRef, list[Container]] = {}
+    for container in scope.troubled:
+        troubled.setdefault(scope.snapshot.workload_of(container.pod), []).append(container)
+    for ref, containers in troubled.items():
         current, healthy = current_revision(scope.snapshot, ref), healthy_before(scope.snapshot, ref)
-        if current is None or healthy is None or not current.pods:
+        if current is None or healthy is None:
             continue
-        names = set(current.pods)
-        failing = [container for container in scope.troubled if container.pod_name in names]
-        others = [
-            container
-            for container in scope.troubled
-            if container.pod_name not in names and scope.snapshot.workload_of(container.pod) == ref
-        ]
-        if failing and not others:  # what breaks the old revision too was not brought in by the new one
-            yield _found(scope, ref, current, healthy, sorted({container.name for container in failing}))
+        pods = set(current.pods)
+        # what breaks the old revision too was not brought in by the new one
+        if all(container.pod_name in pods for container in containers):
+            yield _found(scope, ref, current, healthy, sorted({container.name for container in containers}))
 
 
 def _found(scope: Scope, ref: ObjectRef, current: Revision, healthy: Revision, failing: list[str]) -> Found:

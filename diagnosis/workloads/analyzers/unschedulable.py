@@ -55,7 +55,9 @@ def _found(scope: Scope, pod: Object, in_condition: str, in_event: str) -> Found
     event = next((e for e in reversed(scope.pod_events(pod)) if e.reason == "FailedScheduling"), None)
     if event is not None:
         evidence.append(of_event(event, now))
-    claims = [Claim(f"No node takes pod {name}: {quoted(message)}", evidence)]
+    said = f": {quoted(message)}" if message else ""
+    evidence = evidence or [of_object(pod, "/status/conditions", now)]
+    claims = [Claim(f"No node takes pod {name}{said}", evidence)]
     kind, reason, why = parse(message)
     facts: dict[str, Fact] = {"reason": kind, "scheduler_says": reason or message[:300]}
     if kind == "node_selector" and pick(pod, "spec", "nodeSelector"):

@@ -1,0 +1,125 @@
+"""Capturing a namespace: what fails is named and costs nothing else, secrets stay behind; live on a cluster too."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import secrets
+from pathlib import Path
+
+import pytest
+
+from diagnosis.workloads.diagnose import diagnose
+from diagnosis.workloads.load import load_snapshot
+from errors import NotFound
+from incidents.models import ObjectRef
+from settings import KubernetesSettings, load_settings
+from tests.standins.kube_api import KubeApi
+from tools.kubernetes.capture import capture
+from tools.kubernetes.client import Cluster, ClusterUnreachable
+
+SNAPSHOTS = Path(__file__).parents[2] / "fixtures" / "snapshots"
+
+
+def serve(api: KubeApi, name: str) -> str:
+    """Put a captured case behind the stand-in; return its namespace."""
+    namespace = str(json.loads((SNAPSHOTS / f"{name}.truth.json").read_text())["namespace"])
+    api.put({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": namespace}})
+    for item in load_snapshot(SNAPSHOTS / name).items():
+        if item["kind"] in ("Pod", "Event", "Deployment", "ReplicaSet", "Service", "ConfigMap"):
+            api.put(item)
+    return namespace
+
+
+async def connect(api: KubeApi, folder: Path) -> Cluster:
+    return await Cluster.connect(KubernetesSettings(kubeconfig=api.kubeconfig(folder), request_timeout=5))
+
+
+async def test_a_captured_fault_is_diagnosed_as_from_files(tmp_path: Path) -> None:
+    async with KubeApi() as api:
+        namespace = serve(api, "missing_config_key")
+        async with await connect(api, tmp_path) as cluster:
+            snapshot = await capture(cluster, namespace)
+    found = diagnose(snapshot, namespace=namespace)
+    assert found.causes[0].cause_class.value == "missing_config_key"
+    assert found.causes[0].facts["existing_keys"] == ["loglevel", "mode"]
+    assert api.log == [], "a capture writes nothing"
+
+
+async def test_kinds_that_cannot_be_read_are_named_and_the_rest_is_read(tmp_path: Path) -> None:
+    async with KubeApi() as api:
+        namespace = serve(api, "oom_killed")
+        api.forbidden_kinds = {"Deployment", "Service"}
+        async with await connect(api, tmp_path) as cluster:
+            snapshot = await capture(cluster, namespace)
+    assert f"Deployment in {namespace} could not be read: not allowed" in snapshot.unseen
+    assert any("ResourceQuota" in line and "does not have it" in line for line in snapshot.unseen)
+    found = diagnose(snapshot, namespace=namespace)
+    assert found.causes[0].cause_class.value == "oom_killed"
+    assert found.causes[0].object.kind == "Deployment", "named by the ReplicaSet's own reference"
+    assert f"Deployment in {namespace} could not be read: not allowed" in found.unseen
+
+
+async def test_values_of_secrets_and_config_maps_stay_behind(tmp_path: Path) -> None:
+    async with KubeApi() as api:
+        namespace = serve(api, "missing_config_key")
+        pod = next(item for item in load_snapshot(SNAPSHOTS / "missing_config_key").items() if item["kind"] == "Pod")
+        pod["spec"]["imagePullSecrets"] = [{"name": "pull"}, {"name": "gone"}]
+        api.put(pod)
+        meta = {"name": "pull", "namespace": namespace}
+        api.put({"apiVersion": "v1", "kind": "Secret", "metadata": meta, "data": {"auth": "aHVudGVyMg=="}})
+        async with await connect(api, tmp_path) as cluster:
+            snapshot = await capture(cluster, namespace)
+    assert snapshot.get("Secret", namespace, "pull")["data"] == {"auth": ""}  # type: ignore[index]
+    assert snapshot.lacks("Secret", namespace, "gone") is True
+    assert snapshot.lacks("Secret", namespace, "other") is None
+    assert "aHVudGVyMg" not in json.dumps(snapshot.items())
+
+
+async def test_no_such_namespace_and_no_such_cluster(tmp_path: Path) -> None:
+    async with KubeApi() as api, await connect(api, tmp_path) as cluster:
+        with pytest.raises(NotFound, match="no namespace nowhere"):
+            await capture(cluster, "nowhere")
+    settings = KubernetesSettings(kubeconfig=api.kubeconfig(tmp_path), request_timeout=2)
+    async with await Cluster.connect(settings) as cluster:
+        with pytest.raises(ClusterUnreachable):
+            await capture(cluster, "nowhere")
+
+
+@pytest.mark.cluster
+async def test_a_real_crash_loop_is_captured_with_its_previous_log() -> None:
+    if not os.environ.get("KUBECONFIG"):
+        pytest.skip("KUBECONFIG names no cluster")
+    namespace, name = f"cap-{secrets.token_hex(3)}", f"w{secrets.token_hex(3)}"
+    labels = {f"l{secrets.token_hex(2)}": "x"}
+    script = "echo 'FATAL: the ledger is locked'; sleep 1; exit 5"
+    shell = {"image": "docker.io/local/busybox:1", "imagePullPolicy": "IfNotPresent"}
+    containers = [
+        {"name": "side", "command": ["sh", "-c", "exec sleep 10000"], **shell},
+        {"name": "main", "command": ["sh", "-c", script], **shell},
+    ]
+    template = {"metadata": {"labels": labels}, "spec": {"containers": containers, "terminationGracePeriodSeconds": 1}}
+    workload = {
+        "apiVersion": "apps/v1",
+        "kind": "Deployment",
+        "metadata": {"name": name},
+        "spec": {"selector": {"matchLabels": labels}, "template": template},
+    }
+    target = ObjectRef(kind="Deployment", namespace=namespace, name=name)
+    async with await Cluster.connect(load_settings().kubernetes) as cluster:
+        space = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": namespace}}
+        await cluster.request("POST", "/api/v1/namespaces", body=json.dumps(space).encode())
+        try:
+            path = f"/apis/apps/v1/namespaces/{namespace}/deployments"
+            await cluster.request("POST", path, body=json.dumps(workload).encode())
+            for _ in range(60):
+                await asyncio.sleep(1)
+                snapshot = await capture(cluster, namespace, target)
+                if any(key[3] for key in snapshot.log_keys()):
+                    break
+        finally:
+            await cluster.request("DELETE", f"/api/v1/namespaces/{namespace}")
+    found = diagnose(snapshot, target=target)
+    assert (found.causes[0].cause_class.value, found.causes[0].object.container) == ("application_error", "main")
+    assert found.causes[0].facts["log_line"] == "FATAL: the ledger is locked"
