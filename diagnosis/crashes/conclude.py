@@ -172,7 +172,7 @@ def _signal_claim(seen: Observed, report: CrashReport, where: ObjectRef) -> str:
         claim += f" at address {info.address}"
     if info.sender:
         claim += f", sent by pid {info.sender.pid} (uid {info.sender.uid})"
-    return f"{claim} in thread {info.crashing_thread} of {len(seen.core.threads)}"
+    return f"{claim}, in thread {info.crashing_thread} (of {len(seen.core.threads)})"
 
 
 def _facts(seen: Observed, report: CrashReport) -> dict[str, Fact]:

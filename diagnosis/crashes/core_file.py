@@ -186,6 +186,11 @@ class CoreFile:
             return self.files[index]
         return None
 
+    def may_hold_code(self, address: int) -> bool:
+        """In an executable mapping. Cores that a debugger wrote leave such mappings of files out: NT_FILE has them."""
+        segment = self.memory.segment(address)
+        return segment.executable if segment is not None else self.mapped_at(address) is not None
+
     def main_path(self) -> str | None:
         """Path of the executable: the file that holds the program headers or the entry point (AT_PHDR, AT_ENTRY)."""
         for key in (n.AT_PHDR, n.AT_ENTRY):

@@ -67,7 +67,8 @@ def memory_fault(core: CoreFile, instruction: str | None) -> Fault | None:
         return Fault(FaultKind.STACK_OVERFLOW, address, operand, stack_end=end)
     if address < NEAR_NULL:
         return Fault(FaultKind.NEAR_NULL, address, operand, at_pc)
-    kind = FaultKind.UNMAPPED if core.memory.segment(address) is None else FaultKind.REFUSED
+    mapped = core.memory.segment(address) is not None or core.mapped_at(address) is not None
+    kind = FaultKind.REFUSED if mapped else FaultKind.UNMAPPED
     return Fault(kind, address, operand, at_pc)
 
 

@@ -9,7 +9,8 @@ from incidents.crash_report import Frame
 
 # Frames through which a program ends itself; they and all above them say nothing about the place
 # (satyr: sr_normalize, "exit frames" and "removable with all above"; siggen: irrelevant list).
-_EXIT_NAMES = """abort raise kill tgkill __pthread_kill_implementation __pthread_kill_internal
+_EXIT_NAMES = """
+    abort raise kill tgkill __pthread_kill_implementation __pthread_kill_internal
     pthread_kill __assert_fail __assert_fail_base __assert_perror_fail __assert __libc_message __libc_message_impl
     __libc_fatal __fortify_fail __fortify_fail_abort __chk_fail __stack_chk_fail __stack_chk_fail_local
     malloc_printerr malloc_consolidate _int_malloc _int_free _int_realloc _int_memalign unlink_chunk sysmalloc
@@ -21,11 +22,13 @@ _EXIT_NAMES = """abort raise kill tgkill __pthread_kill_implementation __pthread
     core::panicking::panic core::panicking::panic_fmt std::panicking::begin_panic std::sys::abort_internal
     dispatch_abort g_assertion_message g_assertion_message_expr g_logv g_log"""
 _EXIT_PREFIX = ("std::__throw_", "std::panicking::", "core::panicking::", "__interceptor_", "__asan_", "__sanitizer_")
-_ALLOCATOR_NAMES = """malloc_printerr malloc_consolidate _int_malloc _int_free _int_realloc unlink_chunk sysmalloc tcache_get
+_ALLOCATOR_NAMES = """
+    malloc_printerr malloc_consolidate _int_malloc _int_free _int_realloc unlink_chunk sysmalloc tcache_get
     tcache_put tcache_double_free_verify _int_free_merge_chunk _int_free_maybe_consolidate _int_free_chunk
     munmap_chunk"""
 # Below these is only the start of the program or thread.
-_BOTTOM_NAMES = """_start __libc_start_main __libc_start_call_main __libc_start_main_impl generic_start_main start_thread clone
+_BOTTOM_NAMES = """
+    _start __libc_start_main __libc_start_call_main __libc_start_main_impl generic_start_main start_thread clone
     clone3 __clone __clone3 __clone_internal execute_native_thread_routine _dl_start_user
     std::rt::lang_start std::rt::lang_start_internal __rust_begin_short_backtrace"""
 _EXIT = frozenset(_EXIT_NAMES.split())
@@ -62,8 +65,8 @@ def normalize(function: str) -> str:
     name = _without_brackets(name, "(", ")", "")
     name = _without_brackets(name, "<", ">", "<T>")
     name = re.sub(r"(?:\s*(?:const|volatile|&&?|noexcept))+$", "", name).strip()
-    if " " in name and "operator" not in name:
-        name = name.rsplit(" ", 1)[-1]  # a return type, as template functions have
+    head, found, tail = name.partition("operator")
+    name = head.rsplit(" ", 1)[-1] + found + tail  # without the return type that template functions have
     if kept:
         name = name.replace("operator{op}", kept)
     name = name.replace("operator{call}", "operator()").replace("{anon}", "(anonymous namespace)")
@@ -114,6 +117,8 @@ def relevant(frames: Sequence[Frame]) -> list[Frame]:
         if name and (is_bottom(name) or is_helper(frame.function or "")):
             continue
         kept.append(frame)
+    while kept and kept[-1].function is None and not kept[-1].in_app and any(frame.in_app for frame in kept):
+        kept.pop()  # a library that started the thread, without names
     return kept
 
 

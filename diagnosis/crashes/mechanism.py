@@ -42,7 +42,7 @@ def mechanism(
             return f"assertion failed{_quoted(message)} in {where}"
         case CauseClass.UNCAUGHT_EXCEPTION:
             kind = thrown.type if thrown and thrown.type else "of unknown type"
-            what = f" with what() {_quote(thrown.what)}" if thrown and thrown.what else ""
+            what = f": {_quote(thrown.what)}" if thrown and thrown.what else ""
             return f"uncaught C++ exception {kind}{what}, thrown in {where}"
         case CauseClass.ABORT:
             because = verdict.because if core.signo == 6 else f"{name}: {verdict.because}"

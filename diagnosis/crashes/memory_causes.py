@@ -135,9 +135,12 @@ def _what(memory: Memory, where: int, names: list[str]) -> str | None:
 
 
 def _message(text: bytes | None) -> str | None:
-    if not text or not _printable(text):
+    """A text that a program made of whatever it had: mostly printable is text, the rest stays in it."""
+    if not text:
         return None
-    return text.decode("utf-8", "replace")
+    decoded = text.decode("utf-8", "replace")
+    strange = sum(not char.isprintable() and char not in "\n\t\r" for char in decoded)
+    return decoded if strange * 5 <= len(decoded) else None
 
 
 def demangle(name: str) -> str:

@@ -145,10 +145,7 @@ def _context(modules: Modules, status: ThreadStatus) -> list[Frame]:
 def _first_impossible(core: CoreFile, frames: list[Frame]) -> int | None:
     """Index of the first caller whose address is in no executable mapping."""
     for index, frame in enumerate(frames[1:], 1):
-        if frame.offset is None:
-            continue
-        segment = core.memory.segment(int(frame.offset, 16))
-        if segment is None or not segment.executable:
+        if frame.offset is not None and not core.may_hold_code(int(frame.offset, 16)):
             return index
     return None
 

@@ -144,7 +144,7 @@ int main(int argc, char** argv) {
         pthread_join(worker, nullptr);
     }
     if (mode == "wait") {
-        puts("ready");
+        printf("ready %d\n", getpid());
         fflush(stdout);
         pause();
     }

@@ -1,7 +1,7 @@
 """Real cores: one C++ program, compiled once a test run, that crashes in the way it is asked to.
 
-kernel.core_pattern belongs to the whole machine and is not touched. Where it leads out of the working directory, gdb
-runs the program and writes the core at the signal instead.
+kernel.core_pattern belongs to the whole machine and is not touched. Where it names another folder, the program runs in
+a mount namespace in which that folder is ours; where it is a pipe, gdb runs the program and writes the core instead.
 """
 
 from __future__ import annotations
@@ -75,11 +75,10 @@ def _core(mode: str, run: int, executable: Path) -> Path:
 def crash(executable: Path, arguments: list[str], where: Path, kill: int | None = None) -> Path:
     """Run in the new folder `where` until it crashes, or send it signal `kill` once it says that it is ready."""
     where.mkdir(parents=True)
-    pattern = Path("/proc/sys/kernel/core_pattern").read_text().strip()
-    if pattern.startswith(("|", "/")):
+    if not kernel_writes_cores():
         return _crash_in_gdb(executable, arguments, where)
     process = subprocess.Popen(
-        [str(executable), *arguments],
+        [*_in_own_folder(where), str(executable), *arguments],
         cwd=where,
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
@@ -88,13 +87,48 @@ def crash(executable: Path, arguments: list[str], where: Path, kill: int | None 
     try:
         if kill is not None:
             assert process.stdout is not None
-            assert process.stdout.readline() == b"ready\n"
-            os.kill(process.pid, kill)
+            os.kill(int(process.stdout.readline().removeprefix(b"ready ")), kill)
         process.communicate(timeout=_LIMIT)
     finally:
         process.kill()
         process.wait()
     return _found(where)
+
+
+@cache
+def debugger_core(mode: str) -> Path:
+    """A core that gdb wrote, as gcore does: other notes, no mappings of files that are on disk."""
+    where = Path(tempfile.mkdtemp(prefix="gcore-", dir=folder()))
+    return _crash_in_gdb(program(), [mode], where)
+
+
+@cache
+def kernel_writes_cores() -> bool:
+    """The kernel writes cores where we can have them."""
+    pattern = _pattern()
+    if not pattern.startswith("/"):
+        return not pattern.startswith("|")
+    trial = [*_in_own_folder(folder()), "true"]
+    return shutil.which("bwrap") is not None and subprocess.run(trial, check=False, capture_output=True).returncode == 0
+
+
+def _pattern() -> str:
+    return Path("/proc/sys/kernel/core_pattern").read_text().strip()
+
+
+def _in_own_folder(where: Path) -> list[str]:
+    """Makes `where` the folder that an absolute core_pattern names, for one process."""
+    pattern = _pattern()
+    if not pattern.startswith("/"):
+        return []
+    system = [part for name in ("/usr", "/etc") for part in ("--ro-bind", name, name)]
+    for path in map(Path, ("/bin", "/lib", "/lib64")):
+        if path.is_symlink():
+            system += ["--symlink", str(path.readlink()), str(path)]
+        elif path.is_dir():
+            system += ["--ro-bind", str(path), str(path)]
+    temporary = str(Path(tempfile.gettempdir()).resolve())
+    return ["bwrap", *system, "--bind", temporary, temporary, "--bind", str(where), str(Path(pattern).parent), "--"]
 
 
 def killed_core() -> Path:
@@ -104,7 +138,7 @@ def killed_core() -> Path:
 
 @cache
 def _killed() -> Path:
-    if Path("/proc/sys/kernel/core_pattern").read_text().startswith(("|", "/")):
+    if not kernel_writes_cores():
         pytest.skip("kernel.core_pattern leads elsewhere: no core of a process that another one kills")
     return crash(program(), ["wait"], folder() / "killed", kill=signal.SIGSEGV)
 
@@ -124,7 +158,16 @@ def _allow_cores() -> None:
 
 def _crash_in_gdb(executable: Path, arguments: list[str], where: Path) -> Path:
     target = where / "core"
-    commands = ["-ex", "set disable-randomization off", "-ex", "run", "-ex", f"generate-core-file {target}", "-ex", "kill"]
+    commands = [
+        "-ex",
+        "set disable-randomization off",
+        "-ex",
+        "run",
+        "-ex",
+        f"generate-core-file {target}",
+        "-ex",
+        "kill",
+    ]
     command = ["gdb", "-batch", "-nx", *commands, "--args", str(executable), *arguments]
     subprocess.run(command, cwd=where, check=False, timeout=_LIMIT, capture_output=True)
     return _found(where)

@@ -213,7 +213,17 @@ async def test_a_core_given_as_executable_is_refused() -> None:
         await analyze(crashing.core("null"), crashing.core("null"))
 
 
+@pytest.mark.parametrize("mode", ["exception", "null"])
+async def test_a_core_that_a_debugger_wrote_is_as_good(mode: str) -> None:
+    report = (await analyze(crashing.debugger_core(mode))).report
+    expected = {row[0]: row for row in CRASHES}[mode]
+    assert (report.cause_class, report.signature, report.soft_errors) == (expected[1], expected[2], [])
+    assert report.crash_line == f"{crashing.SOURCE}:{crashing.line_of(mode)}"
+
+
 async def test_a_truncated_core_is_partial_and_says_what_is_missing(tmp_path: Path) -> None:
+    if not crashing.kernel_writes_cores():
+        pytest.skip("kernel.core_pattern leads elsewhere, and a debugger writes the notes at the end")
     whole = crashing.core("null")
     size = whole.stat().st_size
     cut = crashing.changed(whole, tmp_path / "core", lambda data: data.__delitem__(slice(size // 2, None)))

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
+import random
 import shutil
 import subprocess
 from pathlib import Path
 
 import pytest
 
-from errors import ToolMissing
+from errors import ToolMissing, UnusableCore
 from incidents.models import CauseClass
 from settings import GdbSettings
 from tests.standins import crashing
+from tests.standins.core_mutations import mutate
 from tools.gdb.analysis import analyze_core
 from tools.gdb.opened import opened_core
 from tools.gdb.sandbox import launch
@@ -159,3 +162,15 @@ async def test_answers_belong_to_their_commands_and_a_dead_gdb_gives_what_it_had
                 await session.run(["-data-evaluate-expression 1", "-gdb-exit", "-data-evaluate-expression 2"], deadline)
             assert stopped.value.answers[0] is not None
             assert stopped.value.answers[2] is None
+
+
+async def test_damaged_cores_through_gdb(tmp_path: Path) -> None:
+    """A dozen of the mutations that the readers are tested with, all the way: an answer or one clear refusal."""
+    if not crashing.kernel_writes_cores():
+        pytest.skip("the mutations know the layout of a core that the kernel wrote")
+    original = crashing.core("null")
+    for seed in range(12):
+        path = crashing.changed(original, tmp_path / "core", lambda data, seed=seed: mutate(data, random.Random(seed)))
+        with contextlib.suppress(UnusableCore):
+            analysis = await analyze_core(path, executable=None, settings=GdbSettings(deadline=60))
+            assert analysis.diagnosis.causes

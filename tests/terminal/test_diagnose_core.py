@@ -1,0 +1,106 @@
+"""`paramedic diagnose core` as a process: what is on stdout, on stderr, and the exit status."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from incidents.models import Diagnosis
+from tests.standins import crashing
+
+pytestmark = pytest.mark.gdb
+ROOT = Path(__file__).parents[2]
+COMMAND = [sys.executable, "-c", "from cli import main; main()", "diagnose", "core"]
+
+
+def run(*arguments: object, **environment: str) -> subprocess.CompletedProcess[str]:
+    crashing.require_tools()
+    return subprocess.run(
+        [*COMMAND, *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        timeout=100,
+        check=False,
+        env={**os.environ, "PYTHONPATH": str(ROOT), "COLUMNS": "200", **environment},
+    )
+
+
+def test_people_read_signal_place_mechanism_source_and_evidence() -> None:
+    done = run(crashing.core("thread"))
+    assert done.returncode == 0, done.stderr
+    out = done.stdout
+    line = crashing.line_of("thread")
+    assert "SIGSEGV / SEGV_MAPERR in shop" in out
+    assert "null pointer dereference: write of 4 bytes at address 0x18" in out
+    assert f"→ {line:5}     static_cast<Order*>(order)->amount = 1;" in out
+    assert "#0  Shop::work(order=0x0)" in out
+    assert "threads with this stack" in out
+    assert "Shop::idle" in out
+    assert "gdb -stack-list-frames --thread 1" in out
+    assert "core note NT_SIGINFO at offset" in out
+    assert "\x1b" not in out
+
+
+def test_json_is_one_document_and_nothing_else() -> None:
+    done = run(crashing.core("assert"), "--json")
+    assert done.returncode == 0, done.stderr
+    document = json.loads(done.stdout)
+    diagnosis = Diagnosis.model_validate(document)
+    assert document["causes"][0]["class"] == "assertion"
+    assert document["crash"]["crash_info"]["assertion"].endswith("failed.")
+    assert diagnosis.signature == "SIGABRT | Shop::check | main"
+
+
+def test_unknown_is_an_answer_with_status_1() -> None:
+    done = run(crashing.core("self"), "--json")
+    assert done.returncode == 1
+    assert json.loads(done.stdout)["status"] == "unknown"
+
+
+def test_unusable_input_is_one_line_with_status_2(tmp_path: Path) -> None:
+    text = tmp_path / "core"
+    text.write_text("Segmentation fault\n")
+    other = crashing.program("other-build", "-O1")
+    for arguments, words in (
+        ([text], "not a core dump"),
+        ([tmp_path], "is a directory"),
+        ([tmp_path / "nothing"], "does not exist"),
+        ([crashing.core("null"), "--exe", other], "not the program that crashed"),
+        ([crashing.core("null"), "--exe", text], "not an ELF file"),
+        ([crashing.core("null"), "--sysroot", text], "--sysroot"),
+        ([tmp_path / "a\x1b[31m\nb"], "does not exist"),
+    ):
+        done = run(*arguments, "--json")
+        assert done.returncode == 2, (arguments, done)
+        assert done.stdout == ""
+        assert words in done.stderr
+        assert len(done.stderr.strip().splitlines()) == 1
+        assert "\x1b" not in done.stderr
+
+
+def test_text_of_the_crashed_program_cannot_steer_the_terminal(tmp_path: Path) -> None:
+    """The same length of message, with an escape sequence and rich's markup in it."""
+    message = b"connection refused: 10.0.0.3:5432"
+    hostile = b"\xe2\x80\xae[bold]red[/x] \xc2\x9b31m \x1b[31m"
+
+    def change(data: bytearray) -> None:
+        data[:] = data.replace(message, hostile.ljust(len(message), b"!"))
+
+    core = crashing.changed(crashing.core("exception"), tmp_path / "core", change)
+    done = run(core)
+    assert done.returncode == 0, done.stderr
+    assert "[bold]red[/x]" in done.stdout
+    assert "\x1b" not in done.stdout
+    assert "\x9b" not in done.stdout
+    assert "\u202e" not in done.stdout
+
+
+def test_settings_of_the_machine_are_used(tmp_path: Path) -> None:
+    done = run(crashing.core("null"), "--json", PARAMEDIC_GDB__PROGRAM="no-such-gdb")
+    assert done.returncode == 3
+    assert "apt-get install gdb" in done.stderr
