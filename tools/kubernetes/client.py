@@ -56,6 +56,8 @@ class Cluster:
         self._session = aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(ssl=ssl_context, limit=32), trust_env=True, read_bufsize=2**21
         )
+        # aiohttp sends a DELETE again by itself when the connection breaks; only the gate may decide that
+        self._session._retry_connection = False
         self.settings = settings
         self.name = name
         self._plurals: dict[str, dict[str, tuple[str, bool]]] = {}
