@@ -314,11 +314,10 @@ async def test_a_failure_after_tools_degrades_too(
     assert (await read(served)).model_copy(update={"unseen": []}) == diagnosis
 
 
+@pytest.mark.parametrize("served", ["ollama"], indirect=True)
 async def test_a_small_model_without_tools_still_answers(
     read: Callable[..., Any], served: Models, server: LlmStandIn
 ) -> None:
-    if served.provider != "ollama":
-        pytest.skip("only Ollama says so in advance")
     served.settings = served.settings.model_copy(update={"model": "ollama:plain:1b"})
     server.script = [_answers(ANSWER)]
     assert (await read(served)).explanation is not None

@@ -6,6 +6,8 @@ module that knows them. langgraph's own `default_retry_on` would repeat a refuse
 
 from __future__ import annotations
 
+import sys
+
 from diagnosis.redaction import redact
 from errors import ParamedicError, ToolFailed, ToolTimeout
 
@@ -38,12 +40,10 @@ def was_refused(error: BaseException) -> bool:
     """
     if status_code(error) is not None:
         return True
-    import httpx
-    import httpx2
-
+    refusals = (*_known("httpx", "ConnectError"), *_known("httpx2", "ConnectError"), ConnectionRefusedError)
     cause: BaseException | None = error
     while cause is not None:
-        if isinstance(cause, httpx.ConnectError | httpx2.ConnectError | ConnectionRefusedError):
+        if isinstance(cause, refusals):
             return True
         # the ollama client replaces the cause by a plain ConnectionError of its own
         if type(cause) is ConnectionError:
@@ -54,17 +54,11 @@ def was_refused(error: BaseException) -> bool:
 
 def status_code(error: BaseException) -> int | None:
     """The HTTP status that the server answered with, or None when there was no such answer."""
-    import httpx
-    import httpx2
-    import ollama
-    import openai
-
-    if isinstance(error, openai.APIStatusError):
-        return error.status_code
-    if isinstance(error, ollama.ResponseError):
-        return error.status_code if error.status_code > 0 else None  # -1: an error inside a stream
-    if isinstance(error, httpx.HTTPStatusError | httpx2.HTTPStatusError):
-        return error.response.status_code
+    if isinstance(error, _known("openai", "APIStatusError") + _known("ollama", "ResponseError")):
+        code = int(getattr(error, "status_code", -1))
+        return code if code > 0 else None  # -1: an error inside a stream of ollama's
+    if isinstance(error, _known("httpx", "HTTPStatusError") + _known("httpx2", "HTTPStatusError")):
+        return int(error.response.status_code)  # type: ignore[attr-defined]
     return None
 
 
@@ -103,16 +97,17 @@ def translate(error: BaseException, model: str) -> ParamedicError:
 
 
 def _is_timeout(error: BaseException) -> bool:
-    import httpx
-    import httpx2
-    import openai
-
-    return isinstance(error, TimeoutError | openai.APITimeoutError | httpx.TimeoutException | httpx2.TimeoutException)
+    families = (("openai", "APITimeoutError"), ("httpx", "TimeoutException"), ("httpx2", "TimeoutException"))
+    return isinstance(error, (TimeoutError, *(kind for family in families for kind in _known(*family))))
 
 
 def _is_connection(error: BaseException) -> bool:
-    import httpx
-    import httpx2
-    import openai
+    families = (("openai", "APIConnectionError"), ("httpx", "TransportError"), ("httpx2", "TransportError"))
+    return isinstance(error, (ConnectionError, *(kind for family in families for kind in _known(*family))))
 
-    return isinstance(error, ConnectionError | openai.APIConnectionError | httpx.TransportError | httpx2.TransportError)
+
+def _known(module: str, name: str) -> tuple[type[BaseException], ...]:
+    """The error class, if its library is loaded: one that is not cannot have raised it, and importing it takes seconds
+    in which the event loop would stand still."""
+    loaded = sys.modules.get(module)
+    return (getattr(loaded, name),) if loaded is not None else ()

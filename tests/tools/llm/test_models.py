@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from blockbuster import blockbuster_ctx
 from langchain_core.messages import HumanMessage, SystemMessage, ToolMessage
 
 from errors import InvalidInput, ToolFailed, ToolTimeout
@@ -229,3 +230,12 @@ def test_transient_errors_of_all_families() -> None:
     ]
     assert [error for error in yes if not is_transient(error)] == []
     assert [error for error in no if is_transient(error)] == []
+
+
+async def test_no_call_blocks_the_event_loop(make_models: MakeModels, server: LlmStandIn) -> None:
+    """Not the first one either, which imports the client and loads certificates."""
+    models = make_models()
+    server.script = [Fail(500), Say("ready"), Say("ready")]
+    with blockbuster_ctx():
+        assert (await models.ask(ASK)).text == "ready"
+        assert "".join([piece async for piece in models.stream(ASK)]) == "ready"
