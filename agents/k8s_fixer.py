@@ -13,7 +13,7 @@ from actions.gate import Gate
 from actions.ownership import Managed
 from agents.remedies import Remedy, remedies
 from diagnosis.merge import CODE_FAULTS
-from errors import Refused
+from errors import NotFound, Refused, ToolFailed
 from incidents.models import Diagnosis, Incident
 from incidents.plan import EvidenceNeed, Plan, Proposal
 from incidents.store import IncidentStore
@@ -37,7 +37,7 @@ class K8sFixer:
     async def run(self, incident: Incident, diagnosis: Diagnosis) -> Offer:
         """The first acceptable plan and the proposals beside it."""
         proposals: list[Proposal] = []
-        for remedy in await self._remedies(diagnosis):
+        for remedy in await self._remedies(incident, diagnosis):
             if remedy.action is None:
                 proposals.append(remedy.proposal())
                 continue
@@ -60,13 +60,17 @@ class K8sFixer:
             )
         return Offer(proposals=proposals)
 
-    async def _remedies(self, diagnosis: Diagnosis) -> list[Remedy]:
+    async def _remedies(self, incident: Incident, diagnosis: Diagnosis) -> list[Remedy]:
         histories = {}
-        if self._helm is not None:
-            for cause in diagnosis.causes[:1]:
-                release, namespace = cause.facts.get("helm_release"), cause.facts.get("helm_namespace")
-                if isinstance(release, str) and isinstance(namespace, str):
-                    histories[(namespace, release)] = await self._helm.history(namespace, release)
+        facts = diagnosis.causes[0].facts if diagnosis.causes else {}
+        release, namespace = facts.get("helm_release"), facts.get("helm_namespace")
+        if self._helm is not None and isinstance(release, str) and isinstance(namespace, str):
+            try:
+                histories[(namespace, release)] = await self._helm.history(namespace, release)
+            except (ToolFailed, NotFound) as error:
+                # without its history a release is not touched; what is left is a proposal
+                text = f"the history of helm release {release} could not be read: {error}"
+                await self._incidents.add_step(incident.id, "refused", text, agent="k8s_fixer", once=True)
         return remedies(diagnosis, histories)
 
 
