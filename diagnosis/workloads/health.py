@@ -5,15 +5,17 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from datetime import timedelta
 
 from diagnosis.workloads.containers import Container
 from diagnosis.workloads.contract import Claim, quoted
 from diagnosis.workloads.evidence import of_event, of_object
-from diagnosis.workloads.fields import Object, condition, number, objects, pick, text
+from diagnosis.workloads.fields import Object, condition, number, objects, pick, text, when
 from diagnosis.workloads.scope import Scope
 from incidents.models import ObjectRef, Severity
 
 _DONE = ("Succeeded",)
+_STUCK = timedelta(minutes=5)
 
 
 @dataclass(frozen=True)
@@ -29,7 +31,7 @@ def troubles(scope: Scope) -> Iterator[Trouble]:
     for container in scope.troubled:
         yield Trouble(scope.owner(container), _of_container(scope, container))
     for pod in scope.pods:
-        if text(pod, "metadata", "deletionTimestamp"):
+        if scope.superseded(pod):
             continue
         if (claim := _of_pod(scope, pod)) is not None:
             yield Trouble(scope.snapshot.workload_of(pod), claim)
@@ -63,6 +65,12 @@ def _of_pod(scope: Scope, pod: Object) -> Claim | None:
     now = scope.snapshot.observed_at
     if phase in _DONE:
         return None
+    if text(pod, "metadata", "deletionTimestamp"):
+        deadline = when(pod, "metadata", "deletionTimestamp")  # the end of its grace period
+        if deadline is None or now - deadline < _STUCK:
+            return None
+        evidence = [of_object(pod, "/metadata/deletionTimestamp", now)]
+        return Claim(f"Pod {name} should have been gone by {deadline:%Y-%m-%d %H:%M:%S} and is still there", evidence)
     if phase in ("Failed", "Unknown"):
         reason = text(pod, "status", "reason")
         return Claim(f"Pod {name} is {phase}{f' ({reason})' if reason else ''}", [of_object(pod, "/status/phase", now)])

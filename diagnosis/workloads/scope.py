@@ -8,7 +8,7 @@ from functools import cached_property
 
 from diagnosis.workloads.containers import Container, containers_of
 from diagnosis.workloads.events import Event
-from diagnosis.workloads.fields import Object, condition, number, pick, text, when
+from diagnosis.workloads.fields import Object, condition, newest, number, pick, text, when
 from diagnosis.workloads.logs import Log
 from diagnosis.workloads.restarts import Ending, Restart, restarts_of
 from diagnosis.workloads.snapshot import WORKLOAD_KINDS, Snapshot, ref_of
@@ -33,8 +33,28 @@ class Scope:
 
     @cached_property
     def containers(self) -> list[Container]:
-        """Every container of every pod, except of pods that a controller has already replaced or is deleting."""
-        return [c for pod in self.pods if not text(pod, "metadata", "deletionTimestamp") for c in containers_of(pod)]
+        """Every container of every pod, except of pods that are being deleted or are only a record of the past."""
+        return [
+            container
+            for pod in self.pods
+            if not text(pod, "metadata", "deletionTimestamp") and not self.superseded(pod)
+            for container in containers_of(pod)
+        ]
+
+    def superseded(self, pod: Object) -> bool:
+        """Whether an ended pod is only the record of a try that its controller has got over: its Job completed, or it
+        ended over an hour ago and the workload has what it wants."""
+        chain = self.snapshot.owners(pod)
+        if not chain or text(pod, "status", "phase") not in ("Failed", "Succeeded"):
+            return False
+        for ref in chain:
+            if ref.kind == "Job":
+                job = self.snapshot.get("Job", ref.namespace, ref.name)
+                if condition(job, "Complete").get("status") == "True":
+                    return True
+        ended = newest(when(container.status, "state", "terminated", "finishedAt") for container in containers_of(pod))
+        old = ended is not None and self.snapshot.observed_at - ended > RECENT
+        return old and not self.unready_workload(self.snapshot.workload_of(pod))
 
     @cached_property
     def troubled(self) -> list[Container]:

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import random
 import re
+from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 
 import pytest
 
 from diagnosis.workloads.diagnose import diagnose
+from diagnosis.workloads.fields import Object
 from diagnosis.workloads.load import load_snapshot
 from diagnosis.workloads.snapshot import Snapshot
 from errors import NotFound
@@ -168,6 +171,44 @@ def test_an_owner_outside_the_snapshot_keeps_its_own_name() -> None:
     reference = pods[0]["metadata"]["ownerReferences"][0]
     assert (found.causes[0].object.kind, found.causes[0].object.name) == ("ReplicaSet", reference["name"])
     assert any("is not in the snapshot" in line for line in found.unseen)
+
+
+def changed(name: str, change: Callable[[Object], None]) -> Snapshot:
+    """A captured case after `change` of each of its objects."""
+    items = copy.deepcopy(loaded(name).items())
+    for item in items:
+        change(item)
+    return Snapshot(items, observed_at=loaded(name).observed_at, complete=loaded(name).complete)
+
+
+def test_a_try_that_its_job_got_over_is_history() -> None:
+    def complete(item: Object) -> None:
+        if item["kind"] == "Job":
+            item["status"]["conditions"] = [{"type": "Complete", "status": "True"}]
+        elif item["kind"] == "Pod":
+            item["status"]["phase"] = "Failed"
+
+    assert diagnose(changed("bad_command_126", complete)).status is DiagnosisStatus.HEALTHY
+
+
+def test_a_pod_that_does_not_go_is_not_healthy() -> None:
+    def deleting(item: Object) -> None:
+        if item["kind"] == "Pod":
+            item["metadata"]["deletionTimestamp"] = "2020-01-01T00:00:00Z"
+
+    found = diagnose(changed("healthy", deleting))
+    assert found.status is DiagnosisStatus.UNKNOWN
+    assert "still there" in found.causes[0].summary
+
+
+def test_the_scheduler_is_quoted_where_it_gives_no_reason() -> None:
+    def silent(item: Object) -> None:
+        if item["kind"] == "Event":
+            item["reason"] = "Gone"
+        elif item["kind"] == "Pod":
+            item["status"]["conditions"][0].pop("message")
+
+    assert diagnose(changed("unschedulable_cpu", silent)).causes[0].cause_class is CauseClass.UNSCHEDULABLE
 
 
 class Mutation:
