@@ -54,7 +54,7 @@ class OllamaAdmin:
             async with self._client(_LIST_SECONDS) as client:
                 found = (await client.list()).models
         except Exception as error:
-            raise translate(error, "ollama:") from error
+            raise translate(error, "ollama") from error
         models = [
             LocalModel(
                 name=item.model or "",
