@@ -115,7 +115,7 @@ class Executor:
         attempts = int(str(journal.detail.get(f"attempts:{number}", 0)))
 
         async def confirm() -> None:
-            await lease.extend(self._lease_seconds + effect.patience)
+            await lease.extend(self._lease_seconds)
 
         async def sending(attempt: int) -> None:
             await self._journal.record(

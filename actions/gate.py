@@ -39,8 +39,7 @@ from tools.kubernetes.client import Cluster
 LEASE_SECONDS = 15.0
 """So long a killed process keeps its target locked."""
 
-_LOCK_WAIT_SECONDS = 300.0
-"""Longer than a killed process can leave a lease: its own time and that of one helm command."""
+_LOCK_WAIT_SECONDS = 4 * LEASE_SECONDS
 
 _STARTED = (ApprovalState.APPROVED, ApprovalState.CLAIMED, ApprovalState.EXECUTING)
 

@@ -65,7 +65,7 @@ class Undoer:
         expected = self._expected(approval, write)
 
         async def confirm() -> None:
-            await lease.extend(self._lease_seconds + effect.patience)
+            await lease.extend(self._lease_seconds)
 
         async def sending(attempt: int) -> None:
             await self._record(approval, f"undoing:{number}", {f"undo_attempts:{number}": attempt}, expected)

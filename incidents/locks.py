@@ -1,7 +1,7 @@
 """Named leases in the database: who may work on a target, until when.
 
-A lease is taken and kept by one conditional UPDATE or INSERT. Its holder extends it before each effect; a holder that
-was killed loses it by time. The times are those of the server's one clock.
+A lease is taken and kept by one conditional UPDATE or INSERT. Its holder keeps it alive while it works and proves it
+before each effect; a holder that was killed loses it by time. The times are those of the server's one clock.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _POLL_SECONDS = 0.1
 
 
 class Lease:
-    """A lease that is held. `extend` before every effect: it proves that the lease is still ours."""
+    """A lease that is held, and kept alive. `extend` before every effect proves that it is still ours."""
 
     def __init__(self, locks: Locks, name: str, owner: str) -> None:
         self._locks = locks
@@ -81,7 +81,17 @@ class Locks:
             if loop.time() >= give_up:
                 raise Conflict(f"another action works on {name}")
             await asyncio.sleep(_POLL_SECONDS)
+        alive = asyncio.create_task(self._keep(name, owner, seconds))
         try:
             yield Lease(self, name, owner)
         finally:
+            alive.cancel()
+            await asyncio.gather(alive, return_exceptions=True)
             await self.release(name, owner)
+
+    async def _keep(self, name: str, owner: str, seconds: float) -> None:
+        """Extend until cancelled, or until the lease is lost; `Lease.extend` finds that out before an effect."""
+        held = True
+        while held:
+            await asyncio.sleep(seconds / 3)
+            held = await self.extend(name, owner, seconds)

@@ -202,7 +202,7 @@ class KubeApi:
             return self._cut(request)
         body = await request.read()
         query = dict(request.query)
-        dry_run = query.get("dryRun") == "All"
+        dry_run = _is_dry_run(request.method, query, body)
         self.requests.append(f"{request.method} {request.path}")
         await self._run_hooks("before", request, dry_run)
         if self.down:
@@ -212,7 +212,7 @@ class KubeApi:
             write = Write(request.method, request.path, query, body, dry_run)
             self.log.append(write)
         try:
-            if "dryRun" in query and not dry_run:
+            if query.get("dryRun", "All") != "All":
                 raise Refusal(400, "BadRequest", f"invalid dryRun {query['dryRun']!r}")
             answer, code = self._answer(request, query, body, dry_run), 200
         except Refusal as refusal:
@@ -350,6 +350,13 @@ class KubeApi:
 
     def _key(self, obj: Object) -> tuple[str, str, str, str]:
         return obj["apiVersion"], obj["kind"], obj["metadata"].get("namespace", ""), obj["metadata"]["name"]
+
+
+def _is_dry_run(method: str, query: dict[str, str], body: bytes) -> bool:
+    """A DELETE with a body takes all its options from there, and none from the query."""
+    if method == "DELETE" and body:
+        return bool(json.loads(body).get("dryRun") == ["All"])
+    return query.get("dryRun") == "All"
 
 
 def _validate(obj: Object) -> None:
