@@ -74,8 +74,8 @@ def _crash(folder: Path, stages: Stages) -> MadeCrash:
         stages.done(f"installed {' and '.join(missing)}")
     stages.begin("making a crash")
     crash = make_crash(folder, lambda text: stages.now(f"making a crash: {text}"))
-    how = "written by gdb, as this machine keeps cores elsewhere" if crash.by_gdb else "written by the kernel"
-    stages.done(f"{crash.program.name} crashed: a core of {crash.core.stat().st_size / 1e6:.0f} MB, {how}")
+    how = "by gdb, as cores go elsewhere here" if crash.by_gdb else "by the kernel"
+    stages.done(f"{crash.program.name} crashed: {crash.core.stat().st_size / 1e6:.0f} MB of core, written {how}")
     return crash
 
 
@@ -162,8 +162,8 @@ def _show(incident: dict[str, Any], source: list[str], console: Console) -> None
     for finding in diagnosis["findings"]:
         console.print(Text(f"• {_plain(finding['claim'])}"))
         for key in finding["evidence_ids"]:
-            seen = Text(f"    {key}  {_plain(evidence.get(key, ''))}", style="dim", no_wrap=True, overflow="ellipsis")
-            console.print(seen)
+            seen = Text(f"    {key}  {_plain(evidence.get(key, ''))}", style="dim")
+            console.print(seen, no_wrap=True, overflow="ellipsis")
     for item in diagnosis["unseen"]:
         console.print(Text(f"not seen: {_plain(item)}", style="yellow"))
 
