@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 import structlog
 from langchain_core.messages import HumanMessage, SystemMessage
@@ -12,12 +12,11 @@ from pydantic import BaseModel, Field, create_model
 from agents.fencing import Fence, clean, cut
 from agents.structured import Unusable, answer_spec, parse_answer
 from errors import ParamedicError
-from incidents.models import Diagnosis, Incident
+from incidents.models import Incident
 from prompts import render
 from tools.llm.models import Models
 
 _ANSWER_TOOL = "choose"
-_OPTION_CHARS = 600
 
 log = structlog.get_logger(__name__)
 
@@ -42,36 +41,6 @@ async def choose_next(models: Models | None, *, incident: Incident, options: Map
     data = fence.wrap("incident", clean(f"target: {incident.target}\nreported: {cut(incident.event, 1000)}"))
     chosen = await _choose(models, system, data, shape, incident.id)
     return chosen if isinstance(chosen, str) and chosen in options else default
-
-
-async def choose_candidate(
-    models: Models | None, candidates: Sequence[str], *, incident_id: str | None = None
-) -> int | None:
-    """Which of the already derived repairs fits best, as an index; None when no model says so.
-
-    `candidates` describe repairs that the catalogue derived. A model can reorder what people are offered, no more.
-    """
-    return await _index(models, "k8s_fixer", candidates, incident_id)
-
-
-async def choose_headline(models: Models | None, diagnosis: Diagnosis, *, incident_id: str | None = None) -> str | None:
-    """The checked sentence that goes on top of a notice; None when no model says so. A model writes no word of it."""
-    sentences = [cause.summary for cause in diagnosis.causes] + [finding.claim for finding in diagnosis.findings]
-    sentences = list(dict.fromkeys(sentences))[:20]
-    index = await _index(models, "notifier", sentences, incident_id)
-    return sentences[index] if index is not None else None
-
-
-async def _index(models: Models | None, agent: str, options: Sequence[str], incident_id: str | None) -> int | None:
-    if models is None or len(options) < 2:
-        return None
-    fence = Fence()
-    last = len(options) - 1
-    shape = create_model("Choice", choice=(int, Field(ge=0, le=last, description="The number of one candidate")))
-    system = render(agent, fence=fence.word, last=last, answer_tool=_ANSWER_TOOL)
-    lines = "\n".join(f"{number}: {cut(clean(text), _OPTION_CHARS)}" for number, text in enumerate(options))
-    chosen = await _choose(models, system, fence.wrap("candidates", lines), shape, incident_id)
-    return chosen if isinstance(chosen, int) and 0 <= chosen <= last else None
 
 
 async def _choose(models: Models, system: str, data: str, shape: type[BaseModel], incident_id: str | None) -> object:

@@ -73,6 +73,7 @@ class GdbAnalyst:
                     debug_dirs=settings.core.debug_dirs,
                 ),
                 report=report,
+                whole=analysis.whole,
             )
         await self._incidents.save_evidence(incident.id, found.evidence, analysis.whole)
         return found

@@ -35,11 +35,14 @@ def merge(workload: Diagnosis | None, crash: Diagnosis | None) -> Diagnosis:
     if workload is None or crash is None:
         only = workload or crash
         return only or Diagnosis(status=DiagnosisStatus.FAILED, unseen=["no specialist could look at anything"])
-    causes = _join(list(workload.causes), list(crash.causes))
+    suggested = {item.id for item in [*workload.findings, *crash.findings] if item.source == "model"}
+    joined = _join(list(workload.causes), list(crash.causes))
+    # what a model alone suggests ranks behind every rule's cause, and makes no diagnosis
+    causes = sorted(joined, key=lambda cause: suggested.issuperset(cause.finding_ids))
     status = workload.status
-    if causes:
+    if any(not suggested.issuperset(cause.finding_ids) for cause in causes):
         status = DiagnosisStatus.DIAGNOSED
-    elif crash.status is DiagnosisStatus.DIAGNOSED or status is DiagnosisStatus.FAILED:
+    elif status is DiagnosisStatus.FAILED:
         status = crash.status
     return Diagnosis(
         status=status,

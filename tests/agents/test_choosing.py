@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from agents.choosing import choose_candidate, choose_headline, choose_next
+from agents.choosing import choose_next
 from errors import ToolFailed
-from incidents.models import Diagnosis, Incident
+from incidents.models import Incident
 from tests.standins.scripted_model import ScriptedChatModel, says
 from tools.llm.models import Models
 
@@ -41,21 +41,4 @@ async def test_no_model_and_no_choice_ask_nobody(scripted: Scripted, incident: I
     models, client = scripted()
     one = {"notifier": "tell people"}
     assert await choose_next(models, incident=incident, options=one, default="notifier") == "notifier"
-    assert await choose_candidate(models, ["only one"], incident_id=incident.id) is None
     assert client.calls == []
-
-
-@pytest.mark.parametrize(
-    ("choice", "index"), [(1, 1), (0, 0), (2, None), (-1, None), ("delete all", None), (True, None)]
-)
-async def test_candidates_are_chosen_by_number(scripted: Scripted, choice: Any, index: int | None) -> None:
-    models, _ = scripted(chooses(choice))
-    chosen = await choose_candidate(models, ["roll back", "restart"], incident_id="inc_1")
-    assert chosen == index or (choice is True and chosen == 1)  # JSON's true is 1 to pydantic: still one of the list
-
-
-async def test_a_headline_is_one_of_the_checked_sentences(scripted: Scripted, diagnosis: Diagnosis) -> None:
-    models, _ = scripted(chooses(1))
-    assert await choose_headline(models, diagnosis, incident_id="inc_1") == "it ended with exit code 1"
-    models, _ = scripted(chooses("Everything is fine"))
-    assert await choose_headline(models, diagnosis, incident_id="inc_1") is None

@@ -74,3 +74,19 @@ def test_an_unreadable_core_does_not_hide_the_workload_diagnosis() -> None:
 def test_merging_twice_changes_nothing() -> None:
     joint = merge(WORKLOAD, CORE)
     assert merge(WORKLOAD, CORE) == joint
+
+
+def test_what_only_a_model_suggests_ranks_last_and_diagnoses_nothing() -> None:
+    unknown = Diagnosis(status=DiagnosisStatus.UNKNOWN)
+    guess = diagnosis(CauseClass.OOM_KILLED, API, "perhaps memory", {}, 0.45)
+    guess = guess.model_copy(
+        update={
+            "status": DiagnosisStatus.UNKNOWN,
+            "findings": [finding.model_copy(update={"source": "model"}) for finding in guess.findings],
+        }
+    )
+    assert merge(guess, unknown).status is DiagnosisStatus.UNKNOWN
+    weak = diagnosis(CauseClass.ABORT, ObjectRef(kind="Process", name="server"), "abort()", {}, 0.3)
+    joint = merge(guess, weak)
+    assert joint.status is DiagnosisStatus.DIAGNOSED
+    assert [cause.cause_class for cause in joint.causes] == [CauseClass.ABORT, CauseClass.OOM_KILLED]
