@@ -12,7 +12,7 @@ from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
 from diagnosis.workloads.events import Event
-from diagnosis.workloads.fields import Object, condition, decimal, mapping, number, objects, pick, text, when
+from diagnosis.workloads.fields import Object, condition, decimal, mapping, newest, number, objects, pick, text, when
 from incidents.models import ObjectRef
 
 if TYPE_CHECKING:
@@ -23,7 +23,8 @@ SETTLED = timedelta(minutes=10)
 """A container that has not restarted for this long counts as running."""
 SEEN_RUNNING = timedelta(seconds=10)
 """A replaced pod must have run at least this long for its events to speak for its health."""
-_TROUBLE = {"BackOff", "Unhealthy", "Failed", "FailedMount", "FailedScheduling", "Evicted", "FailedCreatePodSandBox"}
+_STOPPING = timedelta(seconds=3)
+_TROUBLE = {"BackOff", "Unhealthy", "Failed", "FailedMount", "Evicted", "FailedCreatePodSandBox"}
 
 
 @dataclass(frozen=True)
@@ -155,41 +156,56 @@ def _starting(pod: Object, now: datetime) -> bool:
 
 
 def _health_by_events(snapshot: Snapshot, replica_set: Object, otherwise: str) -> tuple[bool | None, str]:
-    """What the events of replaced pods say. The ReplicaSet's own `SuccessfulCreate` events name its pods."""
-    set_ref = _ref(replica_set)
-    created = [
-        event.message.rpartition(": ")[2].strip()
-        for event in snapshot.events_for(
-            "ReplicaSet", set_ref.namespace, set_ref.name, text(replica_set, "metadata", "uid")
-        )
-        if event.reason == "SuccessfulCreate"
-    ]
+    """What the events of replaced pods say. The ReplicaSet's own events name the pods that it made and deleted."""
+    ref = _ref(replica_set)
+    made: list[str] = []
+    deleted: dict[str, datetime | None] = {}
+    for event in snapshot.events_for("ReplicaSet", ref.namespace, ref.name, text(replica_set, "metadata", "uid")):
+        pod = event.message.rpartition(": ")[2].strip()
+        if event.reason == "SuccessfulCreate":
+            made.append(pod)
+        elif event.reason == "SuccessfulDelete":
+            deleted[pod] = event.last
     best: tuple[bool | None, str] = (None, otherwise)
-    for pod in created:
-        events = snapshot.events_for("Pod", set_ref.namespace, pod)
-        trouble = next((event for event in events if event.reason in _TROUBLE and event.warning), None)
-        ran = _ran_for(events)
-        if trouble is not None:
-            best = False, f"its pod {pod} had trouble: {trouble.reason}"
-        elif ran is not None and ran >= SEEN_RUNNING:
-            return True, (
-                f"its pod {pod} ran {_duration(ran)} without a restart or a failed probe in its events, until it was "
-                "replaced"
-            )
-        elif ran is not None and best[0] is None:
-            best = None, f"its pod {pod} ran only {_duration(ran)} before it was replaced"
+    for pod in made:
+        verdict = _pod_by_events(pod, snapshot.events_for("Pod", ref.namespace, pod), deleted.get(pod))
+        if verdict is not None and verdict[0]:
+            return verdict
+        if verdict is not None and best[0] is None:
+            best = verdict
     return best
 
 
-def _ran_for(events: list[Event]) -> timedelta | None:
-    """From the last container's start to the stop by its controller, when each container started exactly once."""
+def _pod_by_events(pod: str, events: list[Event], deleted: datetime | None) -> tuple[bool | None, str] | None:
+    """Whether a replaced pod ran without trouble. Trouble before its last container started was got over; a failed
+    readiness probe at its start or while it was being stopped is ordinary."""
     starts = [event for event in events if event.reason == "Started"]
-    stops = [event for event in events if event.reason == "Killing" and "Stopping container" in event.message]
-    if not starts or not stops or any(event.count > 1 for event in starts):
+    stops = [event.first for event in events if event.reason == "Killing" and "Stopping container" in event.message]
+    started = newest(event.last for event in starts)
+    stopped = min([time for time in [*stops, deleted] if time is not None], default=None)
+    if started is None:
         return None
-    started = max((event.last for event in starts if event.last), default=None)
-    stopped = min((event.first for event in stops if event.first), default=None)
-    return stopped - started if started and stopped else None
+    for event in events:
+        unready = event.message.lower().startswith("readiness probe")
+        if event.reason in _TROUBLE and not unready and event.last is not None and event.last > started:
+            return False, f"its pod {pod} had trouble: {event.reason}"
+    if any(event.count > 1 for event in starts):
+        return False, f"a container of its pod {pod} restarted"
+    if stopped is None:
+        return None
+    since = started
+    for event in events:
+        if event.reason != "Unhealthy" or event.first is None or event.last is None:
+            continue
+        if event.first >= stopped - _STOPPING:
+            continue
+        if event.last >= stopped - _STOPPING:
+            return None, f"its pod {pod} failed its readiness probe at times"
+        since = max(since, event.last)
+    ran = stopped - since
+    if ran < SEEN_RUNNING:
+        return None, f"its pod {pod} ran only {_duration(max(ran, timedelta(0)))} before it was replaced"
+    return True, f"its pod {pod} ran {_duration(ran)} without a restart or a failed probe, until it was replaced"
 
 
 def _available_before(deployment: Object, sets: list[tuple[int, Object]], revision: int) -> tuple[bool, str] | None:

@@ -116,7 +116,7 @@ def test_a_symptom_orders_and_decides_nothing() -> None:
 def test_a_rollback_says_what_it_rests_on() -> None:
     facts = of_case("bad_rollout").causes[0].facts
     assert (facts["current_revision"], facts["healthy_revision"]) == (2, 1)
-    assert "without a restart or a failed probe" in str(facts["healthy_because"])
+    assert "ran 38 s without a restart or a failed probe" in str(facts["healthy_because"])
     changes = facts["changes"]
     assert isinstance(changes, list)
     assert any("MODE" in line and "stable -> turbo" in line for line in changes)
@@ -179,6 +179,46 @@ def changed(name: str, change: Callable[[Object], None]) -> Snapshot:
     for item in items:
         change(item)
     return Snapshot(items, observed_at=loaded(name).observed_at, complete=loaded(name).complete)
+
+
+def old_pod_event(change: Callable[[Object], None]) -> Diagnosis:
+    """The bad rollout with one more event of the pod that was replaced (it started 00:08:18 and stopped 00:08:56)."""
+    original = loaded("bad_rollout")
+    stop = next(item for item in original.items() if item.get("message", "").startswith("Stopping container"))
+    event = copy.deepcopy(stop)
+    event["metadata"]["name"] += ".more"
+    change(event)
+    return diagnose(Snapshot([*original.items(), event], observed_at=original.observed_at))
+
+
+@pytest.mark.parametrize(
+    ("reason", "message", "first", "last", "healthy"),
+    [
+        ("Unhealthy", "Readiness probe failed: refused", "00:08:19", "00:08:21", True),  # ordinary at the start
+        ("Unhealthy", "Readiness probe failed: refused", "00:08:56", "00:08:57", True),  # ordinary at the stop
+        ("Unhealthy", "Readiness probe failed: refused", "00:08:19", "00:08:54", False),
+        ("Unhealthy", "Liveness probe failed: refused", "00:08:30", "00:08:40", False),
+        ("BackOff", "Back-off restarting failed container", "00:08:30", "00:08:40", False),
+        ("FailedMount", "not found", "00:08:15", "00:08:16", True),  # got over before it started
+    ],
+)
+def test_what_speaks_against_an_earlier_revision(
+    reason: str, message: str, first: str, last: str, healthy: bool
+) -> None:
+    def change(event: Object) -> None:
+        day = event["firstTimestamp"][:11]
+        event.update(reason=reason, message=message, type="Warning", count=3)
+        event.update(firstTimestamp=f"{day}{first}Z", lastTimestamp=f"{day}{last}Z")
+
+    assert ("healthy_revision" in old_pod_event(change).causes[0].facts) is healthy
+
+
+def test_the_controllers_word_suffices_where_the_kubelets_events_are_late() -> None:
+    def drop(item: Object) -> None:
+        if item["kind"] == "Event" and item["reason"] == "Killing":
+            item["reason"] = "Gone"
+
+    assert diagnose(changed("bad_rollout", drop)).causes[0].facts["healthy_revision"] == 1
 
 
 def test_a_try_that_its_job_got_over_is_history() -> None:
