@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
+
 from agents.read_tools import cluster_tools
 from agents.reading import read_with_model
 from diagnosis.workloads.diagnose import diagnose
 from diagnosis.workloads.snapshot import Snapshot
-from errors import ToolFailed
+from errors import NotFound, ToolFailed
 from incidents.models import Cause, Diagnosis, DiagnosisStatus, Incident, ObjectRef
 from incidents.store import IncidentStore
 from tools.kubernetes.capture import capture
@@ -25,15 +27,10 @@ class Researcher:
     async def run(self, incident: Incident) -> Diagnosis:
         """Diagnose the incident's target. A cluster that cannot be read gives a failed diagnosis that says why."""
         namespace = incident.target.namespace or "default"
-        release = incident.target if incident.target.kind == "HelmRelease" else None
         try:
-            snapshot = await capture(self._cluster, namespace, None if release else incident.target)
-        except ToolFailed as error:
+            found = await self._look(incident, namespace)
+        except (ToolFailed, NotFound) as error:
             return Diagnosis(status=DiagnosisStatus.FAILED, unseen=[f"the cluster could not be read: {error}"])
-        if release is None:
-            found = diagnose(snapshot, target=incident.target, namespace=namespace, symptom=incident.event)
-        else:
-            found = _of_release(diagnose(snapshot, namespace=namespace, symptom=incident.event), snapshot, release)
 
         async def report(text: str) -> None:
             await self._incidents.add_step(incident.id, "tool.called", text, agent="researcher")
@@ -49,16 +46,37 @@ class Researcher:
         await self._incidents.save_evidence(incident.id, found.evidence)
         return found
 
+    async def _look(self, incident: Incident, namespace: str) -> Diagnosis:
+        target = incident.target
+        release = target if target.kind == "HelmRelease" else None
+        snapshot = await capture(self._cluster, namespace, None if release else target)
+        # rules over a thousand pods take a second: not in the event loop
+        found = await asyncio.to_thread(
+            diagnose, snapshot, target=None if release else target, namespace=namespace, symptom=incident.event
+        )
+        return found if release is None else _of_release(found, snapshot, release)
+
 
 def _of_release(found: Diagnosis, snapshot: Snapshot, release: ObjectRef) -> Diagnosis:
     """Only what concerns the objects of one helm release (by helm's own ownership annotation)."""
-    causes = [cause for cause in found.causes if _belongs(snapshot, cause, release)]
-    status = found.status
-    if found.causes and not causes:
-        status = DiagnosisStatus.HEALTHY
     facts = {"helm_release": release.name, "helm_namespace": release.namespace}
-    causes = [cause.model_copy(update={"facts": {**cause.facts, **facts}}) for cause in causes]
-    return found.model_copy(update={"causes": causes, "status": status})
+    causes = [
+        cause.model_copy(update={"facts": {**cause.facts, **facts}})
+        for cause in found.causes
+        if _belongs(snapshot, cause, release)
+    ]
+    cited = {finding_id for cause in causes for finding_id in cause.finding_ids}
+    findings = [finding for finding in found.findings if finding.id in cited]
+    seen = {evidence_id for finding in findings for evidence_id in finding.evidence_ids}
+    status = DiagnosisStatus.HEALTHY if found.causes and not causes else found.status
+    return found.model_copy(
+        update={
+            "causes": causes,
+            "findings": findings,
+            "evidence": [item for item in found.evidence if item.id in seen],
+            "status": status,
+        }
+    )
 
 
 def _belongs(snapshot: Snapshot, cause: Cause, release: ObjectRef) -> bool:
