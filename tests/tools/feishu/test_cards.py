@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import re
 from collections.abc import Callable, Iterator
 from datetime import timedelta
@@ -105,6 +106,7 @@ def test_hostile_text_stays_text(hostile: str, build: Build, language: Language)
     for content in markdowns(card):
         found = [pattern.pattern for pattern in ACTIVE if pattern.search(content)]
         assert not found, content
+        assert not re.search(r"://|www\.", html.unescape(content)), content  # clients link bare addresses
     assert structure(card) == structure(build("harmless", language))
     assert not re.search(r"<|>", card_json(card))  # also not in titles, where they would mean nothing
     assert not is_private(card)
@@ -287,8 +289,6 @@ def test_a_secret_at_a_cut_is_masked_whole() -> None:
 
 
 def test_escaping_shows_the_same_text() -> None:
-    import html
-
     for attack in ATTACKS[:15]:
         assert html.unescape(escape(attack)).replace("\u200b", "") == attack
     assert inline("a\n\n b\t c") == "a b c"
