@@ -109,12 +109,15 @@ def _report(task: asyncio.Task[None]) -> None:
 
 
 def _bind(host: str, port: int) -> socket.socket:
+    listener: socket.socket | None = None
     try:
         family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
         listener = socket.socket(family, kind, protocol)
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.bind(address)
     except OSError as error:
+        if listener is not None:
+            listener.close()
         raise InvalidInput(
             f"cannot listen on {host}:{port}: {error.strerror or error}; set PARAMEDIC_API__PORT to a free one"
         ) from error

@@ -5,9 +5,17 @@ import { $, clock, diff, dot, el, pill, words } from "./view.js";
 
 let following = null;
 let shown = null;
+let waiting = null;
+
+// a replayed timeline comes at once: the record is read again when it pauses, not for each of its steps
+function later(task) {
+  clearTimeout(waiting);
+  waiting = setTimeout(task, 300);
+}
 
 export async function open(id, changed) {
   following?.abort();
+  clearTimeout(waiting);
   following = new AbortController();
   shown = id;
   const steps = el("ol", { class: "steps" });
@@ -32,16 +40,14 @@ async function follow(id, steps, signal, changed) {
     try {
       for await (const event of api.events("GET", `/api/v1/incidents/${encodeURIComponent(id)}/events`, { signal, headers: { "Last-Event-ID": last } })) {
         if (event.name === "end") {
+          clearTimeout(waiting);
           await draw(id, steps);
           changed();
           return;
         }
         last = event.id;
         steps.append(step(event.data));
-        if (["finding", "diagnosis", "proposal"].includes(event.name) || event.name.startsWith("approval") || event.name.startsWith("execut")) {
-          await draw(id, steps);
-          changed();
-        }
+        later(() => draw(id, steps).then(changed, () => {}));
       }
     } catch (error) {
       if (signal.aborted || error.status) return;

@@ -32,10 +32,10 @@ export function when(text) {
   return el("time", { datetime: text, title: date.toLocaleString() }, shown);
 }
 
-export const clock = (text) => el("time", { datetime: text }, new Date(text).toLocaleTimeString());
+export const clock = (text) => el("time", { datetime: text }, new Date(text).toLocaleTimeString([], { hour12: false }));
 
 export function diff(text, node = el("pre", { class: "diff", tabindex: "0" })) {
-  const kind = (line) => (line.startsWith("@@") ? "at" : line.startsWith("+") ? "add" : line.startsWith("-") ? "del" : "");
+  const kind = (line) => (/^(@@|--- |\+\+\+ )/.test(line) ? "at" : line.startsWith("+") ? "add" : line.startsWith("-") ? "del" : "");
   node.replaceChildren(...text.split("\n").map((line) => el("span", { class: kind(line) }, line || " ")));
   return node;
 }
