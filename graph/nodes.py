@@ -168,15 +168,16 @@ class Nodes:
         incident = await self._incidents.get(state["incident_id"])
         notice = Notice(state.get("notice") or Notice.DIAGNOSIS)
         approval = await self._approval(state)
-        if notice is Notice.DIAGNOSIS:
-            diagnosis = await self._incidents.diagnosis(incident.id)
-            if diagnosis is not None:
-                await self._notifier.diagnosis(incident, diagnosis, await self._incidents.proposals(incident.id))
-        elif notice is Notice.REQUEST and approval is not None:
-            await self._notifier.request(incident, approval)
+        diagnosis = await self._incidents.diagnosis(incident.id)
+        if notice is Notice.REQUEST and approval is not None:
+            text = await self._notifier.request(incident, approval)
+        elif notice is Notice.RESULT or diagnosis is None:
+            text = await self._notifier.outcome(incident, approval)
         else:
-            await self._notifier.outcome(incident, approval)
-        await self._incidents.add_step(incident.id, "notice", f"told: {notice.value}", agent="notifier", once=True)
+            text = await self._notifier.diagnosis(incident, diagnosis, await self._incidents.proposals(incident.id))
+        await self._incidents.add_step(
+            incident.id, "notice", text, agent="notifier", data={"about": notice.value}, once=True
+        )
         return Command(update={"told": [*state.get("told", []), notice.value]}, goto="supervisor")
 
     # --- acting ---------------------------------------------------------------------------------------------------

@@ -13,9 +13,13 @@ Reason = Annotated[str | None, typer.Option("--reason", help="Kept in the audit 
 
 
 def approvals(
+    approval_id: Annotated[str | None, typer.Argument(help="Show one plan, whole")] = None,
     all_states: Annotated[bool, typer.Option("--all", help="Decided ones too")] = False,
 ) -> None:
-    """List the plans that wait for a decision."""
+    """List the plans that wait for a decision, or show one."""
+    if approval_id is not None:
+        _show(_find(approval_id))
+        return
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text

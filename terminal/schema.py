@@ -17,9 +17,15 @@ class Document(StrEnum):
 
 def schema(document: Annotated[Document, typer.Argument(help="Which document")]) -> None:
     """Print the JSON Schema of a document (its `schema_version` is in the document)."""
+    from pydantic import BaseModel
+
     from incidents.crash_report import CrashReport
     from incidents.models import Diagnosis
     from incidents.plan import Plan
 
-    model = {Document.DIAGNOSIS: Diagnosis, Document.CRASH: CrashReport, Document.PLAN: Plan}[document]
-    typer.echo(json.dumps(model.model_json_schema(by_alias=True, mode="serialization"), indent=2))
+    models: dict[Document, type[BaseModel]] = {
+        Document.DIAGNOSIS: Diagnosis,
+        Document.CRASH: CrashReport,
+        Document.PLAN: Plan,
+    }
+    typer.echo(json.dumps(models[document].model_json_schema(by_alias=True, mode="serialization"), indent=2))
