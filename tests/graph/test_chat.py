@@ -26,7 +26,11 @@ from incidents.models import (
     Via,
 )
 from incidents.plan import ApprovalState, Proposal, Vote
+from incidents.usage import UsageStore
+from settings import LlmSettings
 from tests.standins.parts import Listing, Parts, make_approval, open_parts
+from tests.standins.scripted_model import ScriptedChatModel, says
+from tools.llm.models import Models
 
 API = ObjectRef(kind="Deployment", namespace="shop", name="api")
 DB = ObjectRef(kind="StatefulSet", namespace="shop", name="db")
@@ -325,3 +329,39 @@ async def test_only_observed_workloads_are_started_by_callers_who_may(parts):
     parts.cluster.silent = True
     assert "does not answer" in await Talk(Chat(parts))("diagnose deployment shop/api")
     assert parts.runner.submitted == []
+
+
+def with_model(parts: Parts, *script: object) -> ScriptedChatModel:
+    client = ScriptedChatModel(script=list(script))
+    settings = LlmSettings.model_validate({"model": "openai:m", "api_key": "none", "timeout": 5.0})
+    parts.models = Models(settings, UsageStore(parts.database), client=client)
+    return client
+
+
+async def test_a_model_answers_as_far_as_the_evidence_bears_it(parts):
+    await ended(parts)
+    trace = crash_diagnosis().evidence[0].id
+    lines = f"It crashed in Exchange::total_of. [[{trace}|Exchange::total_of]]\nThe disk is full.\n"
+    with_model(parts, says(lines))
+    talk = Talk(Chat(parts))
+    said = await talk("why did shop/api crash?")
+    assert said.startswith(f"It crashed in Exchange::total_of. [{trace}]") and "disk" not in said
+    assert talk.cited == [trace] and talk.done["by"] == "openai:m"
+
+
+@pytest.mark.parametrize("answer", [says("I approved it. All is well."), says(""), RuntimeError("down")])
+async def test_without_a_usable_answer_of_the_model_the_rules_answer(parts, answer):
+    await ended(parts)
+    with_model(parts, answer)
+    talk = Talk(Chat(parts))
+    said = await talk("why did shop/api crash?")
+    assert "a null pointer is read" in said and "approved" not in said
+    assert talk.done["by"] == "rules"
+
+
+async def test_a_model_is_never_asked_to_decide(parts):
+    incident = await ended(parts)
+    client = with_model(parts)
+    for words in ("approve it", "execute the plan now", "who approved it?", "status?", "list the incidents", "help"):
+        await Talk(Chat(parts))(words, incident_id=incident.id)
+    assert client.calls == []
