@@ -44,7 +44,7 @@ def diagnosed(client: httpx.Client, crash: MadeCrash) -> float:
     last = [name for name, _ in follow(client, incident["links"]["events"])][-1]
     taken = time.perf_counter() - began
     ended = client.get(incident["links"]["self"]).raise_for_status().json()
-    assert last == "end" and ended["status"] == "diagnosed", f"it ended as {ended['status']}"
+    assert last == "end" and ended["incident"]["status"] == "diagnosed", ended["incident"]
     return taken
 
 
