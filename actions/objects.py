@@ -27,6 +27,7 @@ _METADATA = ("name", "namespace", "labels", "annotations", "ownerReferences", "f
 _VOLATILE_ANNOTATIONS = (
     "deployment.kubernetes.io/revision",  # written by the Deployment controller after each change
     "kubectl.kubernetes.io/last-applied-configuration",  # repeats the spec
+    "deprecated.daemonset.template.generation",  # written by the API server itself
 )
 
 

@@ -61,7 +61,7 @@ class Undoer:
         attempts = int(str(journal.detail.get(f"undo_attempts:{number}", 0)))
         if not attempts:
             require_switched_on(self._settings)
-            await self._require_ours(approval, write, journal)
+            await self._require_ours(approval, journal)
         expected = self._expected(approval, write)
 
         async def confirm() -> None:
@@ -78,10 +78,10 @@ class Undoer:
             raise Refused(str(error)) from error
         await self._record(approval, f"undone:{number}", {"undone": number + 1}, expected)
 
-    async def _require_ours(self, approval: Approval, write: Write, journal: Execution) -> None:
-        """Raises Refused unless the target is exactly as our write left it."""
-        left = decode(journal.detail["expected"])[-1]
-        applied = self._effects.of(approval.plan.writes[-1])
+    async def _require_ours(self, approval: Approval, journal: Execution) -> None:
+        """Raises Refused unless the target is exactly as our first write left it; others only delete pods."""
+        left = decode(journal.detail["expected"])[0]
+        applied = self._effects.of(approval.plan.writes[0])
         look, seen = await settled_look(applied, left)
         ours = all(seen.get(key) == value for key, value in left.items() if key in seen)
         if look is not Look.AFTER or not ours:

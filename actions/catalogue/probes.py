@@ -6,6 +6,7 @@ import re
 from typing import Any
 
 from actions.catalogue.draft import Draft, patch_write, read_target, rollout_radius
+from actions.catalogue.stuck_pods import stuck_pods
 from actions.objects import find_container, normalise, replicas, title
 from actions.patches import ABSENT, Change, pointer
 from errors import Refused
@@ -42,7 +43,10 @@ async def derive(cluster: Cluster, action: ChangeProbe) -> Draft:
     name = pointer(*at, "name")
     return Draft(
         title=f"Change the {action.probe.value} probe of container {action.container} in {title(live)}",
-        writes=[patch_write(live, [Change(name, action.container, action.container)], changes)],
+        writes=[
+            patch_write(live, [Change(name, action.container, action.container)], changes),
+            *await stuck_pods(cluster, live),
+        ],
         risk=Risk.LOW,
         blast_radius=radius,
         affected_pods=replicas(live),

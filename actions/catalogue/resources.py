@@ -7,6 +7,7 @@ from decimal import Decimal
 from typing import Any
 
 from actions.catalogue.draft import Draft, patch_write, read_target, rollout_radius
+from actions.catalogue.stuck_pods import stuck_pods
 from actions.objects import find_container, normalise, replicas, title
 from actions.patches import ABSENT, Change, pointer
 from errors import Refused
@@ -50,7 +51,10 @@ async def derive(cluster: Cluster, action: ChangeResources) -> Draft:
     _require_consistent(current, wanted)
     return Draft(
         title=f"Change the resources of container {action.container} in {title(live)}",
-        writes=[patch_write(live, [Change(pointer(*at, "name"), action.container, action.container)], changes)],
+        writes=[
+            patch_write(live, [Change(pointer(*at, "name"), action.container, action.container)], changes),
+            *await stuck_pods(cluster, live),
+        ],
         risk=Risk.MEDIUM,
         blast_radius=f"{radius}; nodes must have room for them",
         affected_pods=replicas(live),

@@ -9,6 +9,7 @@ from __future__ import annotations
 import copy
 
 from actions.catalogue.draft import Draft, patch_write, read_target, rollout_radius
+from actions.catalogue.stuck_pods import stuck_pods
 from actions.objects import container_names, label_selector, metadata, normalise, replicas, template_of, title, uid
 from actions.patches import Change
 from errors import Refused
@@ -33,7 +34,7 @@ async def derive(cluster: Cluster, action: RollbackRevision) -> Draft:
     changes = [Change("/spec/template", current, earlier)]
     return Draft(
         title=f"Roll {title(live)} back to revision {action.revision}",
-        writes=[patch_write(live, [], changes)],
+        writes=[patch_write(live, [], changes), *await stuck_pods(cluster, live)],
         risk=Risk.MEDIUM,
         blast_radius=radius,
         affected_pods=replicas(live),

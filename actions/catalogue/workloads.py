@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 
 from actions.catalogue.draft import Draft, patch_write, read_target, rollout_radius
+from actions.catalogue.stuck_pods import stuck_pods
 from actions.objects import container_names, metadata, normalise, replicas, template_of, title
 from actions.patches import ABSENT, Change, pointer
 from errors import Refused
@@ -29,7 +30,7 @@ async def derive_restart(cluster: Cluster, action: Restart, now: datetime) -> Dr
         change = Change(pointer(*at, RESTARTED_AT), annotations.get(RESTARTED_AT, ABSENT), stamp)
     return Draft(
         title=f"Restart {title(live)}",
-        writes=[patch_write(live, [], [change])],
+        writes=[patch_write(live, [], [change]), *await stuck_pods(cluster, live)],
         risk=Risk.LOW,
         blast_radius=radius,
         affected_pods=replicas(live),

@@ -7,6 +7,8 @@ that stores the revision, and the digests of its values and manifest. An inverse
 
 from __future__ import annotations
 
+import asyncio
+
 from actions.effects.base import Expected, Look, Rehearsal
 from actions.preview import mask_manifest_object, text_diff, to_yaml
 from errors import NotFound, Stale
@@ -59,18 +61,15 @@ class HelmEffect:
                 assert write.to_revision is not None
                 goal = await self._helm.get("manifest", write.namespace, write.release, write.to_revision)
                 await self._helm.rollback(write.namespace, write.release, write.to_revision, dry_run=True)
-                diff = text_diff(
-                    _shown(now),
-                    _shown(goal),
-                    f"{self._name} revision {write.revision}",
-                    f"{self._name} revision {write.to_revision} again",
-                )
+                names = (f"{self._name} revision {write.revision}", f"{self._name} revision {write.to_revision} again")
+                diff = await asyncio.to_thread(_difference, now, goal, *names)  # manifests can be megabytes
                 expected: Expected = {"revision": write.revision + 1, "manifest": sha256(goal)}
                 return Rehearsal(diff=diff, expected=expected)
             await self._helm.uninstall(write.namespace, write.release, dry_run=True)
         except (HelmFailed, NotFound) as error:
             raise Stale(f"helm's dry run refuses: {error}") from error
-        return Rehearsal(diff=_removal(self._name, now), expected={"revision": write.revision})
+        diff = await asyncio.to_thread(_removal, self._name, now)
+        return Rehearsal(diff=diff, expected={"revision": write.revision})
 
     async def send(self) -> Expected:
         write = self._write
@@ -131,6 +130,10 @@ async def undo_record(helm: Helm, write: HelmWrite) -> str:
     parts: tuple[Part, ...] = ("values", "manifest", "hooks")
     kept = {part: await helm.get(part, write.namespace, write.release, write.revision) for part in parts}
     return canonical_json({"revision": write.revision} | kept).decode()
+
+
+def _difference(now: str, goal: str, now_name: str, goal_name: str) -> str:
+    return text_diff(_shown(now), _shown(goal), now_name, goal_name)
 
 
 def _shown(manifest: str) -> str:

@@ -25,6 +25,7 @@ from incidents.plan import (
     Scale,
 )
 from tests.actions.conftest import NAME, NAMESPACE, World, probe_change
+from tests.standins.rollout import deployment
 
 TARGET = ObjectRef(kind="Deployment", namespace=NAMESPACE, name=NAME)
 _MAIN = "/spec/template/spec/containers/1"
@@ -234,3 +235,61 @@ async def test_values_with_slashes_are_addressed_rightly() -> None:
 
     assert pointer("a", "b/c~d", 0) == "/a/b~1c~0d/0"
     assert value_at({"a": {"b/c~d": [7]}}, "/a/b~1c~0d/0") == 7
+
+
+def _stateful(world: World, *, ready: bool, policy: str | None = None) -> ObjectRef:
+    made = deployment("db-k3", NAMESPACE, replicas=1) | {"kind": "StatefulSet"}
+    made["spec"]["template"]["spec"]["containers"][1]["env"] = []
+    made["spec"] |= {"podManagementPolicy": policy} if policy else {}
+    stored = world.api.put(made)
+    owner = {"apiVersion": "apps/v1", "kind": "StatefulSet", "name": "db-k3", "uid": stored["metadata"]["uid"]}
+    meta = {"name": "db-k3-0", "namespace": NAMESPACE, "labels": {"app": "db-k3"}}
+    condition = {"type": "Ready", "status": "True" if ready else "False"}
+    world.api.put(
+        {
+            "apiVersion": "v1",
+            "kind": "Pod",
+            "metadata": meta | {"ownerReferences": [owner | {"controller": True}]},
+            "spec": stored["spec"]["template"]["spec"],
+            "status": {"phase": "Running", "conditions": [condition]},
+        }
+    )
+    return ObjectRef(kind="StatefulSet", namespace=NAMESPACE, name="db-k3")
+
+
+@pytest.mark.parametrize(
+    ("ready", "management", "deletions"), [(False, None, 1), (True, None, 0), (False, "Parallel", 0)]
+)
+async def test_a_pod_that_would_hold_up_a_stateful_set_is_deleted_after_the_patch(
+    world: World, ready: bool, management: str | None, deletions: int
+) -> None:
+    target = _stateful(world, ready=ready, policy=management)
+    world.controllers.asleep = True
+    approval = await world.approved(probe_change(8080, target=target))
+    assert [write.type for write in approval.plan.writes] == ["patch", *["delete"] * deletions]
+    assert approval.plan.diff.count("makes a new one") == deletions
+    assert approval.plan.quorum == 1
+    assert (await world.gate.execute(approval.id)).state is ApprovalState.VERIFYING
+    assert [write.method for write in world.writes] == ["PATCH", *["DELETE"] * deletions]
+    assert approval.plan.reversible
+
+
+async def test_a_second_write_that_somebody_else_made_already_is_no_failure(world: World) -> None:
+    target = _stateful(world, ready=False)
+    world.controllers.asleep = True
+    approval = await world.approved(probe_change(8080, target=target))
+    world.api.before("DELETE", lambda: world.api.remove("Pod", NAMESPACE, "db-k3-0"), dry_run=False)
+    ended = await world.gate.execute(approval.id)
+    assert ended.state is ApprovalState.VERIFYING, ended.outcome
+    assert [write.method for write in world.writes] == ["PATCH"]
+
+
+async def test_a_second_write_that_is_refused_is_told_to_a_person(world: World) -> None:
+    target = _stateful(world, ready=False)
+    world.controllers.asleep = True
+    approval = await world.approved(probe_change(8080, target=target))
+    world.api.after("PATCH", lambda: world.api.forbidden_kinds.add("Pod"), dry_run=False)
+    world.api.after("DELETE", world.api.forbidden_kinds.clear, dry_run=False)
+    ended = await world.gate.execute(approval.id)
+    assert ended.state is ApprovalState.FAILED
+    assert "write 2 of 2 was not made" in (ended.outcome or "")

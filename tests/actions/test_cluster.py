@@ -21,6 +21,7 @@ from incidents.plan import (
     Action,
     Approval,
     ApprovalState,
+    DeletePod,
     DeleteWrite,
     HelmRollbackAction,
     HelmUninstallAction,
@@ -246,6 +247,58 @@ async def test_a_change_that_does_not_help_is_undone(real: Real) -> None:
     ended = await real.gate.undo(approval.id)
     assert ended.state is ApprovalState.UNDONE, ended.outcome
     assert normalise(await real.live()) == before
+
+
+def _as(kind: str, made: Object) -> Object:
+    """The Deployment as a StatefulSet or DaemonSet."""
+    made["kind"] = kind
+    if kind == "StatefulSet":
+        made["spec"]["serviceName"] = "none"
+    else:
+        del made["spec"]["replicas"]
+    return made
+
+
+@pytest.mark.parametrize("kind", ["StatefulSet", "DaemonSet"])
+async def test_other_workloads_are_patched_rolled_out_and_rolled_back(real: Real, kind: str) -> None:
+    """The pod of the wrong probe is never ready: a StatefulSet would wait for it for ever."""
+    made = _as(kind, _deployment(real.namespace))
+    made["spec"]["template"]["spec"]["containers"][1]["readinessProbe"]["tcpSocket"]["port"] = 8099
+    await real.create(made)
+    for _ in range(100):
+        pods = await real.cluster.list_all("v1", "Pod", real.namespace)
+        if pods and (pods[0].get("status") or {}).get("phase") == "Running":
+            break
+        await asyncio.sleep(0.1)
+    target = ObjectRef(kind=kind, namespace=real.namespace, name=NAME)
+    approval = await real.approved(probe_change(8080, target=target, probe="readiness"))
+    deletions = [write for write in approval.plan.writes if isinstance(write, DeleteWrite)]
+    assert len(deletions) == (1 if kind == "StatefulSet" else 0)
+    state = await real.gate.execute(approval.id)
+    assert state.state is ApprovalState.VERIFYING, state.outcome
+    verdict = await real.gate.verify(approval.id)
+    assert verdict.ok, verdict.summary
+
+    back = await real.approved(RollbackRevision(target=target, revision=1))
+    assert (await real.gate.execute(back.id)).state is ApprovalState.VERIFYING
+    live = await real.live(kind)
+    probe = live["spec"]["template"]["spec"]["containers"][1]["readinessProbe"]
+    assert probe["tcpSocket"]["port"] == 8099
+    ended = await real.gate.undo(back.id)
+    assert ended.state is ApprovalState.UNDONE, ended.outcome
+
+
+async def test_a_pod_is_deleted_and_its_replacement_watched(real: Real) -> None:
+    await real.create(_deployment(real.namespace))
+    await real.ready()
+    (pod,) = await real.cluster.list_all("v1", "Pod", real.namespace)
+    target = ObjectRef(kind="Pod", namespace=real.namespace, name=pod["metadata"]["name"])
+    approval = await real.requested(DeletePod(target=target), incident=await real.incident(_target(real)))
+    assert await real.cluster.get("v1", "Pod", real.namespace, target.name)  # its dry run was one
+    await real.vote(approval)
+    assert (await real.gate.execute(approval.id)).state is ApprovalState.VERIFYING
+    verdict = await real.gate.verify(approval.id)
+    assert verdict.ok, verdict.summary
 
 
 # helm
