@@ -54,7 +54,7 @@ def _header(console: Console, report: CrashReport, diagnosis: Diagnosis) -> None
         ("signature", report.signature),
         ("command", report.process.cmdline),
         ("executable", f"{report.executable} ({report.executable_match})" if report.executable else "not at hand"),
-        ("core", f"{report.core.size} bytes, sha256 {(report.core.sha256 or '')[:16]}…, {report.status}"),
+        ("core", f"{report.core.size} bytes, sha256 {(report.core.sha256 or 'not computed')[:16]}, {report.status}"),
     ]
     for name, value in rows:
         if value:

@@ -10,10 +10,10 @@ from __future__ import annotations
 import re
 import signal
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from diagnosis.crashes.core_file import CoreFile
-from diagnosis.crashes.faults import Fault, FaultKind, memory_fault
+from diagnosis.crashes.faults import Fault, FaultKind, implied_fault, memory_fault
 from diagnosis.crashes.frames import is_allocator, normalize
 from diagnosis.crashes.memory_causes import MemoryText, ThrownObject
 from diagnosis.crashes.signals import SI_KERNEL, was_sent
@@ -52,11 +52,11 @@ def classify(
     thrown: ThrownObject | None,
 ) -> Verdict:
     """The cause of the crash. `frames` are the crashing thread's, innermost first; all of them may be nameless."""
-    sent = _sent(core)
+    names = [normalize(frame.function) for frame in frames[:_TOP] if frame.function]
+    sent = _sent(core, names, instruction)
     if sent is not None:
         return sent
     number = core.signo
-    names = [normalize(frame.function) for frame in frames[:_TOP] if frame.function]
     if number == signal.SIGABRT:
         return _abort(names, message, thrown)
     if number == signal.SIGSEGV:
@@ -76,7 +76,7 @@ def classify(
     return Verdict(CauseClass.UNKNOWN, 0.3, "no rule covers this signal")
 
 
-def _sent(core: CoreFile) -> Verdict | None:
+def _sent(core: CoreFile, names: list[str], instruction: str | None) -> Verdict | None:
     """A verdict when a process sent the signal; None when the kernel raised it or the program aborted itself."""
     info = core.signal
     if info is None or not was_sent(info.code):
@@ -88,9 +88,25 @@ def _sent(core: CoreFile) -> Verdict | None:
         return Verdict(CauseClass.EXTERNAL_SIGNAL, 0.95, f"{who} (uid {info.uid}) sent the signal")
     if info.signo == signal.SIGABRT:
         return None
+    if implied := _implied(core, names, instruction):
+        return implied
     return Verdict(
         CauseClass.UNKNOWN, 0.4, "the program sent the signal to itself, as a crash handler does after its own report"
     )
+
+
+def _implied(core: CoreFile, names: list[str], instruction: str | None) -> Verdict | None:
+    """The program sent the signal again from a handler: the instruction it returned to tells what it was about."""
+    text = instruction or ""
+    again = "the program's own handler sent the signal again"
+    if core.signo == signal.SIGSEGV and (fault := implied_fault(core, instruction)):
+        verdict = _by_fault(fault, names)
+        return replace(verdict, confidence=verdict.confidence * 0.9, excluded=[f"a signal of unknown reason: {again}"])
+    if core.signo == signal.SIGFPE and text.startswith(("idiv", "div")):
+        return Verdict(CauseClass.ARITHMETIC, 0.85, f"the instruction divides; {again}")
+    if core.signo == signal.SIGILL and text.startswith(("ud2", "ud1", "ud0")):
+        return Verdict(CauseClass.ILLEGAL_INSTRUCTION, 0.85, f"the instruction is a trap; {again}")
+    return None
 
 
 def _abort(names: list[str], message: MemoryText | None, thrown: ThrownObject | None) -> Verdict:
@@ -116,6 +132,14 @@ def _segmentation(core: CoreFile, names: list[str], instruction: str | None) -> 
     fault = memory_fault(core, instruction)
     if fault is None:
         return Verdict(CauseClass.UNKNOWN, 0.3, "the core has no signal information (NT_SIGINFO)")
+    verdict = _by_fault(fault, names)
+    if core.signal and core.signal.code == SI_KERNEL and fault.address is None:
+        because = "a general protection fault: most often an address that is not canonical"
+        return replace(verdict, confidence=0.7, because=because)
+    return verdict
+
+
+def _by_fault(fault: Fault, names: list[str]) -> Verdict:
     if fault.kind is FaultKind.STACK_OVERFLOW:
         return Verdict(CauseClass.STACK_OVERFLOW, 0.97, "the address lies just below the thread's stack", fault)
     if names and is_allocator(names[0]):
@@ -124,11 +148,8 @@ def _segmentation(core: CoreFile, names: list[str], instruction: str | None) -> 
         )
     if fault.kind is FaultKind.NEAR_NULL:
         return Verdict(CauseClass.NULL_DEREFERENCE, 0.97, "the address is within 64 KiB of zero", fault)
-    certain = 0.9 if fault.address is not None else 0.7
     because = {
         FaultKind.NON_CANONICAL: "the address is not canonical: no program can own it",
         FaultKind.REFUSED: "the mapping at the address does not allow the access",
     }.get(fault.kind, "nothing is mapped at the address")
-    if core.signal and core.signal.code == SI_KERNEL and fault.address is None:
-        because = "a general protection fault: most often an address that is not canonical"
-    return Verdict(CauseClass.WILD_POINTER, certain, because, fault)
+    return Verdict(CauseClass.WILD_POINTER, 0.9, because, fault)

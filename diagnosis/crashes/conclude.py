@@ -118,13 +118,13 @@ def _core_evidence(ledger: _Ledger, seen: Observed, report: CrashReport, verdict
         )
         text += f" si_addr={report.crash_info.address}" if report.crash_info.address else ""
         text += f" si_pid={info.pid} si_uid={info.uid}" if report.crash_info.sender else ""
-        found = [ledger.see(EvidenceKind.CORE, f"core note NT_SIGINFO at offset {hex(info.offset)}", text)]
+        found = [ledger.see(EvidenceKind.CORE, f"core {info.source} at offset {hex(info.offset)}", text)]
     else:
         source = f"core note NT_PRSTATUS at offset {hex(core.crashed.offset)}"
         found = [ledger.see(EvidenceKind.CORE, source, f"pr_cursig={core.signo} ({signal_name(core.signo)})")]
     registers = " ".join(f"{name}={value}" for name, value in report.crash_info.registers.items())
     if registers:
-        source = f"core note NT_PRSTATUS at offset {hex(core.crashed.offset)}"
+        source = f"core {core.crashed.source} at offset {hex(core.crashed.offset)}"
         found.append(ledger.see(EvidenceKind.CORE, source, f"thread {core.crashed.tid}: {registers}"))
     if core.process is not None:
         process = core.process
@@ -179,7 +179,7 @@ def _facts(seen: Observed, report: CrashReport) -> dict[str, Fact]:
     own = in_application(report.threads[0].frames)
     facts: dict[str, Fact] = {
         "signal": signal_name(seen.core.signo),
-        "exit_code": 128 + seen.core.signo,
+        "exit_code": 128 + (seen.core.reraised or seen.core.signo),
         "signature": report.signature,
         "executable": report.process.exe,
         "build_id": seen.modules.main.build_id if seen.modules.main else None,
@@ -196,6 +196,9 @@ def _ruled_out(seen: Observed, verdict: Verdict) -> list[str]:
     info = seen.core.signal
     if verdict.cause is CauseClass.EXTERNAL_SIGNAL:
         excluded.append("a memory bug: the signal was not raised by an instruction of the program")
+    elif seen.core.reraised:
+        last = signal_name(seen.core.reraised)
+        excluded.append(f"{last} as the cause: the program's own crash handler raised it after the fault")
     elif info is not None and info.code > 0:
         excluded.append(f"a signal from another process: si_code {info.code} means that the kernel raised it")
     if verdict.cause is CauseClass.ABORT and seen.message is None:

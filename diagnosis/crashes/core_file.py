@@ -143,6 +143,7 @@ class CoreFile:
         self.files_offset = 0
         self.auxv: dict[int, int] = {}
         self.note_error: str | None = None
+        self.reraised: int | None = None  # the last signal, when `signal` is the fault before it; see handled.py
         for segment in elf.segments:
             if segment.type == PT_NOTE:
                 self._read_notes(segment)

@@ -5,6 +5,7 @@ Layouts are from elf(5). Only what crash analysis needs is read: the header, pro
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 import struct
@@ -59,6 +60,13 @@ class FileBytes:
             return os.pread(self._fd, count, offset)
         except OSError:  # an I/O error of the disk or network file system reads like a hole at the end
             return b""
+
+    def next_data(self, offset: int) -> int:
+        """The first byte at or after `offset` that is not in a hole of a sparse file; the size when there is none."""
+        try:
+            return os.lseek(self._fd, offset, os.SEEK_DATA)
+        except OSError as error:
+            return self.size if error.errno == errno.ENXIO else offset
 
     def close(self) -> None:
         if self._fd >= 0:

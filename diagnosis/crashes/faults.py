@@ -40,6 +40,29 @@ class Fault:
     """Upper end of the stack that ran out."""
 
 
+def implied_fault(core: CoreFile, instruction: str | None) -> Fault | None:
+    """The fault that the instruction at the program counter must raise; None when it could be executed.
+
+    For programs whose handler caught the fault and sent the signal again: it is delivered when the handler returns
+    to the same instruction, without the address.
+    """
+    machine, thread = core.header.machine, core.crashed
+    for operand in operands(instruction or "", thread.registers, machine):
+        address = operand.address
+        if not is_canonical(address, machine):
+            return Fault(FaultKind.NON_CANONICAL, address, operand)
+        if (end := _exhausted_stack(core, address)) is not None:
+            return Fault(FaultKind.STACK_OVERFLOW, address, operand, stack_end=end)
+        if address < NEAR_NULL:
+            return Fault(FaultKind.NEAR_NULL, address, operand)
+        segment = core.memory.segment(address)
+        if segment is None and core.mapped_at(address) is None:
+            return Fault(FaultKind.UNMAPPED, address, operand)
+        if segment is not None and operand.access == "write" and not segment.writable:
+            return Fault(FaultKind.REFUSED, address, operand)
+    return None
+
+
 def memory_fault(core: CoreFile, instruction: str | None) -> Fault | None:
     """Classify the fault of a SIGSEGV that the kernel raised. None when the core has no signal information."""
     signal, thread = core.signal, core.crashed

@@ -47,6 +47,8 @@ _RUST_HASH = re.compile(r"::h[0-9a-f]{16}$")
 _CONTROL = re.compile(r"[^\x20-\x7e\u00a0-\U0010ffff]+")
 _NAME_LIMIT = 120
 _SEARCHED, _GAP = 40, 3
+HANDLER_FRAME = "<signal handler called>"
+"""gdb's name for the frame that the kernel made for a signal handler."""
 
 
 def normalize(function: str) -> str:
@@ -91,7 +93,7 @@ def is_bottom(name: str) -> bool:
 
 def is_helper(function: str) -> bool:
     """Standard library plumbing between a caller and the function that it was given."""
-    return function.startswith(_HELPER_PREFIX) or function == "<signal handler called>"
+    return function.startswith(_HELPER_PREFIX) or function == HANDLER_FRAME
 
 
 def label(frame: Frame) -> str | None:
@@ -107,7 +109,7 @@ def relevant(frames: Sequence[Frame]) -> list[Frame]:
     """The frames that say where it happened: without the way into abort above and the start of the thread below."""
     start = 0
     for index, frame in enumerate(frames[:_SEARCHED]):
-        if frame.function == "<signal handler called>":
+        if frame.function == HANDLER_FRAME:
             start = index + 1
         elif frame.function and index - start <= _GAP and is_exit(normalize(frame.function)):
             start = index + 1  # frames between two exit frames are unnamed insides of libraries

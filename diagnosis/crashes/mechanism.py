@@ -128,7 +128,7 @@ def _access(fault: Fault) -> str:
 def _by(fault: Fault, instruction: str | None) -> str:
     if not instruction:
         return ""
-    if fault.operand is None:
+    if fault.operand is None or not fault.operand.registers:
         return f" by `{instruction}`"
     held = ", ".join(f"{name} = {hex(value)}" for name, value in fault.operand.registers)
     return f" by `{instruction}` with {held}"

@@ -172,6 +172,10 @@ def _chunks(memory: Memory, overlap: int) -> Iterator[tuple[Segment, int, bytes]
     for segment in memory.writable():
         at = 0
         while at < segment.filesz and budget > 0:
+            data = memory.file.next_data(segment.offset + at) - segment.offset
+            if data >= at + _CHUNK:  # untouched stack and heap are holes
+                at += (data - at) // _CHUNK * _CHUNK
+                continue
             chunk = memory.file.read(segment.offset + at, min(_CHUNK + overlap, segment.filesz - at))
             if not chunk:
                 break

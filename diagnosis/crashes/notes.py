@@ -39,6 +39,7 @@ class ThreadStatus:
     pc: int | None
     sp: int | None
     offset: int
+    source: str = "note NT_PRSTATUS"
 
 
 @dataclass(frozen=True)
@@ -51,6 +52,7 @@ class SignalInfo:
     pid: int
     uid: int
     offset: int
+    source: str = "note NT_SIGINFO"
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,7 @@ from typing import Literal
 
 Access = Literal["read", "write", "execute", "access"]
 
+_ABSOLUTE = re.compile(r"(?:(?P<size>[A-Z]+) PTR )?ds:(?P<address>0x[0-9a-f]+)")
 _SIZES = {"BYTE": 1, "WORD": 2, "DWORD": 4, "QWORD": 8, "TBYTE": 10, "XMMWORD": 16, "YMMWORD": 32, "ZMMWORD": 64}
 _OPERAND = re.compile(r"(?:(?P<size>[A-Z]+) PTR )?(?:(?P<segment>[a-z]s):)?\[(?P<inside>[^\]]*)\]")
 _ARM_OPERAND = re.compile(
@@ -61,6 +62,8 @@ def _x86(instruction: str, registers: Mapping[str, int]) -> Iterator[Operand]:
     name, arguments = words[0], words[1]
     if name.startswith(("rep", "lock")) and " " in arguments:
         name, arguments = arguments.split(None, 1)
+    if (found := _ABSOLUTE.search(arguments)) is not None:  # what compilers make of a constant null pointer
+        yield _x86_operand(found, name, int(found["address"], 16), ())
     for found in _OPERAND.finditer(arguments):
         if found["segment"] in ("fs", "gs"):
             continue
@@ -80,10 +83,15 @@ def _x86(instruction: str, registers: Mapping[str, int]) -> Iterator[Operand]:
                 address += factor * number
         if not used:
             continue
-        first = found.start() == 0
-        access: Access = "write" if first and not name.startswith(_READ_ONLY) else "read"
-        size = _SIZES.get(found["size"] or "")
-        yield Operand(found[0], address & _WORD_MASK, tuple(used), displacement, access, size)
+        yield _x86_operand(found, name, address & _WORD_MASK, tuple(used), displacement)
+
+
+def _x86_operand(
+    found: re.Match[str], name: str, address: int, used: tuple[tuple[str, int], ...], displacement: int = 0
+) -> Operand:
+    """The first operand of an Intel instruction is the one written, unless the instruction only reads."""
+    access: Access = "write" if found.start() == 0 and not name.startswith(_READ_ONLY) else "read"
+    return Operand(found[0], address, used, displacement, access, _SIZES.get(found["size"] or ""))
 
 
 def _aarch64(instruction: str, registers: Mapping[str, int]) -> Iterator[Operand]:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from diagnosis.crashes.classify import Verdict, classify
 from diagnosis.crashes.core_file import CoreFile
-from diagnosis.crashes.frames import in_application
+from diagnosis.crashes.frames import HANDLER_FRAME, in_application
 from diagnosis.crashes.mechanism import mechanism
 from diagnosis.crashes.memory_causes import MemoryText, ThrownObject
 from diagnosis.crashes.modules import Match, Modules
@@ -39,7 +39,7 @@ class Observed:
     """Everything that was read of one core, before any conclusion."""
 
     core: CoreFile
-    sha256: str
+    sha256: str | None
     modules: Modules
     matches: Mapping[str, Match]
     files_used: Mapping[str, str]
@@ -59,8 +59,13 @@ def build_report(seen: Observed) -> tuple[CrashReport, Verdict]:
     if len(core.threads) > MAX_THREADS:
         soft.append(f"{len(core.threads) - MAX_THREADS} more threads are not listed")
     frames = threads[0].frames
+    if core.reraised:  # what the handler did afterwards is not the crash
+        first = next((i for i, frame in enumerate(frames) if frame.function == HANDLER_FRAME), -1)
+        frames = frames[first + 1 :]
     verdict = classify(core, frames, view.instruction, seen.message, seen.thrown)
     sentence = mechanism(core, verdict, frames, view.instruction, seen.message, seen.thrown)
+    if core.reraised:
+        sentence += f"; the program's own handler then raised {signal_name(core.reraised)}"
     if core.missing_bytes:
         soft.append(
             f"the core is truncated: {core.missing_bytes} bytes are missing of {core.missing_bytes + core.file.size}; "

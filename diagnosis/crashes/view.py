@@ -16,6 +16,8 @@ class DebuggerView:
     """Threads that have more frames than are listed."""
     disassembly: list[Instruction] = field(default_factory=list)
     texts: list[tuple[str, str]] = field(default_factory=list)
+    handler_context: int | None = None
+    """Stack pointer in the frame of a signal handler; the interrupted function is the frame after it."""
     soft_errors: list[str] = field(default_factory=list)
     complete: bool = True
 

@@ -68,10 +68,7 @@ def test_unusable_input_is_one_line_with_status_2(tmp_path: Path) -> None:
     other = crashing.program("other-build", "-O1")
     for arguments, words in (
         ([text], "not a core dump"),
-        ([tmp_path], "is a directory"),
-        ([tmp_path / "nothing"], "does not exist"),
         ([crashing.core("null"), "--exe", other], "not the program that crashed"),
-        ([crashing.core("null"), "--exe", text], "not an ELF file"),
         ([crashing.core("null"), "--sysroot", text], "--sysroot"),
         ([tmp_path / "a\x1b[31m\nb"], "does not exist"),
     ):

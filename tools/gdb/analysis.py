@@ -5,13 +5,14 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import signal
-import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from diagnosis.crashes.conclude import conclude
 from diagnosis.crashes.core_file import CoreFile
+from diagnosis.crashes.frames import HANDLER_FRAME
+from diagnosis.crashes.handled import restore_fault
 from diagnosis.crashes.memory_causes import MemoryText, ThrownObject, abort_message, thrown_object
 from diagnosis.crashes.report import Observed
 from diagnosis.crashes.view import DebuggerView
@@ -21,8 +22,11 @@ from incidents.models import Diagnosis
 from settings import GdbSettings
 from tools.gdb.opened import OpenedCore, opened_core
 from tools.gdb.plan import Depth, look
-from tools.gdb.sandbox import launch
+from tools.gdb.sandbox import launch, private_folder
 from tools.gdb.session import OPTIONS, GdbStopped, open_session
+
+_HASHED_BYTES = 128 << 20
+"""Larger cores are not hashed here: it takes longer than all the rest. `tools.cores.identify` does."""
 
 _DEGRADED_FRAMES = 32
 _FIRST_SHARE = 0.65
@@ -72,6 +76,7 @@ async def analyze_core(
         finally:
             if not scan.done():  # the thread reads the file until the next look
                 scan.cancel()
+        _restore(opened.core, view)
         say("drawing conclusions")
         resolved = opened.resolved
         seen = Observed(
@@ -91,18 +96,29 @@ async def analyze_core(
         return CrashAnalysis(report, diagnosis, whole)
 
 
+def _restore(core: CoreFile, view: DebuggerView) -> None:
+    """When the program's own handler raised the last signal, let the first fault be what is explained."""
+    frames = view.frames.get(core.crashed.tid, [])
+    handler = next((i for i, frame in enumerate(frames) if frame.function == HANDLER_FRAME), None)
+    if view.handler_context is None or handler is None or handler + 1 >= len(frames):
+        return
+    pc = int(frames[handler + 1].offset or "0", 16)
+    if not restore_fault(core, view.handler_context, pc, view.instruction):
+        view.soft_errors.append("a signal handler was running; what it was called for could not be read")
+
+
 def sha256_of(path: Path) -> str:
     """Of the whole file, streamed. Blocking."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _scan(core: CoreFile, path: Path) -> tuple[str, MemoryText | None, ThrownObject | None]:
+def _scan(core: CoreFile, path: Path) -> tuple[str | None, MemoryText | None, ThrownObject | None]:
     """What takes the whole file; runs beside gdb."""
     aborted = core.signo == signal.SIGABRT
     message = abort_message(core) if aborted else None
     thrown = thrown_object(core) if aborted and message is None else None
-    return sha256_of(path), message, thrown
+    return sha256_of(path) if core.file.size <= _HASHED_BYTES else None, message, thrown
 
 
 async def _debug(
@@ -120,8 +136,8 @@ async def _debug(
         until = loop.time() + (deadline - loop.time()) * _FIRST_SHARE if attempt == 0 else deadline
         say("asking gdb" if attempt == 0 else "asking gdb again for less")
         try:
-            with tempfile.TemporaryDirectory(prefix="paramedic-gdb-") as folder:
-                start = await launch(opened.case, settings, Path(folder), OPTIONS)
+            async with private_folder() as folder:
+                start = await launch(opened.case, settings, folder, OPTIONS)
                 async with open_session(start, settings.output_bytes) as session:
                     await look(session, opened, depth, until, view)
             return view

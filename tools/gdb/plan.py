@@ -5,11 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from diagnosis.crashes.core_file import CoreFile
-from diagnosis.crashes.frames import relevant
+from diagnosis.crashes.frames import HANDLER_FRAME, relevant
+from diagnosis.crashes.handled import was_raised_by_itself
 from diagnosis.crashes.modules import Modules
 from diagnosis.crashes.view import DebuggerView, render_frames
 from incidents.crash_report import Frame, Variable
-from tools.gdb.frames import arguments_of, disassembly_of, frames_of, thread_ids, variables_of
+from tools.gdb.frames import arguments_of, disassembly_of, frames_of, number, thread_ids, variables_of
 from tools.gdb.opened import OpenedCore
 from tools.gdb.session import Answer, GdbSession, GdbStopped
 
@@ -96,7 +97,11 @@ async def _crash_thread(
         view.disassembly = disassembly_of(answers[2].payload, pc)
     _keep(view, tid, frames, depth)
     if stopped is None and frames:
-        await _code_before(session, view, pc, deadline)
+        handler = next((i for i, frame in enumerate(frames) if frame.function == HANDLER_FRAME), None)
+        if handler is not None and handler + 1 < len(frames) and was_raised_by_itself(core):
+            code = await _interrupted(session, view, at, frames[handler : handler + 2], deadline)
+        else:
+            await _code_before(session, view, pc, deadline)
         if depth.variables:
             await _locals(session, at, deadline, view, tid)
     view.texts.insert(0, (source, render_frames(view.frames.get(tid, []))))
@@ -109,6 +114,17 @@ async def _crash_thread(
         view.texts.append((signal, str(answers[3].payload.get("value", ""))))
     if stopped is not None:
         raise stopped
+
+
+async def _interrupted(session: GdbSession, view: DebuggerView, at: str, frames: list[Frame], deadline: float) -> str:
+    """Where a signal handler was called from: its context, and the code of the interrupted function instead."""
+    handler, interrupted = frames
+    code = f"-data-disassemble {at} --frame {interrupted.frame} -s $pc -e $pc+{_CODE_AFTER} -- 0"
+    context = f"-data-evaluate-expression {at} --frame {handler.frame} (long)$sp"
+    listing, pointer = await session.run([code, context], deadline)
+    view.handler_context = number(pointer.payload.get("value"))
+    view.disassembly = disassembly_of(listing.payload, number(interrupted.offset) or 0)
+    return code
 
 
 async def _code_before(session: GdbSession, view: DebuggerView, pc: int, deadline: float) -> None:
@@ -126,16 +142,16 @@ async def _locals(session: GdbSession, at: str, deadline: float, view: DebuggerV
     telling = [*relevant(frames), *frames]  # the way into abort last
     wanted = list(dict.fromkeys(frame.frame for frame in telling if frame.function and frame.line))[:_LOCALS_FRAMES]
     commands = [
-        f"-stack-list-variables {at} --frame {number} {kind}"
-        for number in wanted
+        f"-stack-list-variables {at} --frame {level} {kind}"
+        for level in wanted
         for kind in ("--simple-values", "--all-values")
     ]
     answers = await session.run(commands, deadline) if commands else []
-    for index, number in enumerate(wanted):
+    for index, level in enumerate(wanted):
         simple, full = answers[2 * index], answers[2 * index + 1]
         arguments, local = variables_of(simple.payload, full.payload)
         for position, frame in enumerate(frames):
-            if frame.frame == number:
+            if frame.frame == level:
                 frames[position] = frame.model_copy(update={"args": arguments or frame.args, "locals": local})
         shown = [_shown(variable) for variable in (*arguments, *local)]
         if shown:
@@ -204,5 +220,6 @@ _EXPECTED = (
     "warning: Unable to find dynamic linker",
     "warning: .dynamic section for",
     "warning: Missing auto-load script",
+    "warning: core file may not match",  # it compares names; build-ids were compared before
     "warning: File ",
 )

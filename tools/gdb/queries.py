@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import re
-import tempfile
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,7 +22,7 @@ from tools.gdb.frames import arguments_of, disassembly_of, frames_of, number, va
 from tools.gdb.opened import OpenedCore, opened_core
 from tools.gdb.plan import load
 from tools.gdb.resolve import in_root
-from tools.gdb.sandbox import launch
+from tools.gdb.sandbox import launch, private_folder
 from tools.gdb.session import OPTIONS, Answer, GdbSession, open_session
 
 ANSWER_CHARS = 8000
@@ -129,8 +128,8 @@ async def run_query(
 
         async def with_gdb(ask: Callable[[GdbSession, dict[int, int], float], Awaitable[str]]) -> str:
             deadline = asyncio.get_running_loop().time() + min(_SECONDS, settings.deadline)
-            with tempfile.TemporaryDirectory(prefix="paramedic-gdb-") as folder:
-                start = await launch(opened.case, settings, Path(folder), OPTIONS)
+            async with private_folder() as folder:
+                start = await launch(opened.case, settings, folder, OPTIONS)
                 async with open_session(start, settings.output_bytes) as session:
                     ids = await load(session, opened, settings.max_frames, deadline, printers=True)
                     return await ask(session, ids, deadline)

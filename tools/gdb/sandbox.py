@@ -13,7 +13,9 @@ import functools
 import os
 import shutil
 import sys
-from collections.abc import Mapping, Sequence
+import tempfile
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -65,14 +67,31 @@ async def launch(case: Case, settings: GdbSettings, workdir: Path, options: Sequ
 
     Raises ToolMissing when gdb is not installed, or bubblewrap was demanded and does not work here.
     """
-    program = shutil.which(settings.program)
+    program = await asyncio.to_thread(shutil.which, settings.program)
     if program is None:
         raise ToolMissing(f"{settings.program} is not installed; on Debian: apt-get install gdb")
-    limits = _limits(settings)
     mode = await _mode(settings)
+    return await asyncio.to_thread(_compose, case, settings, workdir, options, program, mode)
+
+
+@asynccontextmanager
+async def private_folder() -> AsyncIterator[Path]:
+    """A folder for one gdb, made and removed beside the event loop."""
+    folder = Path(await asyncio.to_thread(tempfile.mkdtemp, prefix="paramedic-gdb-"))
+    try:
+        yield folder
+    finally:
+        await asyncio.to_thread(shutil.rmtree, folder, ignore_errors=True)
+
+
+def _compose(
+    case: Case, settings: GdbSettings, workdir: Path, options: Sequence[str], program: str, mode: str | None
+) -> Launch:
+    """Looks at the machine's files, so it blocks."""
+    limits = _limits(settings, alone=mode is None)
     if mode is None:
         root = workdir / "case"
-        await asyncio.to_thread(_lay_out, case, root)
+        _lay_out(case, root)
         argv = [*limits, program, *options, *_directories(case, root)]
         env = {**_ENVIRONMENT, "HOME": str(workdir)}
         return Launch(argv, env, root, sandboxed=False)
@@ -88,7 +107,8 @@ def _directories(case: Case, root: Path) -> list[str]:
     ]
 
 
-def _limits(settings: GdbSettings) -> list[str]:
+def _limits(settings: GdbSettings, *, alone: bool) -> list[str]:
+    """Run the rest under process limits. `alone`, where nothing else contains gdb, it may not even start a process."""
     wanted = {
         "as": settings.memory_bytes,
         "cpu": settings.cpu_seconds,
@@ -96,6 +116,8 @@ def _limits(settings: GdbSettings) -> list[str]:
         "nofile": 4096,
         "core": 0,
     }
+    if alone and os.geteuid() != 0:  # root is not bound by it
+        wanted["nproc"] = 0
     if program := shutil.which("prlimit"):
         return [program, *(f"--{name}={value}" for name, value in wanted.items()), "--"]
     pairs = ",".join(f"RLIMIT_{name.upper()}={value}" for name, value in wanted.items())
@@ -106,7 +128,7 @@ async def _mode(settings: GdbSettings) -> str | None:
     """`user` (own user namespace), `root` (namespaces made by root, to read cores that others own), or None."""
     if settings.sandbox == "rlimits":
         return None
-    program = shutil.which("bwrap")
+    program = await asyncio.to_thread(shutil.which, "bwrap")
     works = program is not None and await _probe(program)
     if works:
         return "root" if os.geteuid() == 0 else "user"
@@ -121,7 +143,8 @@ _probed: dict[str, bool] = {}
 async def _probe(program: str) -> bool:
     """Does bubblewrap work here? Asked once for a process."""
     if program not in _probed:
-        argv = [program, *_isolation("root" if os.geteuid() == 0 else "user"), *_system(None), "/usr/bin/true"]
+        system = await asyncio.to_thread(_system, None)
+        argv = [program, *_isolation("root" if os.geteuid() == 0 else "user"), *system, "/usr/bin/true"]
         try:
             process = await asyncio.create_subprocess_exec(
                 *argv,

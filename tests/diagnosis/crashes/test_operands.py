@@ -23,6 +23,7 @@ REGISTERS = {"rax": 0x10, "rbx": 0xFFFFFFFFFFFFFFF0, "rsp": 0x7FFE0000, "rip": 0
         ("add DWORD PTR [rdi],0x1", 0x123456789, "write", 4),
         ("mov eax,DWORD PTR [edi]", 0x23456789, "read", 4),
         ("rep stos QWORD PTR es:[rdi],rax", 0x123456789, "write", 8),
+        ("mov DWORD PTR ds:0x18,0x1", 0x18, "write", 4),
         ("ret", 0x7FFE0000, "read", 8),
     ],
 )

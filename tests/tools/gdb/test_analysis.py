@@ -43,6 +43,8 @@ CRASHES = [
     ("illegal", C.ILLEGAL_INSTRUCTION, "SIGILL | Shop::unreachable | main", "illegal", ["ud2"]),
     ("bus", C.BUS_ERROR, "SIGBUS | Shop::read_past | main", "bus", ["BUS_ADRERR", "shorter than its mapping"]),
     ("thread", C.NULL_DEREFERENCE, "SIGSEGV | Shop::work", "thread", ["write of 4 bytes", "`order` is null"]),
+    ("handled", C.NULL_DEREFERENCE, "SIGSEGV | Shop::read_null | main", "null", ["0x0", "rax = 0x0", "`price`"]),
+    ("handled_abort", C.NULL_DEREFERENCE, "SIGSEGV | Shop::Ledger<T>::total | main", "offset", ["0x18", "rax = 0x0"]),
     ("self", C.UNKNOWN, "SIGSEGV | main", None, ["sent the signal to itself"]),
 ]  # fmt: skip
 
