@@ -15,6 +15,7 @@ from api.fields import Body, Line
 from api.problems import UnusableField
 from api.uploads import UploadStore
 from incidents.models import CoreRef, ObjectRef
+from settings import CoreSettings
 
 if TYPE_CHECKING:
     from graph.services import Services
@@ -34,12 +35,12 @@ class CoreBody(Body):
 async def checked_core(body: CoreBody, services: Services, caller: Caller) -> CoreRef:
     """The core reference, once every file it names may be named by this caller.
 
-    Raises UnusableField. Paths must lie, links resolved, under `core.roots`: the service may read more than its
-    callers may.
+    Raises UnusableField. Paths must lie, links resolved, in the configured folders: the service may read more than
+    its callers may.
     """
     if sum(value is not None for value in (body.path, body.url, body.upload)) != 1:
         raise UnusableField("core", "give exactly one of path, url and upload")
-    roots = services.settings.core.roots
+    folders = _folders(services.settings.core)
     uploads = UploadStore(services.database, services.uploads)
     for field in ("path", "executable", "sysroot", "debug_dir", "url", "upload"):
         value: str | None = getattr(body, field)
@@ -52,7 +53,7 @@ async def checked_core(body: CoreBody, services: Services, caller: Caller) -> Co
         elif field == "url" or (field == "executable" and "://" in value):
             _check_url(name, value, services)
         else:
-            await asyncio.to_thread(_check_path, name, value, roots)
+            await asyncio.to_thread(_check_path, name, value, folders)
     return CoreRef(**body.model_dump())
 
 
@@ -71,21 +72,27 @@ def _check_url(name: str, value: str, services: Services) -> None:
         raise UnusableField(name, f"the host {host[:80]!r} is not one that cores may be fetched from (core.url_hosts)")
 
 
-def _check_path(name: str, value: str, roots: Sequence[Path]) -> None:
-    if not roots:
-        raise UnusableField(name, "no folder is open to callers (core.roots); upload the file instead")
+def _folders(settings: CoreSettings) -> list[Path]:
+    """Where files may be named: what `tools.cores` opens, so that its refusal is heard before an incident begins."""
+    folders = [*settings.roots, *settings.executable_dirs, *settings.debug_dirs]
+    return folders + [folder for folder in (settings.node_dir, settings.sysroot) if folder is not None]
+
+
+def _check_path(name: str, value: str, folders: Sequence[Path]) -> None:
     path = Path(value)
     if not path.is_absolute():
         raise UnusableField(name, "give an absolute path")
     try:
         real = path.resolve()
-        inside = any(real.is_relative_to(root.resolve()) for root in roots)
+        inside = any(real.is_relative_to(root.resolve()) for root in folders)
         exists = inside and real.exists()
     except (OSError, RuntimeError, ValueError):
         raise UnusableField(name, "this path cannot be followed") from None
     # what lies outside is not confirmed to exist
     if not inside:
-        raise UnusableField(name, "the path is outside the folders that callers may name (core.roots)")
+        raise UnusableField(
+            name, "the path is outside the folders that callers may name (core.roots); upload the file instead"
+        )
     if not exists:
         raise UnusableField(name, "there is no such file")
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from agents.fencing import clean
@@ -41,15 +41,16 @@ class Record:
 def answer(intent: Intent, record: Record, language: Language, *, asked: Sequence[str] = ()) -> list[Line]:
     """The answer to a question about one incident. `asked` are evidence ids that the question names."""
     teller = _Teller(record, language)
-    lines = {
+    if intent is Intent.EVIDENCE:
+        return list(teller.evidence(asked))
+    tell: dict[Intent, Callable[[], Iterable[Line]]] = {
         Intent.WHY: teller.why,
         Intent.WHERE: teller.where,
         Intent.FIX: teller.fix,
         Intent.STATUS: teller.status,
         Intent.WHO: teller.who,
-        Intent.EVIDENCE: lambda: teller.evidence(asked),
-    }.get(intent, teller.what)
-    return list(lines())
+    }
+    return list(tell.get(intent, teller.what)())
 
 
 def causes(diagnosis: Diagnosis, language: Language) -> list[Line]:

@@ -8,7 +8,10 @@ from pathlib import Path
 
 from graph.subject import Resolver
 from incidents.models import Diagnosis, DiagnosisStatus, Incident, IncidentStatus, ObjectRef
+from settings import KubernetesSettings
+from tests.standins.kube_api import KubeApi
 from tests.standins.parts import Listing, served
+from tools.kubernetes.client import Cluster
 
 CRASH = {"deployment": "api", "namespace": "shop", "event": "pods restart"}
 
@@ -150,6 +153,24 @@ async def test_wait_gives_up_with_202_and_bounds_are_kept(service):
 async def test_namespace_diagnosis_without_a_cluster_is_a_503_problem(service):
     answer = await service.client.post("/api/v1/autofix/diagnose", json={"namespace": "shop"})
     assert answer.status_code == 503 and answer.json()["title"] == "A tool is missing"
+
+
+async def test_namespace_diagnosis_reads_the_cluster_and_changes_nothing(parts, tmp_path: Path):
+    async with KubeApi() as api:
+        api.put({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "shop"}, "spec": {}})
+        async with await Cluster.connect(KubernetesSettings(kubeconfig=api.kubeconfig(tmp_path))) as cluster:
+            parts.cluster = cluster
+            async with served(parts) as service:
+                answer = await service.client.post("/api/v1/autofix/diagnose", json={"namespace": "shop"})
+                assert answer.status_code == 200, answer.text
+                assert answer.json()["schema_version"] and answer.json()["status"] in ("healthy", "unknown")
+                answer = await service.client.post("/api/v1/autofix/diagnose", json={"namespace": "ghost"})
+                assert answer.status_code == 404 and "ghost" in answer.json()["detail"]
+                for wrong in ({}, {"namespace": "../x"}, {"namespace": "shop", "all": True}):
+                    assert (await service.client.post("/api/v1/autofix/diagnose", json=wrong)).status_code == 422
+        assert api.attempts == []
+        parts.cluster = None
+    assert (await parts.incidents.recent()) == []
 
 
 async def test_notices_reach_the_notifier_and_wrong_ones_do_not(service):

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 import pytest
 import structlog
 
+from api import limits
 from tests.standins.parts import Served
 
 JSON = {"Content-Type": "application/json"}
@@ -119,7 +120,8 @@ async def test_bodies_over_the_limit_are_refused_by_length_and_by_count(service:
     assert answer.status_code == 413 and answer.headers["content-type"] == "application/problem+json"
 
 
-async def test_a_declared_ten_gigabytes_is_refused_before_a_byte_is_read(service: Served):
+async def test_a_declared_ten_gigabytes_is_refused_before_a_byte_is_read(service: Served, monkeypatch):
+    monkeypatch.setattr(limits, "LINGER_SECONDS", 0.1)
     reader, writer = await asyncio.open_connection("127.0.0.1", service.port)
     head = "POST /api/v1/autofix HTTP/1.1\r\nHost: localhost\r\nContent-Length: 10737418240\r\n\r\n"
     writer.write(head.encode())
