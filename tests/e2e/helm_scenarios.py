@@ -53,7 +53,7 @@ def _install(ground: Ground, image: str, *, cores: bool) -> tuple[Workload, str]
     chart = _chart(ground.images.executables.parent, [make.deployment(workload, pod), settings])
     values = ["--set", f"image={image}", "--set", "mode=fast"]
     helm(ground, "install", release, chart, "-n", namespace, *values)
-    return Workload(namespace, workload, item["name"], more={"release": release}), chart
+    return Workload(namespace, workload, item["name"], more={"release": release, "chart": chart}), chart
 
 
 def _chart(parent: Path, objects: list[dict[str, Any]]) -> str:

@@ -233,8 +233,9 @@ class Service:
     def steps(self, incident_id: str) -> list[Answer]:
         """The timeline of an ended incident, from its event stream."""
         text = self.raw("GET", f"/api/v1/incidents/{incident_id}/events", timeout=20).text
-        lines = [line[6:] for line in text.splitlines() if line.startswith("data: ")]
-        return [json.loads(line) for line in lines]
+        events = [json.loads(line[6:]) for line in text.splitlines() if line.startswith("data: ")]
+        assert events[-1]["status"] in ENDED  # the stream says itself that it is over
+        return events[:-1]
 
     def story(self, incident_id: str) -> str:
         """What a failed test prints: status, causes, proposals, approvals, and what could not be seen."""

@@ -52,6 +52,18 @@ def test_a_forged_or_stale_callback(variant: Variant, still_waiting: Waiting, se
     assert pressed.client_code != 0
 
 
+@pytest.mark.parametrize("minutes", [-10, 10])
+def test_a_clock_that_is_ten_minutes_off(minutes: int, still_waiting: Waiting, service: Service) -> None:
+    """Signed truly, at a time that is not now: an old push that was kept, or one made for later."""
+    card = service.card(still_waiting.approval)
+    service.feishu.clock.advance(minutes * 60)
+    try:
+        pressed = service.press(card, "approve")
+    finally:
+        service.feishu.clock.advance(-minutes * 60)
+    assert pressed.client_code != 0
+
+
 def test_a_press_by_somebody_who_is_no_approver(still_waiting: Waiting, service: Service) -> None:
     pressed = service.press(service.card(still_waiting.approval), "approve", OUTSIDER)
     assert pressed.toast["type"] == "error"
