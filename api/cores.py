@@ -15,7 +15,7 @@ from api.fields import Body, Line
 from api.problems import UnusableField
 from api.uploads import UploadStore
 from incidents.models import CoreRef, ObjectRef
-from settings import CoreSettings
+from tools.cores.opening import allowed_folders
 
 if TYPE_CHECKING:
     from graph.services import Services
@@ -40,7 +40,7 @@ async def checked_core(body: CoreBody, services: Services, caller: Caller) -> Co
     """
     if sum(value is not None for value in (body.path, body.url, body.upload)) != 1:
         raise UnusableField("core", "give exactly one of path, url and upload")
-    folders = _folders(services.settings.core)
+    folders = allowed_folders(services.settings.core)
     uploads = UploadStore(services.database, services.uploads)
     for field in ("path", "executable", "sysroot", "debug_dir", "url", "upload"):
         value: str | None = getattr(body, field)
@@ -70,12 +70,6 @@ def _check_url(name: str, value: str, services: Services) -> None:
         raise UnusableField(name, f"only {', '.join(settings.url_schemes)} URLs are fetched")
     if host not in settings.url_hosts and f"{host}:{port}" not in settings.url_hosts:
         raise UnusableField(name, f"the host {host[:80]!r} is not one that cores may be fetched from (core.url_hosts)")
-
-
-def _folders(settings: CoreSettings) -> list[Path]:
-    """Where files may be named: what `tools.cores` opens, so that its refusal is heard before an incident begins."""
-    folders = [*settings.roots, *settings.executable_dirs, *settings.debug_dirs]
-    return folders + [folder for folder in (settings.node_dir, settings.sysroot) if folder is not None]
 
 
 def _check_path(name: str, value: str, folders: Sequence[Path]) -> None:

@@ -44,7 +44,7 @@ async def open_core(
     given = [value for value in (ref.path, ref.url, ref.upload) if value]
     if len(given) != 1:
         raise InvalidInput("name the core by exactly one of path, url and upload")
-    roots = _roots(settings)
+    roots = allowed_folders(settings)
     fetched = _Fetched(uploads)
     try:
         core = await _file(given[0], ref.url is not None, settings, uploads, fetched, roots, any_path)
@@ -82,7 +82,8 @@ class _Fetched:
             shutil.rmtree(self._folder, ignore_errors=True)
 
 
-def _roots(settings: CoreSettings) -> list[Path]:
+def allowed_folders(settings: CoreSettings) -> list[Path]:
+    """Where callers may name files: the service can read more than its callers may."""
     folders = [*settings.roots, *settings.executable_dirs, *settings.debug_dirs]
     return folders + [folder for folder in (settings.node_dir, settings.sysroot) if folder is not None]
 

@@ -112,7 +112,7 @@ def incident_link(public_url: str | None, incident_id: str) -> str | None:
     """Where people read the whole incident, when the service has a public address."""
     if not public_url or urlsplit(public_url).scheme not in ("http", "https"):
         return None
-    return f"{public_url.rstrip('/')}/api/v1/incidents/{incident_id}"
+    return f"{public_url.rstrip('/')}/#{incident_id}"
 
 
 def ref_markdown(ref: ObjectRef) -> str:
