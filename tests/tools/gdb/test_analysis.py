@@ -177,6 +177,13 @@ async def test_without_any_executable_notes_and_memory_still_answer(tmp_path: Pa
     assert any("--exe" in step for step in analysis.diagnosis.next_steps)
 
 
+async def test_an_exception_that_was_caught_and_freed_is_not_blamed_even_without_names(tmp_path: Path) -> None:
+    report = (await analyze(crashing.core("caught"), sysroot=tmp_path)).report
+    assert report.threads[0].frames[0].function is None
+    assert report.cause_class == C.ABORT
+    assert report.crash_info.exception is None
+
+
 async def test_the_executable_is_found_by_build_id_alone(tmp_path: Path) -> None:
     (tmp_path / "bin").mkdir()
     shutil.copy(crashing.program(), tmp_path / "bin" / "renamed-by-a-deploy")
