@@ -12,8 +12,7 @@ from errors import ParamedicError
 from incidents.models import CoreRef, Diagnosis, DiagnosisStatus, Incident
 from incidents.store import IncidentStore
 from settings import Settings
-from tools.cores.node import find_node_cores
-from tools.cores.opening import open_core
+from tools.cores import find_node_cores, identify, open_core
 from tools.gdb.analysis import analyze_core
 from tools.llm.models import Models
 
@@ -75,6 +74,7 @@ class GdbAnalyst:
                 report=report,
                 whole=analysis.whole,
             )
+            found = await _hashed(found, local.core)
         await self._incidents.save_evidence(incident.id, found.evidence, analysis.whole)
         return found
 
@@ -92,3 +92,12 @@ class GdbAnalyst:
                 if cores:
                     return cores[0]
         return None
+
+
+async def _hashed(found: Diagnosis, core: Path) -> Diagnosis:
+    """With the core's hash, which the analysis leaves out of large ones: the gate asks whether the core is captured."""
+    if found.crash is None or found.crash.core.sha256 is not None:
+        return found
+    identity = await asyncio.to_thread(identify, core)
+    whole = found.crash.core.model_copy(update={"sha256": identity.sha256})
+    return found.model_copy(update={"crash": found.crash.model_copy(update={"core": whole})})
