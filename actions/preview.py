@@ -19,6 +19,7 @@ from errors import Refused
 from tools.kubernetes.client import Object
 
 _SECRET_NAME = re.compile(r"pass(word|wd)?|secret|token|credential|private|api_?key|access_?key|auth", re.IGNORECASE)
+_CREDENTIALS = re.compile(r"://[^/\s:@]*:[^@\s]+@")
 _MASK = "<masked>"
 _MASK_CHANGED = "<masked, and changed>"
 _CONTEXT_LINES = 4
@@ -82,7 +83,8 @@ def _variables(obj: Any) -> list[tuple[tuple[str, str], dict[str, Any]]]:
         for group in ("initContainers", "containers")
         for container in pod.get(group) or []
         for variable in container.get("env") or []
-        if "value" in variable and _SECRET_NAME.search(str(variable.get("name")))
+        if "value" in variable
+        and (_SECRET_NAME.search(str(variable.get("name"))) or _CREDENTIALS.search(str(variable["value"])))
     ]
 
 

@@ -361,6 +361,19 @@ async def test_two_approved_plans_on_one_object_execute_once(world: World) -> No
     assert len(world.writes) == 1
 
 
+async def test_while_one_action_is_watched_no_other_touches_its_target(world: World) -> None:
+    first = await world.approved(probe_change(8080))
+    await world.gate.execute(first.id)
+    second = await world.approved(probe_change(9090))  # made of what the first one left
+    ended = await world.gate.execute(second.id)
+    assert ended.state is ApprovalState.STALE
+    assert "not over yet" in (ended.outcome or "")
+    assert len(world.api.attempts) == 1
+    assert (await world.gate.undo(first.id)).state is ApprovalState.UNDONE
+    third = await world.approved(probe_change(9090))
+    assert (await world.gate.execute(third.id)).state is ApprovalState.VERIFYING
+
+
 async def test_a_missing_core_needs_a_waiver(world: World) -> None:
     approval = await world.requested(need=EvidenceNeed.CORE)
     with pytest.raises(Refused, match="waive"):

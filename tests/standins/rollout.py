@@ -56,7 +56,7 @@ def deployment(
             "selector": {"matchLabels": match},
             "strategy": {"type": "RollingUpdate"},
             "template": {
-                "metadata": {"creationTimestamp": None, "labels": match},
+                "metadata": {"creationTimestamp": None, "labels": dict(match)},
                 "spec": {"containers": containers or default, "restartPolicy": "Always"},
             },
         },
