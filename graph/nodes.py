@@ -220,14 +220,8 @@ class Nodes:
         gate, approval_id = self._acting(state)
         await self._incidents.update(state["incident_id"], status=IncidentStatus.EXECUTING)
         approval = await gate.execute(approval_id)
-        await self._incidents.add_step(
-            state["incident_id"],
-            "executed",
-            approval.outcome or approval.state.value,
-            agent="k8s_fixer",
-            data={"state": approval.state.value},
-            once=True,
-        )
+        refused = approval.state is ApprovalState.STALE
+        await self._tell(approval, "refused" if refused else "executed", approval.plan.title)
         return Command(goto="supervisor")
 
     async def verify(self, state: State) -> Command[Literal["supervisor"]]:
@@ -246,14 +240,8 @@ class Nodes:
     async def undo(self, state: State) -> Command[Literal["supervisor"]]:
         gate, approval_id = self._acting(state)
         approval = await gate.undo(approval_id)
-        await self._incidents.add_step(
-            state["incident_id"],
-            "undone",
-            approval.outcome or approval.state.value,
-            agent="k8s_fixer",
-            data={"state": approval.state.value},
-            once=True,
-        )
+        undone = approval.state is ApprovalState.UNDONE
+        await self._tell(approval, "undone" if undone else "escalated", approval.state.value)
         return Command(goto="supervisor")
 
     async def finish(self, state: State) -> Command[Literal["__end__"]]:
@@ -266,6 +254,10 @@ class Nodes:
         )
         await self._incidents.update(incident_id, status=status)
         return Command(goto="__end__")
+
+    async def _tell(self, approval: Approval, type: str, otherwise: str) -> None:
+        text, data = approval.outcome or otherwise, {"state": approval.state.value}
+        await self._incidents.add_step(approval.incident_id, type, text, agent="k8s_fixer", data={**data}, once=True)
 
     def _acting(self, state: State) -> tuple[Gate, str]:
         approval_id = state.get("approval_id")
