@@ -31,7 +31,9 @@ def test_orders_in_names_logs_and_annotations_are_only_text(stage: Stage, servic
     for dangerous in ("<at id=all>", "](https://evil.example", "hunter2secret"):
         assert dangerous not in said
     assert {"approve", "reject"} >= {key for key in buttons_of(card.card) if key in ("approve", "reject", "execute")}
-    leaks = [where for where, text in texts(found) if "hunter2secret" in text]
+    # an approver may read the very bytes that are approved and replaced; everything else is redacted
+    bound = (".plan.preimage", ".plan.inverse")
+    leaks = [where for where, said in texts(found) if "hunter2secret" in said and not any(b in where for b in bound)]
     assert leaks == []
 
     text = service.raw("POST", "/diagnose", {"message": f"why is {made.name} in {made.namespace} not ready?"}).text

@@ -7,6 +7,7 @@ exactly once, or (where going on would be unsafe) not at all.
 from __future__ import annotations
 
 import json
+import signal
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 
@@ -65,7 +66,7 @@ def outcomes(
         incident = service.report(made.namespace, made.name)
         approval = service.wait_plan(incident)
         service.press(service.card(approval), "approve")
-        service.wait_death(timeout=120)
+        assert service.wait_death(timeout=120) == -signal.SIGKILL
         service.start()
         found = service.wait_end(incident, timeout=200)
         outcome = Outcome(

@@ -24,6 +24,7 @@ async def test_nothing_blocks_the_event_loop(
 ) -> None:
     """A crash on the cluster from report to verified rollback, and a core without a cluster, beside a chat."""
     made = await asyncio.to_thread(stage.take, "crash_after_release")
+    core = cores.of(made.namespace, made.container)[-1]  # the oldest is surely complete
     with FeishuStandIn() as feishu:
         settings = Settings(
             data_dir=tmp_path / "data",
@@ -40,7 +41,6 @@ async def test_nothing_blocks_the_event_loop(
                 fixed = await _see_through(
                     services, ObjectRef(kind="Deployment", namespace=made.namespace, name=made.name)
                 )
-                core = cores.of(made.namespace, made.container)[-1]
                 read = await services.runner.submit(
                     ObjectRef(kind="Process", name="quotes"),
                     "a core",
