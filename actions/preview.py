@@ -18,6 +18,7 @@ from actions.objects import normalise, title
 from errors import Refused
 from tools.kubernetes.client import Object
 
+_DUMPER = getattr(yaml, "CSafeDumper", yaml.SafeDumper)  # libyaml's is ten times faster
 _SECRET_NAME = re.compile(r"pass(word|wd)?|secret|token|credential|private|api_?key|access_?key|auth", re.IGNORECASE)
 _CREDENTIALS = re.compile(r"://[^/\s:@]*:[^@\s]+@")
 _MASK = "<masked>"
@@ -101,4 +102,4 @@ def mask_manifest_object(obj: Object) -> Object:
 
 
 def to_yaml(value: object) -> str:
-    return yaml.safe_dump(value, sort_keys=True, allow_unicode=True, width=1000)
+    return str(yaml.dump(value, Dumper=_DUMPER, sort_keys=True, allow_unicode=True, width=1000))

@@ -16,7 +16,6 @@ from typing import cast
 
 from actions.effects.base import Effect, Expected, Look, ambiguous
 from errors import Stale, ToolFailed
-from tools.kubernetes.client import ClusterUnreachable
 
 _TRIES = 3
 _LOOK_SECONDS = 0.25
@@ -41,7 +40,7 @@ async def send_once(effect: Effect, expected: Expected, marks: Marks, *, attempt
 
     `attempts` is how often it was sent before, as the journal says; 0 means never. With `may_send` false (the kill
     switch) nothing is sent, only recognised.
-    Raises Stale when it was not written, Unknown when that is not certain, ClusterUnreachable when the cluster cannot
+    Raises Stale when it was not written, Unknown when that is not certain, another ToolFailed when the target cannot
     be seen (call again later).
     """
     while True:
@@ -68,7 +67,7 @@ async def send_once(effect: Effect, expected: Expected, marks: Marks, *, attempt
 async def settled_look(effect: Effect, expected: Expected) -> tuple[Look, Expected]:
     """Look until nothing is being carried out any more, at most `effect.patience` seconds.
 
-    Raises ClusterUnreachable when the target cannot be seen all that time.
+    Raises the tools' error (ClusterUnreachable, …) when the target cannot be seen all that time.
     """
     loop = asyncio.get_running_loop()
     give_up = loop.time() + effect.patience
@@ -76,7 +75,7 @@ async def settled_look(effect: Effect, expected: Expected) -> tuple[Look, Expect
         failure, look, seen = None, Look.WORKING, cast(Expected, {})
         try:
             look, seen = await effect.look(expected)
-        except ClusterUnreachable as error:
+        except ToolFailed as error:
             failure = error
         if failure is None and look is not Look.WORKING:
             return look, seen

@@ -15,7 +15,7 @@ from actions.journal import Journal
 from actions.objects import metadata, normalise, spec_sha256
 from actions.policy import require_switched_on
 from actions.sending import Marks, Unknown, decode, send_once, settled_look
-from errors import Refused, Stale, ToolFailed
+from errors import NotFound, Refused, Stale, ToolFailed
 from incidents.approvals import ApprovalStore
 from incidents.locks import Lease
 from incidents.plan import Approval, ApprovalState, Execution, HelmWrite, PatchWrite, Write
@@ -51,7 +51,7 @@ class Undoer:
             for number in range(done, len(plan.inverse)):
                 await self._write_back(approval, number, journal, lease)
             proof = await self._prove(approval)
-        except (Refused, Unknown) as error:
+        except (Refused, Unknown, NotFound) as error:
             return await self._end(approval, ApprovalState.FAILED, f"not undone: {error}; a person has to look")
         return await self._end(approval, ApprovalState.UNDONE, proof)
 

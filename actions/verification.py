@@ -14,7 +14,7 @@ from actions.baseline import Baseline, worse_neighbours
 from actions.effects.choose import Effects
 from actions.health import Health, look_at
 from actions.objects import API_VERSIONS, controller_of, metadata, uid
-from errors import ToolFailed
+from errors import NotFound, ToolFailed
 from incidents.models import CauseClass, Fact
 from incidents.plan import DeleteWrite, Execution, HelmWrite, PatchWrite, Plan, Verification
 from settings import GateSettings
@@ -95,9 +95,12 @@ class Verifier:
     async def _look(self, plan: Plan, journal: Execution, baseline: Baseline) -> Seen:
         first = plan.writes[0]
         if isinstance(first, HelmWrite):
-            if first.verb == "uninstall":
-                return await self._uninstalled(first, journal)
-            return await self._released(plan, first, journal, baseline)
+            try:
+                if first.verb == "uninstall":
+                    return await self._uninstalled(first)
+                return await self._released(plan, first, baseline)
+            except NotFound as error:
+                return Seen(False, "", failed=str(error))
         if isinstance(first, DeleteWrite):
             return await self._replaced(plan, first, baseline)
         return await self._rolled_out(plan, first, journal, baseline)
@@ -123,7 +126,7 @@ class Verifier:
             return Seen(False, "", failed=f"{owner['kind']} {owner['name']} is gone")
         return self._judge(plan, [await self._health(plan, controller, baseline)])
 
-    async def _released(self, plan: Plan, write: HelmWrite, journal: Execution, baseline: Baseline) -> Seen:
+    async def _released(self, plan: Plan, write: HelmWrite, baseline: Baseline) -> Seen:
         helm = self._effects.helm
         assert helm is not None
         current = await helm.status(write.namespace, write.release)
@@ -142,7 +145,7 @@ class Verifier:
                 looks.append(await self._health(plan, live, baseline))
         return self._judge(plan, looks)
 
-    async def _uninstalled(self, write: HelmWrite, journal: Execution) -> Seen:
+    async def _uninstalled(self, write: HelmWrite) -> Seen:
         helm = self._effects.helm
         assert helm is not None
         current = await helm.status(write.namespace, write.release)

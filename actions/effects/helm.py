@@ -73,11 +73,14 @@ class HelmEffect:
 
     async def send(self) -> Expected:
         write = self._write
-        if write.verb == "rollback":
-            assert write.to_revision is not None
-            await self._helm.rollback(write.namespace, write.release, write.to_revision, dry_run=False)
-            return {"revision": write.revision + 1}
-        await self._helm.uninstall(write.namespace, write.release, dry_run=False)
+        try:
+            if write.verb == "rollback":
+                assert write.to_revision is not None
+                await self._helm.rollback(write.namespace, write.release, write.to_revision, dry_run=False)
+                return {"revision": write.revision + 1}
+            await self._helm.uninstall(write.namespace, write.release, dry_run=False)
+        except NotFound as error:
+            raise HelmFailed(str(error)) from error
         return {"revision": write.revision}
 
     async def look(self, expected: Expected) -> tuple[Look, Expected]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import shutil
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
@@ -205,8 +206,11 @@ async def database(migrated: Path, tmp_path: Path) -> AsyncIterator[Database]:
 
 
 @pytest.fixture
-async def world(database: Database, incidents: IncidentStore, tmp_path: Path) -> AsyncIterator[World]:
+async def world(
+    database: Database, incidents: IncidentStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> AsyncIterator[World]:
     """A Deployment with two containers, its controllers, a neighbour, and a gate in front of them."""
+    monkeypatch.setenv("SSL_CERT_FILE", os.devnull)  # the stand-in speaks plain HTTP: loading authorities takes time
     async with KubeApi() as api:
         controllers = Controllers(api)
         api.controller = controllers

@@ -176,6 +176,16 @@ async def test_a_helm_that_goes_on_after_our_death_is_waited_for(world: World, h
     assert len(helm.writes) == 1
 
 
+async def test_a_release_that_vanishes_while_it_is_watched_ends_in_a_person(world: World, helm: HelmStandIn) -> None:
+    approval = await world.approved(ROLLBACK)
+    await world.gate.execute(approval.id)
+    helm.releases.clear()
+    verdict = await world.gate.verify(approval.id)
+    assert "not found" in verdict.summary
+    assert (await world.gate.undo(approval.id)).state is ApprovalState.FAILED
+    assert len(helm.writes) == 1
+
+
 def _claim(**annotations: str) -> dict[str, Any]:
     meta = {"name": "data", "annotations": annotations}
     return {"apiVersion": "v1", "kind": "PersistentVolumeClaim", "metadata": meta, "spec": {}}
