@@ -91,7 +91,7 @@ class GateSettings(_Section):
         default_factory=lambda: ["kube-system", "kube-public", "kube-node-lease", "flux-system", "argocd"]
     )
     max_executions_per_hour: int = 20
-    verify_seconds: float = Field(default=300.0, description="Budget of one verification")
+    verify_seconds: float = Field(default=300.0, description="How long a fix may take to become healthy")
     verify_stable_seconds: float = Field(default=60.0, description="No restart and ready for this long counts as fixed")
     verify_poll_seconds: float = 2.0
 

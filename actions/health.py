@@ -33,6 +33,8 @@ class Health:
     hopeless: str | None = None
     """Why waiting longer is of no use."""
     pods: int = 0
+    probe_seconds: float = 0.0
+    """How long a failing liveness or startup probe takes to restart a container of it."""
 
 
 async def look_at(
@@ -64,7 +66,26 @@ async def look_at(
         core_signals=signals,
         hopeless=_hopeless(workload),
         pods=len(pods),
+        probe_seconds=probe_patience(template_of(workload)),
     )
+
+
+def probe_patience(template: Object) -> float:
+    """Seconds until the slowest failing liveness or startup probe of a pod template restarts its container.
+
+    initialDelaySeconds + periodSeconds x failureThreshold + timeoutSeconds, with the API's defaults (0, 10, 3, 1); a
+    startup probe runs before the liveness probe, so theirs add up.
+    """
+    slowest = 0.0
+    for container in (template.get("spec") or {}).get("containers") or []:
+        probes = [container[kind] for kind in ("startupProbe", "livenessProbe") if container.get(kind)]
+        slowest = max(slowest, sum(_kill_seconds(probe) for probe in probes))
+    return slowest
+
+
+def _kill_seconds(probe: dict[str, Any]) -> float:
+    delay, period = probe.get("initialDelaySeconds") or 0, probe.get("periodSeconds") or 10
+    return float(delay + period * (probe.get("failureThreshold") or 3) + (probe.get("timeoutSeconds") or 1))
 
 
 def rollout_waits_for(workload: Object) -> str | None:

@@ -1,7 +1,8 @@
-"""Watching after the write, within a fixed budget: did it help, and did it hurt anything else?
+"""Watching after the write: did it help within a fixed budget, does it last, and did it hurt anything else?
 
 Good is: rolled out, every new pod ready, no restart of a watched container and no core signal for
-`verify_stable_seconds` on end, neighbours no worse. It is over early when the new pods crash the same way again.
+`verify_stable_seconds` on end (longer, up to the budget, where a failing liveness probe would need longer to restart a
+container), neighbours no worse. It is over early when the new pods crash the same way again.
 """
 
 from __future__ import annotations
@@ -14,29 +15,14 @@ from actions.baseline import Baseline, worse_neighbours
 from actions.effects.choose import Effects
 from actions.health import Health, look_at
 from actions.objects import API_VERSIONS, controller_of, metadata, uid
+from diagnosis.merge import CODE_FAULTS
 from errors import NotFound, ToolFailed
-from incidents.models import CauseClass, Fact
+from incidents.models import Fact
 from incidents.plan import DeleteWrite, Execution, HelmWrite, PatchWrite, Plan, Verification
 from settings import GateSettings
 from tools.helm.manifest import WORKLOADS, is_kept, manifest_objects, name_of, namespace_of
 from tools.kubernetes.client import Object
 
-NATIVE_CRASHES = frozenset(
-    {
-        CauseClass.NULL_DEREFERENCE,
-        CauseClass.WILD_POINTER,
-        CauseClass.STACK_OVERFLOW,
-        CauseClass.ABORT,
-        CauseClass.HEAP_CORRUPTION,
-        CauseClass.STACK_SMASHING,
-        CauseClass.ASSERTION,
-        CauseClass.UNCAUGHT_EXCEPTION,
-        CauseClass.ARITHMETIC,
-        CauseClass.ILLEGAL_INSTRUCTION,
-        CauseClass.BUS_ERROR,
-        CauseClass.NATIVE_CRASH,
-    }
-)
 _SAME_CRASH = 2
 """So many restarts of one watched container say that the new pods crash as the old ones did."""
 
@@ -49,6 +35,7 @@ class Seen:
     detail: str
     failed: str | None = None
     restarts: int = 0
+    probe_seconds: float = 0.0
     checks: dict[str, Fact] = field(default_factory=dict)
 
 
@@ -81,11 +68,11 @@ class Verifier:
                     since, restarts = None, seen.restarts
                 elif since is None:
                     since = loop.time()
-                if since is not None and loop.time() - since >= settings.verify_stable_seconds:
-                    return _verdict(
-                        True, f"{seen.detail}, without a restart for {settings.verify_stable_seconds:g} s", seen
-                    )
-            if loop.time() >= deadline:
+                # a probe that is still wrong restarts nothing before its patience is over
+                patience = max(settings.verify_stable_seconds, min(seen.probe_seconds, settings.verify_seconds))
+                if since is not None and loop.time() - since >= patience:
+                    return _verdict(True, f"{seen.detail}, without a restart for {patience:g} s", seen)
+            if loop.time() >= deadline and since is None:  # what has become good in time is watched to the end
                 if failure:
                     raise failure
                 why = "restarts go on" if seen.good else seen.detail
@@ -172,10 +159,11 @@ class Verifier:
             good=not waiting,
             detail=waiting[0] if waiting else "; ".join(look.detail for look in looks) or "deployed",
             restarts=sum(look.restarts for look in looks),
+            probe_seconds=max((look.probe_seconds for look in looks), default=0.0),
         )
         signals = sum(look.core_signals for look in looks)
         seen.checks = {"restarts": seen.restarts, "core_signals": signals, "pods": sum(look.pods for look in looks)}
-        if signals and plan.cause_class in NATIVE_CRASHES:
+        if signals and plan.cause_class in CODE_FAULTS:
             seen.failed = "the new pods crash by a signal again"
         elif max((look.most_restarts for look in looks), default=0) >= _SAME_CRASH:
             seen.failed = f"the new pods crash again: {seen.restarts} restart(s)"

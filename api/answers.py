@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING
 
 from pydantic import BaseModel, Field
 
+from diagnosis.redaction import redact_json
 from incidents.models import Diagnosis, Incident
-from incidents.plan import Approval, ApprovalState, EvidenceNeed, Plan, Proposal, Vote
+from incidents.plan import Approval, ApprovalState, EvidenceNeed, PatchWrite, Plan, Proposal, Vote, Write
 
 if TYPE_CHECKING:
     from graph.services import Services
@@ -36,7 +37,8 @@ class ApprovalAnswer(BaseModel):
     state: ApprovalState
     digest: str
     title: str
-    plan: Plan
+    plan: Plan = Field(description="What the digest binds; see `masked`")
+    masked: bool = Field(description="Secrets are masked in `plan`, which then does not hash to `digest`")
     evidence_missing: bool = Field(description="The gate wants a core that is not captured; approving must waive it")
     quorum: int
     votes: list[Vote]
@@ -72,9 +74,27 @@ def incident_answer(incident: Incident) -> IncidentAnswer:
 def approval_answer(approval: Approval) -> ApprovalAnswer:
     """Without the nonce: it is the executor's, and nobody else needs it."""
     plan = approval.plan
+    shown = _without_secrets(plan)
     shared = {name: getattr(approval, name) for name in ApprovalAnswer.model_fields if name in Approval.model_fields}
     missing = plan.evidence_need is not EvidenceNeed.NONE and plan.evidence_sha256 is None
-    return ApprovalAnswer(**shared, title=plan.title, evidence_missing=missing)
+    return ApprovalAnswer(**{**shared, "plan": shown}, masked=shown != plan, title=plan.title, evidence_missing=missing)
+
+
+def _without_secrets(plan: Plan) -> Plan:
+    """The preimage and the patches carry whole pod templates, inline environment included."""
+    return plan.model_copy(
+        update={
+            "preimage": redact_json(plan.preimage) if plan.preimage else "",
+            "writes": [_masked(write) for write in plan.writes],
+            "inverse": [_masked(write) for write in plan.inverse],
+        }
+    )
+
+
+def _masked(write: Write) -> Write:
+    if not isinstance(write, PatchWrite):
+        return write
+    return write.model_copy(update={"body": redact_json(write.body)})
 
 
 async def incident_detail(services: Services, incident: Incident) -> IncidentDetail:

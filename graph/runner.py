@@ -16,7 +16,7 @@ from actions.gate import Gate
 from errors import ParamedicError, ToolMissing
 from graph.build import thread
 from graph.state import State
-from incidents.approvals import ApprovalStore
+from incidents.approvals import IN_PROGRESS, ApprovalStore
 from incidents.models import CoreRef, Incident, IncidentStatus, ObjectRef, Via
 from incidents.plan import Approval, ApprovalState
 from incidents.store import IncidentStore
@@ -170,11 +170,13 @@ class Runner:
 
     async def _give_up(self, incident_id: str, error: Exception) -> None:
         """End the incident truthfully: escalated when a write may have happened, else failed."""
-        approvals = await self._approvals.list(incident_id=incident_id)
-        touched = {ApprovalState.CLAIMED, ApprovalState.EXECUTING, ApprovalState.VERIFYING}
         status = IncidentStatus.FAILED
-        if any(approval.state in touched for approval in approvals):
-            status = IncidentStatus.ESCALATED
+        for approval in await self._approvals.list(incident_id=incident_id):
+            if approval.state in IN_PROGRESS:
+                status = IncidentStatus.ESCALATED
+                # an abandoned execution would keep its target closed to every later plan
+                outcome = f"given up, a person has to look: {_words(error)}"
+                await self._approvals.settle(approval.id, ApprovalState.FAILED, outcome=outcome, expected=IN_PROGRESS)
         await self._tell(incident_id, error)
         await self._incidents.add_step(incident_id, "done", f"ended: {status.value}", data={"status": status.value})
         await self._incidents.update(incident_id, status=status)

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
-import shutil
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -182,27 +180,6 @@ def diagnosis(target: ObjectRef, cause: CauseClass, source: str = "rule", **fact
         findings=[finding],
         evidence=[seen],
     )
-
-
-@pytest.fixture(scope="session")
-def migrated(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """An empty database, migrated once."""
-    path = tmp_path_factory.mktemp("database") / "empty.db"
-
-    async def make() -> None:
-        await (await Database.open(f"sqlite+aiosqlite:///{path}")).close()
-
-    asyncio.run(make())
-    return path
-
-
-@pytest.fixture
-async def database(migrated: Path, tmp_path: Path) -> AsyncIterator[Database]:
-    path = tmp_path / "paramedic.db"
-    shutil.copy(migrated, path)
-    database = await Database.open(f"sqlite+aiosqlite:///{path}")
-    yield database
-    await database.close()
 
 
 @pytest.fixture

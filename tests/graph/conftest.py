@@ -189,7 +189,7 @@ async def service(migrated: Path, tmp_path: Path) -> AsyncIterator[Service]:
         api.log.clear()
         policy = GateSettings(
             approvers={"api:ann": ["approver"], "api:bob": ["approver"]},
-            verify_seconds=2.0,
+            verify_seconds=0.4,
             verify_stable_seconds=0.05,
             verify_poll_seconds=0.02,
         )
