@@ -29,7 +29,7 @@ type: setup ## mypy --strict
 	$(BIN)/mypy
 
 test: lint type ## lint, types and every test that needs no cluster; ends with what was skipped, and why
-	$(BIN)/pytest -m "not cluster" --ignore=tests/e2e --no-fold-skipped $(PYTEST_ARGS)
+	$(BIN)/pytest -n auto --dist loadfile -m "not cluster" --ignore=tests/e2e --no-fold-skipped $(PYTEST_ARGS)
 	@echo 'The tests on a real Kubernetes cluster are run by `make cluster` and `make e2e`.'
 
 e2e: setup ## every test that needs a cluster, on $$KUBECONFIG or the development cluster

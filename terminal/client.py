@@ -5,8 +5,6 @@ from __future__ import annotations
 import os
 from typing import Any
 
-import httpx
-
 from errors import InvalidInput, ParamedicError, ToolFailed
 
 DEFAULT_URL = "http://127.0.0.1:8080"
@@ -20,6 +18,8 @@ class ServiceError(ParamedicError):
 
 def call(method: str, path: str, body: dict[str, Any] | None = None, **query: str | int | None) -> Any:
     """Send one request and return the JSON answer. Raises ServiceError with the problem's detail, or ToolFailed."""
+    import httpx  # half of what `--help` would cost
+
     url = os.environ.get("PARAMEDIC_URL", DEFAULT_URL).rstrip("/")
     key = os.environ.get("PARAMEDIC_API_KEY")
     headers = {"Authorization": f"Bearer {key}"} if key else {}

@@ -15,6 +15,9 @@ import pytest
 
 from incidents.database import Database
 from incidents.store import IncidentStore
+from tools.logs import configure_logging
+
+configure_logging("warning")  # without it, structlog prints every variable of a traceback, for seconds
 
 
 @pytest.fixture(autouse=True)

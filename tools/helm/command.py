@@ -45,7 +45,7 @@ async def run(program: str, arguments: Sequence[str], *, timeout: float, output_
     try:
         async with asyncio.timeout(timeout):
             stdout, stderr = await asyncio.gather(
-                _read(process.stdout, output_bytes), _read(process.stderr, output_bytes)
+                _read(process, process.stdout, output_bytes), _read(process, process.stderr, output_bytes)
             )
             code = await process.wait()
     except TimeoutError:
@@ -60,19 +60,29 @@ async def run(program: str, arguments: Sequence[str], *, timeout: float, output_
     return stdout.decode("utf-8", "backslashreplace")
 
 
-async def _read(stream: asyncio.StreamReader, limit: int) -> bytes:
+async def _read(process: asyncio.subprocess.Process, stream: asyncio.StreamReader, limit: int) -> bytes:
+    """All of a stream. What prints past the limit is killed, and read to its end all the same: see `_end`."""
     parts, size = [], 0
     while chunk := await stream.read(_CHUNK):
         size += len(chunk)
-        if size > limit:
-            raise OutputTooLong(f"helm printed more than {limit} bytes")
-        parts.append(chunk)
+        if size <= limit:
+            parts.append(chunk)
+        elif process.returncode is None:
+            with contextlib.suppress(ProcessLookupError):
+                process.kill()
+    if size > limit:
+        raise OutputTooLong(f"helm printed more than {limit} bytes")
     return b"".join(parts)
 
 
 async def _end(process: asyncio.subprocess.Process) -> None:
+    """Kill what still runs. Python 3.11.2 (Debian 12) ends `wait` only when the pipes are closed, and a full one that
+    nobody reads never is: so they are read to their end."""
     if process.returncode is None:
         with contextlib.suppress(ProcessLookupError):
             process.kill()
         async with asyncio.timeout(_KILL_SECONDS):
+            for stream in (process.stdout, process.stderr):
+                while stream is not None and await stream.read(_CHUNK):
+                    pass
             await process.wait()

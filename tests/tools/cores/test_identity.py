@@ -26,11 +26,19 @@ def test_a_core_identifies_itself(tmp_path: Path) -> None:
     assert identity.signal == "SIGSEGV"
     assert identity.executable == str(crashing.program())
     assert identity.build_id is not None
-    cut = crashing.changed(core, tmp_path / "cut", lambda data: data.__delitem__(slice(-100_000, None)))
-    assert not identify(cut).complete
-    assert 0 < identify(cut).missing_bytes <= 100_000  # a debugger's core ends with its section headers
     with pytest.raises(UnusableCore):
         identify(tmp_path)
+
+
+@pytest.mark.gdb
+def test_a_cut_core_says_how_much_is_missing(tmp_path: Path) -> None:
+    crashing.require_tools()
+    if not crashing.kernel_writes_cores():
+        pytest.skip("kernel.core_pattern leads elsewhere: a debugger's core has its notes where this one is cut")
+    core = crashing.core("null")
+    cut = crashing.changed(core, tmp_path / "cut", lambda data: data.__delitem__(slice(-100_000, None)))
+    assert not identify(cut).complete
+    assert identify(cut).missing_bytes == 100_000
 
 
 def make(node: Path, *parts: str, age: int = 0) -> Path:
