@@ -2,8 +2,8 @@
 
     python benchmarks/workloads.py [PODS]
 
-Prints the processor time to build the snapshot (redaction and indexing) and to diagnose it, for all pods failing and for one in
-ten failing among healthy ones.
+Prints the processor time to build the snapshot (redaction and indexing) and to diagnose it, for all pods failing and
+for one in ten failing among healthy ones.
 """
 
 from __future__ import annotations
