@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
@@ -62,16 +61,21 @@ def cores(kube: Kube) -> Iterator[CoreFolder]:
 
 @pytest.fixture(scope="session")
 def stage(request: pytest.FixtureRequest, kube: Kube, images: Images, cores: CoreFolder) -> Iterator[Stage]:
-    """Where the scenarios run. All that the chosen tests name begin now."""
+    """Where the scenarios run. Those that the chosen tests name are prepared ahead, in the tests' order."""
     stage = Stage(kube, images, cores)
-    wanted: Counter[str] = Counter()
     for item in request.session.items:
         for mark in item.iter_markers("scenario"):
-            wanted.update(mark.args)
-    for scenario, copies in wanted.items():
-        stage.start(scenario, copies)
+            for scenario in mark.args:
+                stage.plan(scenario)
     yield stage
     stage.close()
+
+
+@pytest.fixture(autouse=True)
+def _leave_the_stage(request: pytest.FixtureRequest) -> Iterator[None]:
+    yield
+    if "stage" in request.fixturenames:
+        request.getfixturevalue("stage").end_of_test()
 
 
 Services = Callable[..., Service]

@@ -53,7 +53,7 @@ def config_map(name: str, data: dict[str, str]) -> Object:
 
 
 def http_probe(port: int | str, path: str, **timing: int) -> Object:
-    defaults = {"periodSeconds": 2, "failureThreshold": 2, "timeoutSeconds": 2}
+    defaults = {"periodSeconds": 3, "failureThreshold": 4, "timeoutSeconds": 3}
     return {"httpGet": {"port": port, "path": path}, **defaults, **timing}
 
 

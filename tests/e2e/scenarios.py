@@ -124,7 +124,7 @@ def liveness_port(ground: Ground) -> Workload:
         ground.images.web,
         "/alive",
         "/ready",
-        livenessProbe=make.http_probe(8081, "/alive"),
+        livenessProbe=make.http_probe(8081, "/alive", periodSeconds=2, failureThreshold=2),
         readinessProbe=make.http_probe(8080, "/ready"),
     )
     made = _deploy(ground, item)

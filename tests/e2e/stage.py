@@ -15,20 +15,25 @@ from tests.e2e.harness import until
 from tests.e2e.kube import Kube
 from tests.e2e.scenarios import Ground, Workload
 
-_AT_ONCE = 6
+_WORKERS = 6
+_AHEAD = 8
+"""So many workloads may be on the way or wait to be taken. A kubelet sends about five events a second; with more
+failing probes than that, the event that tells a fault comes minutes late."""
 
 
 class Stage:
-    """Makes namespaces and workloads, and takes every namespace away at the end."""
+    """Makes namespaces and workloads in the order of the tests, some ahead, and takes every namespace away again."""
 
     def __init__(self, kube: Kube, images: Images, cores: CoreFolder) -> None:
         self.kube = kube
         self.run_id = secrets.token_hex(4)
         self.registry = EmptyRegistry()
         self.ground = Ground(kube, images, cores, self.namespace, self.registry.address)
-        self._pool = ThreadPoolExecutor(_AT_ONCE)
+        self._pool = ThreadPoolExecutor(_WORKERS)
+        self._ahead = threading.Semaphore(_AHEAD)
         self._prepared: dict[str, list[Future[Workload]]] = {}
-        self._namespaces: list[str] = []
+        self._namespaces: set[str] = set()
+        self._taken: set[str] = set()
 
     def namespace(self) -> str:
         """A fresh namespace that pods can be created in."""
@@ -39,30 +44,55 @@ class Stage:
             "api/v1/namespaces",
             json={"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": found, "labels": labels}},
         )
-        self._namespaces.append(found)
+        self._namespaces.add(found)
         until(lambda: self.kube.has_account(found), 60, f"the default service account of {found}")
         return found
 
-    def start(self, scenario: str, copies: int = 1) -> None:
-        """Begin to prepare a scenario in the background."""
-        made = self._prepared.setdefault(scenario, [])
-        made.extend(self._pool.submit(self._prepare, scenario) for _ in range(copies))
+    def plan(self, scenario: str) -> None:
+        """Prepare a scenario in the background, when its turn comes."""
 
-    def take(self, scenario: str) -> Workload:
-        """A prepared workload that nobody else gets. Raises what its preparation raised."""
-        if not self._prepared.get(scenario):
-            self.start(scenario)
-        return self._prepared[scenario].pop(0).result(timeout=300)
+        def ahead() -> Workload:
+            self._ahead.acquire()
+            return self._prepare(scenario)
+
+        self._prepared.setdefault(scenario, []).append(self._pool.submit(ahead))
+
+    def take(self, scenario: str, *, keep: bool = False) -> Workload:
+        """A prepared workload that nobody else gets, until the test ends; with `keep`, until `drop` or the last test.
+
+        Raises what its preparation raised.
+        """
+        waiting = self._prepared.get(scenario)
+        future = waiting.pop(0) if waiting else None
+        if future is None or future.cancel():  # its turn has not come
+            made = self._prepare(scenario)
+        else:
+            self._ahead.release()
+            made = future.result(timeout=300)
+        if not keep:
+            self._taken.add(made.namespace)
+        return made
 
     def _prepare(self, scenario: str) -> Workload:
         make = getattr(scenarios, scenario, None) or getattr(helm_scenarios, scenario)
         made: Workload = make(self.ground)
         return made
 
+    def drop(self, namespace: str) -> None:
+        self._namespaces.discard(namespace)
+        self.kube.call("DELETE", f"api/v1/namespaces/{namespace}")
+
+    def end_of_test(self) -> None:
+        """Failing probes of workloads that are not needed any more would only crowd the kubelet's events."""
+        while self._taken:
+            self.drop(self._taken.pop())
+
     def close(self) -> None:
+        for _ in range(_WORKERS):
+            self._ahead.release()
         self._pool.shutdown(cancel_futures=True)
-        for namespace in self._namespaces:
-            self.kube.call("DELETE", f"api/v1/namespaces/{namespace}")
+        for namespace in list(self._namespaces):
+            self.drop(namespace)
         self.registry.close()
 
 

@@ -29,7 +29,7 @@ class Waiting:
 
 @pytest.fixture(scope="module")
 def waiting(stage: Stage, service: Service, audit: AuditLog) -> Waiting:
-    made = stage.take("readiness_path")
+    made = stage.take("readiness_path", keep=True)
     mark = audit.mark()
     incident = service.report(made.namespace, made.name)
     return Waiting(made, incident, service.wait_plan(incident), mark)
