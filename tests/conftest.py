@@ -12,12 +12,13 @@ from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
+import structlog
 
 from incidents.database import Database
 from incidents.store import IncidentStore
-from tools.logs import configure_logging
 
-configure_logging("warning")  # without it, structlog prints every variable of a traceback, for seconds
+# structlog's default prints every variable of a traceback, for seconds
+structlog.configure(processors=[structlog.processors.format_exc_info, structlog.processors.JSONRenderer()])
 
 
 @pytest.fixture(autouse=True)

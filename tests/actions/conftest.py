@@ -54,7 +54,7 @@ class Clock:
 
 
 def policy(**changes: Any) -> GateSettings:
-    fast = {"verify_seconds": 5.0, "verify_stable_seconds": 0.05, "verify_poll_seconds": 0.02}
+    fast = {"verify_seconds": 0.5, "verify_stable_seconds": 0.05, "verify_poll_seconds": 0.02}
     people = {"api:ann": ["approver"], "api:bob": ["approver"], "feishu:t/ou_c": ["admin"]}
     return GateSettings.model_validate({"approvers": people, **fast, **changes})
 
