@@ -274,7 +274,13 @@ async def test_running_delivers_what_comes_and_stops(make: Make, feishu: FeishuS
 
 
 async def test_telling_does_not_wait_for_a_channel_that_hangs(make: Make, feishu: FeishuStandIn) -> None:
-    silent = await asyncio.start_server(lambda reader, writer: asyncio.sleep(60), "127.0.0.1", 0)
+    held: list[asyncio.StreamWriter] = []
+
+    async def hang(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        held.append(writer)
+        await asyncio.sleep(60)
+
+    silent = await asyncio.start_server(hang, "127.0.0.1", 0)
     port = silent.sockets[0].getsockname()[1]
     notifier, stop = make(feishu.settings(base_url=f"http://127.0.0.1:{port}")), asyncio.Event()
     running = asyncio.create_task(notifier.run(stop))
@@ -284,7 +290,10 @@ async def test_telling_does_not_wait_for_a_channel_that_hangs(make: Make, feishu
     running.cancel()
     with pytest.raises(asyncio.CancelledError):
         await running
+    for writer in held:
+        writer.close()
     silent.close()
+    await silent.wait_closed()
 
 
 async def test_no_secret_is_logged_or_shown(
