@@ -162,12 +162,16 @@ def configured(ground: Ground) -> Workload:
     return Workload(made.namespace, made.name, made.container, more={"config_map": settings})
 
 
-def wait_not_ready(ground: Ground, made: Workload) -> None:
+def wait_not_ready(ground: Ground, made: Workload, seconds: float = 10) -> None:
+    """Wait until the container has run for some time and is not ready: what works beside it has shown by then."""
+
     def unready(status: Object) -> bool:
         return "running" in status["state"] and not status["ready"]
 
     ground.kube.wait_container(made.namespace, made.container, unready, "running and not ready")
+    since = time.monotonic()
     ground.kube.wait_event(made.namespace, "Unhealthy")
+    until(lambda: time.monotonic() - since > seconds, seconds + 5, "some time of running")
 
 
 def memory_too_small(ground: Ground) -> Workload:
