@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 from pathlib import Path
 from typing import Annotated
@@ -15,6 +14,8 @@ def audit(
     incident: Annotated[str | None, typer.Option("--incident", help="Only entries of this incident")] = None,
 ) -> None:
     """Verify the hash chain, then print entries as JSON lines, oldest first."""
+    import asyncio
+
     from errors import NotFound
     from settings import load_settings
 

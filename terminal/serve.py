@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from pathlib import Path
 from typing import Annotated
 
@@ -15,6 +14,8 @@ def serve(
     data_dir: Annotated[Path | None, typer.Option(help="Database, evidence and checkpoints")] = None,
 ) -> None:
     """Run the service: HTTP API, console page, background incidents and deliveries."""
+    import asyncio
+
     from api.server import run
     from settings import load_settings
     from tools.logs import configure_logging
