@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -16,6 +15,8 @@ app = typer.Typer(help="Language models: list, fetch, and try the configured one
 @app.command("list")
 def list_models() -> None:
     """List the models of the Ollama server; the configured one is marked."""
+    import asyncio
+
     from rich.console import Console
     from rich.table import Table
 
@@ -41,6 +42,8 @@ def list_models() -> None:
 @app.command()
 def pull(name: Annotated[str, typer.Argument(help="NAME or NAME:TAG, as in Ollama's library")]) -> None:
     """Fetch a model to the Ollama server, with a progress bar."""
+    import asyncio
+
     from settings import load_settings
 
     asyncio.run(_pull(load_settings(), name))
@@ -49,6 +52,8 @@ def pull(name: Annotated[str, typer.Argument(help="NAME or NAME:TAG, as in Ollam
 @app.command()
 def check() -> None:
     """Make one tiny call to the configured model and say what works."""
+    import asyncio
+
     from settings import load_settings
 
     asyncio.run(_check(load_settings()))
