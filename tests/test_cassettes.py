@@ -12,6 +12,8 @@ SECRETS = {
     "OpenAI key": r"\bsk-[\w-]{8,}",
     "bearer token": r"(?i)\bbearer\s+(?!SCRUBBED)[\w.~+/=-]{6,}",
     "JSON web token": r"\beyJ[\w-]{8,}\.[\w-]{8,}",
+    "JSON web token in base64": r"ZXlK[A-Za-z0-9+/]{40,}",
+    "certificate in base64": r"LS0tLS1CRUdJTi[A-Za-z0-9+/]{40,}",
     "Feishu token": r"\b[tu]-[A-Za-z0-9_-]{20,}",
     "app secret": r"(?i)app_?secret\W{1,5}(?!SCRUBBED)\w{6,}",
     "private key": r"-----BEGIN [A-Z ]*PRIVATE KEY",

@@ -106,7 +106,7 @@ def crash_from_birth(ground: Ground) -> Workload:
     return made
 
 
-def wait_crash(ground: Ground, made: Workload, restarts: int = 2) -> None:
+def wait_crash(ground: Ground, made: Workload, restarts: int = 1) -> None:
     ground.kube.wait_container(
         made.namespace,
         made.container,
