@@ -6,77 +6,53 @@ numbers that are addresses are hexadecimal strings, enumerations are open. Sizes
 
 from __future__ import annotations
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
+
+from incidents.crash_frames import Frame, Instruction, Module, Part, Thread, Unwinding, Variable
+from incidents.crash_verdicts import CrashSeverity, History, RootCause, Runtime, Signatures, ValueScore
 
 
-class _Part(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class Variable(_Part):
-    """An argument or a local variable of a frame, as gdb prints it (cut to a bounded length)."""
-
-    name: str
-    type: str | None = None
-    value: str | None = None
-
-
-class Frame(_Part):
-    """One physical or inlined frame; `frame` counts from the innermost, 0."""
-
-    frame: int
-    trust: str | None = Field(default=None, description="context (registers) | gdb (unwound by gdb)")
-    offset: str | None = Field(default=None, description="Program counter")
-    module: str | None = None
-    module_offset: str | None = None
-    build_id: str | None = None
-    function: str | None = None
-    file: str | None = None
-    line: int | None = None
-    args: list[Variable] = Field(default_factory=list)
-    locals: list[Variable] = Field(default_factory=list)
-    in_app: bool | None = Field(default=None, description="In the executable itself, not in a library")
-
-
-class Thread(_Part):
-    thread_id: int | None = Field(default=None, description="Kernel thread id (LWP)")
-    thread_name: str | None = None
-    frame_count: int = 0
-    truncated: bool = Field(default=False, description="There are more frames than are listed")
-    frames: list[Frame] = Field(default_factory=list)
-
-
-class Module(_Part):
-    filename: str
-    base_addr: str | None = None
-    end_addr: str | None = None
-    build_id: str | None = Field(default=None, description="From the first page of the mapping in the core")
-    build_id_match: str | None = Field(default=None, description="exact | mismatch | absent | unchecked")
-    file_used: str | None = Field(default=None, description="The local file that gdb was given for it")
-
-
-class Instruction(_Part):
-    address: str
-    text: str
-    function: str | None = None
-    offset: int | None = None
-    is_pc: bool = False
-
-
-class Sender(_Part):
+class Sender(Part):
     """Who sent the signal, for signals sent by a process (si_code <= 0)."""
 
     pid: int | None = None
     uid: int | None = None
 
 
-class CxxException(_Part):
+class CxxException(Part):
     type: str | None = None
     what: str | None = None
     source: str | None = Field(default=None, description="symbols | memory_scan")
 
 
-class CrashInfo(_Part):
+class AdjustedAddress(Part):
+    """The address that was meant, where the kernel's is not it."""
+
+    kind: str = Field(description="null_pointer_with_offset | non_canonical")
+    address: str | None = None
+    offset: str | None = None
+
+
+class MemoryAccess(Part):
+    """A memory operand of the crashing instruction. `size` is in bytes."""
+
+    address: str
+    size: int | None = None
+    access_type: str | None = Field(default=None, description="read | write | read_write")
+    operand: str | None = None
+    is_likely_guard_page: bool = False
+
+
+class BitFlip(Part):
+    """One flipped bit would make the address a good one; `confidence` is 0 to 1."""
+
+    address: str = Field(description="What the address would have been")
+    bit: int
+    register_name: str | None = None
+    confidence: float = 0.0
+
+
+class CrashInfo(Part):
     type: str | None = Field(default=None, description="Signal and code, such as SIGSEGV / SEGV_MAPERR")
     address: str | None = Field(default=None, description="si_addr of fault signals")
     si_signo: int | None = None
@@ -89,16 +65,42 @@ class CrashInfo(_Part):
     assertion: str | None = None
     abort_message: str | None = None
     exception: CxxException | None = None
+    adjusted_address: AdjustedAddress | None = None
+    memory_accesses: list[MemoryAccess] = Field(default_factory=list)
+    possible_bit_flips: list[BitFlip] = Field(default_factory=list)
+    crash_inconsistencies: list[str] = Field(default_factory=list)
 
 
-class CoreFile(_Part):
+class MemoryNear(Part):
+    """Bytes around what a register points to at the crash; at most 256."""
+
+    register_name: str
+    address: str
+    mapping: str | None = None
+    hexdump: str | None = None
+    classification: str | None = Field(default=None, description="stack|heap|global|text|unmapped|guard|poison")
+
+
+class SystemInfo(Part):
+    os: str | None = None
+    os_ver: str | None = None
+    cpu_arch: str | None = None
+    cpu_info: str | None = None
+    cpu_count: int | None = None
+    kernel: str | None = None
+
+
+class CoreFile(Part):
     sha256: str | None = None
     size: int | None = None
     truncated: bool = False
     missing_bytes: int = 0
+    size_allocated: int | None = Field(default=None, description="On disk: holes of a sparse file are not counted")
+    compression: str | None = Field(default=None, description="What the given file was packed with")
+    minimised: bool | None = Field(default=None, description="A reduced core: most of the heap was left out before")
 
 
-class Process(_Part):
+class Process(Part):
     pid: int | None = None
     exe: str | None = None
     comm: str | None = None
@@ -106,10 +108,10 @@ class Process(_Part):
     uid: int | None = None
 
 
-class CrashReport(_Part):
+class CrashReport(Part):
     """Everything Paramedic says about one core dump."""
 
-    schema_version: str = "1.0"
+    schema_version: str = "1.1"
     status: str = Field(default="OK", description="OK | PARTIAL | ERROR")
     soft_errors: list[str] = Field(default_factory=list, description="What went wrong without ending the analysis")
     core: CoreFile = Field(default_factory=CoreFile)
@@ -125,3 +127,20 @@ class CrashReport(_Part):
     crash_line: str | None = Field(default=None, description="file:line of the top frame in the application")
     cause_class: str | None = None
     mechanism: str | None = Field(default=None, description="One sentence: what happened, where, by which address")
+    signatures: Signatures | None = None
+    severity: CrashSeverity | None = None
+    root_cause: RootCause | None = None
+    value_score: ValueScore | None = None
+    history: History | None = None
+    runtime: Runtime | None = None
+    unwinding: Unwinding | None = None
+    system_info: SystemInfo | None = None
+    memory_near: list[MemoryNear] = Field(default_factory=list)
+    tool_versions: dict[str, str] = Field(default_factory=dict)
+    stage_timings_ms: dict[str, float] = Field(default_factory=dict)
+
+
+__all__ = [
+    "AdjustedAddress", "BitFlip", "CoreFile", "CrashInfo", "CrashReport", "CxxException", "Frame", "Instruction",
+    "MemoryAccess", "MemoryNear", "Module", "Part", "Process", "Sender", "SystemInfo", "Thread", "Variable",
+]  # fmt: skip
