@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import struct
 from bisect import bisect_right
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
 
 from diagnosis.crashes import notes as n
 from diagnosis.crashes.elf import ET_CORE, MAX_NOTE_BYTES, PT_LOAD, PT_NOTE, ElfFile, FileBytes, Segment, parse_notes
+from diagnosis.crashes.origin import OWNER, Origin, read_origin
 from errors import UnusableCore
 
 _COMPRESSED = {
@@ -39,10 +40,17 @@ class Memory:
     order: str
     word: int
     segments: list[Segment]
+    """The mappings of the process. Those of a reduced core have no place in the file; `pieces` have."""
     _backing: list[_Backing] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self.segments.sort(key=lambda segment: segment.vaddr)
+        self._starts = [segment.vaddr for segment in self.segments]
+        self.pieces, self._piece_starts = self.segments, self._starts
+
+    def place_in(self, mappings: Sequence[Segment]) -> None:
+        """Of a reduced core: what the file holds are pieces of `mappings`."""
+        self.segments = sorted(mappings, key=lambda segment: segment.vaddr)
         self._starts = [segment.vaddr for segment in self.segments]
 
     def segment(self, address: int) -> Segment | None:
@@ -59,10 +67,15 @@ class Memory:
 
     def file_offset(self, address: int) -> int | None:
         """Where in the core file the byte at `address` is."""
-        segment = self.segment(address)
-        if segment is None or address - segment.vaddr >= segment.filesz:
-            return None
-        return segment.offset + address - segment.vaddr
+        piece = self._piece(address)
+        return piece.offset + address - piece.vaddr if piece is not None else None
+
+    def _piece(self, address: int) -> Segment | None:
+        """The part of the file that holds the byte at `address`."""
+        index = bisect_right(self._piece_starts, address) - 1
+        if index >= 0 and address - self.pieces[index].vaddr < self.pieces[index].filesz:
+            return self.pieces[index]
+        return None
 
     def back(self, mapped: n.MappedFile, file: FileBytes) -> None:
         """Let pages that the kernel did not dump be read from `file`, known to be the very file that was mapped."""
@@ -70,13 +83,14 @@ class Memory:
 
     def read(self, address: int, count: int) -> bytes:
         """Up to `count` bytes; fewer at the end of a mapping or of a truncated core."""
+        piece = self._piece(address)
+        if piece is not None:
+            at = address - piece.vaddr
+            return self.file.read(piece.offset + at, min(count, piece.filesz - at))
         segment = self.segment(address)
-        if segment is not None:
-            inside = segment.filesz - (address - segment.vaddr)
-            if inside > 0:
-                return self.file.read(segment.offset + address - segment.vaddr, min(count, inside))
-            if segment.writable:  # a changed page that is missing must not be made up from the file
-                return b""
+        # a page that was left out, and a changed one that is missing, must not be made up from a file
+        if segment is not None and (segment.writable or address - segment.vaddr < segment.filesz):
+            return b""
         for backing in self._backing:
             if backing.start <= address < backing.end:
                 room = min(count, backing.end - address)
@@ -96,8 +110,8 @@ class Memory:
         return text if end else None
 
     def writable(self) -> Iterator[Segment]:
-        """Dumped writable mappings, smallest first: what is looked for is rarely in the big heap."""
-        found = [segment for segment in self.segments if segment.writable and segment.filesz]
+        """Dumped writable memory, smallest first: what is looked for is rarely in the big heap."""
+        found = [piece for piece in self.pieces if piece.writable and piece.filesz]
         return iter(sorted(found, key=lambda segment: segment.filesz))
 
 
@@ -143,6 +157,7 @@ class CoreFile:
         self.files_offset = 0
         self.auxv: dict[int, int] = {}
         self.note_error: str | None = None
+        self.origin: Origin | None = None  # of a core that was reduced
         self.reraised: int | None = None  # the last signal, when `signal` is the fault before it; see handled.py
         for segment in elf.segments:
             if segment.type == PT_NOTE:
@@ -150,6 +165,9 @@ class CoreFile:
         if not self.threads:
             missing = f"; {self.missing_bytes} bytes are missing" if self.missing_bytes else ""
             raise UnusableCore(f"{shown} holds no thread (NT_PRSTATUS): its notes are cut off or damaged{missing}")
+        if self.origin is not None:
+            self.memory.place_in(self.origin.mappings)
+            self.missing_bytes += self.origin.missing_bytes
         self.files.sort(key=lambda mapped: mapped.start)
         self._file_starts = [mapped.start for mapped in self.files]
 
@@ -159,6 +177,8 @@ class CoreFile:
         if len(data) < segment.filesz:
             self.note_error = f"notes are cut off: {len(data)} of {segment.filesz} bytes are there"
         for note in parse_notes(data, header.order, segment.offset):
+            if self.origin is None and note.owner == OWNER:
+                self.origin = read_origin(note, header.order)
             if note.owner != b"CORE":
                 continue
             if note.type == n.NT_PRSTATUS and len(self.threads) < n.MAX_THREADS:

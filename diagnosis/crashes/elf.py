@@ -49,6 +49,7 @@ class FileBytes:
             raise UnusableCore(f"{_shown(path)} cannot be read: {reason}") from None
         status = os.fstat(self._fd)
         self.size = status.st_size
+        self.allocated = min(status.st_blocks * 512, status.st_size)
         self.modified = status.st_mtime
 
     def read(self, offset: int, count: int) -> bytes:
@@ -63,6 +64,8 @@ class FileBytes:
 
     def next_data(self, offset: int) -> int:
         """The first byte at or after `offset` that is not in a hole of a sparse file; the size when there is none."""
+        if offset >= self.size:  # past what the system can even be asked for, in hostile headers
+            return self.size
         try:
             return os.lseek(self._fd, offset, os.SEEK_DATA)
         except OSError as error:

@@ -67,8 +67,9 @@ def build_report(seen: Observed) -> tuple[CrashReport, Verdict]:
     if core.reraised:
         sentence += f"; the program's own handler then raised {signal_name(core.reraised)}"
     if core.missing_bytes:
+        whole = core.origin.size if core.origin else core.file.size
         soft.append(
-            f"the core is truncated: {core.missing_bytes} bytes are missing of {core.missing_bytes + core.file.size}; "
+            f"the core is truncated: {core.missing_bytes} bytes are missing of {core.missing_bytes + whole}; "
             "stacks or memory may be incomplete (check ulimit -c, disk space and the time the pod had to write it)"
         )
     if core.note_error:
@@ -83,6 +84,8 @@ def build_report(seen: Observed) -> tuple[CrashReport, Verdict]:
             size=core.file.size,
             truncated=core.missing_bytes > 0,
             missing_bytes=core.missing_bytes,
+            size_allocated=core.file.allocated,
+            minimised=core.origin is not None,
         ),
         process=_process(core),
         architecture=core.header.machine,
