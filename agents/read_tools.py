@@ -163,6 +163,7 @@ def core_tools(
     settings: GdbSettings,
     sysroot: Path | None = None,
     debug_dirs: Sequence[Path] = (),
+    executable_dirs: Sequence[Path] = (),
 ) -> list[ReadTool]:
     """The allow-listed gdb queries on one core. No text of the model reaches gdb unvalidated."""
     from tools.gdb.queries import QUERIES, run_query
@@ -179,6 +180,7 @@ def core_tools(
                 settings=settings,
                 sysroot=sysroot,
                 debug_dirs=debug_dirs,
+                executable_dirs=executable_dirs,
             )
             return Reading(redact(text), f"gdb {core.name}: {name} {args.model_dump_json(exclude_none=True)}", _GDB)
 

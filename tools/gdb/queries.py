@@ -1,7 +1,6 @@
 """Read-only questions about a core for a model: typed, checked, and rendered to gdb commands by us.
 
-With a core loaded, gdb can still run a shell, Python and other programs. So no text of a caller reaches it: numbers
-are numbers, and an expression is an identifier with `->`, `.`, `[number]` and leading `*`, or a number.
+No text of a caller reaches gdb: see query_arguments.py for what can be said.
 """
 
 from __future__ import annotations
@@ -11,9 +10,9 @@ import re
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
+from pydantic import BaseModel, ValidationError
 
 from diagnosis.crashes.view import render_frames
 from errors import InvalidInput, ToolFailed
@@ -21,56 +20,24 @@ from settings import GdbSettings
 from tools.gdb.frames import arguments_of, disassembly_of, frames_of, number, variables_of
 from tools.gdb.opened import OpenedCore, opened_core
 from tools.gdb.plan import load
-from tools.gdb.resolve import in_root
+from tools.gdb.query_arguments import (
+    BacktraceArguments,
+    ExpressionArguments,
+    FrameArguments,
+    MemoryArguments,
+    NoArguments,
+    SymbolArguments,
+    ThreadArguments,
+    TypeArguments,
+)
 from tools.gdb.sandbox import launch, private_folder
 from tools.gdb.session import OPTIONS, Answer, GdbSession, open_session
+from tools.gdb.source_lines import excerpt
 
 ANSWER_CHARS = 8000
 """An answer is cut here."""
 
 _SECONDS = 60.0
-_MEMORY_LIMIT = 512
-_SOURCE_BYTES = 4 << 20
-_SOURCE_SUFFIXES = {".c", ".cc", ".cpp", ".cxx", ".h", ".hh", ".hpp", ".hxx", ".inl", ".rs", ".go", ".s", ".S"}
-
-Expression = Annotated[
-    str,
-    StringConstraints(
-        max_length=200,
-        pattern=r"^(?:\*{0,3}[A-Za-z_][A-Za-z0-9_]*(?:(?:->|\.)[A-Za-z_][A-Za-z0-9_]*|\[(?:0x[0-9a-fA-F]{1,16}|[0-9]{1,9})\])*"
-        r"|0x[0-9a-fA-F]{1,16}|[0-9]{1,19})$",
-    ),
-]
-Address = Annotated[str, StringConstraints(pattern=r"^0x[0-9a-fA-F]{1,16}$")]
-
-
-class _Arguments(BaseModel):
-    model_config = ConfigDict(extra="forbid")
-
-
-class NoArguments(_Arguments):
-    pass
-
-
-class ThreadArguments(_Arguments):
-    thread: int | None = Field(default=None, ge=0, description="Kernel thread id; default: the thread that crashed")
-
-
-class BacktraceArguments(ThreadArguments):
-    frames: int = Field(default=32, ge=1, le=256)
-
-
-class FrameArguments(ThreadArguments):
-    frame: int = Field(default=0, ge=0, le=255, description="0 is the innermost")
-
-
-class ExpressionArguments(FrameArguments):
-    expression: Expression = Field(description="Such as `node->next`, `*item.list[3]`; no calls, no arithmetic")
-
-
-class MemoryArguments(_Arguments):
-    address: Address = Field(description="Hexadecimal, with 0x")
-    count: int = Field(default=64, ge=1, le=_MEMORY_LIMIT, description="Bytes")
 
 
 @dataclass(frozen=True)
@@ -111,6 +78,7 @@ async def run_query(
     settings: GdbSettings,
     sysroot: Path | None = None,
     debug_dirs: Sequence[Path] = (),
+    executable_dirs: Sequence[Path] = (),
 ) -> str:
     """The answer to query `name`, at most ANSWER_CHARS characters of outside text.
 
@@ -124,7 +92,9 @@ async def run_query(
     except ValidationError as error:
         first = error.errors()[0]
         raise InvalidInput(f"{name}: {'.'.join(map(str, first['loc']))}: {first['msg']}") from None
-    async with opened_core(core, executable=executable, sysroot=sysroot, debug_dirs=debug_dirs) as opened:
+    async with opened_core(
+        core, executable=executable, sysroot=sysroot, debug_dirs=debug_dirs, executable_dirs=executable_dirs
+    ) as opened:
 
         async def with_gdb(ask: Callable[[GdbSession, dict[int, int], float], Awaitable[str]]) -> str:
             deadline = asyncio.get_running_loop().time() + min(_SECONDS, settings.deadline)
@@ -136,6 +106,7 @@ async def run_query(
 
         roots = [folder for folder in (sysroot, *debug_dirs) if folder is not None]
         text = await spec.answer(_Asked(opened, with_gdb, roots), arguments)
+    text = "".join(char if char.isprintable() or char == "\n" else "." for char in text[: ANSWER_CHARS + 1])
     return text if len(text) <= ANSWER_CHARS else text[:ANSWER_CHARS] + "\n… (cut)"
 
 
@@ -172,6 +143,50 @@ async def _locals(asked: _Asked, arguments: FrameArguments) -> str:
         return "\n".join(lines) or "no variables are known in this frame"
 
     return await asked.gdb(ask)
+
+
+async def _arguments(asked: _Asked, arguments: FrameArguments) -> str:
+    async def ask(session: GdbSession, ids: dict[int, int], deadline: float) -> str:
+        at = f"--thread {asked.thread(arguments, ids)}"
+        span = f"{arguments.frame} {arguments.frame}"
+        (answer,) = await session.run([f"-stack-list-arguments {at} --all-values {span}"], deadline)
+        given = arguments_of(_payload(answer)).get(arguments.frame, [])
+        return "\n".join(f"{item.name} = {item.value}" for item in given) or "no arguments are known of this frame"
+
+    return await asked.gdb(ask)
+
+
+async def _type(asked: _Asked, arguments: TypeArguments) -> str:
+    async def ask(session: GdbSession, ids: dict[int, int], deadline: float) -> str:
+        at = f"--thread {asked.thread(arguments, ids)} --frame {arguments.frame}"
+        command = f'-interpreter-exec {at} console "ptype /o {arguments.type}"'
+        (answer,) = await session.run([command], deadline)
+        _payload(answer)
+        return answer.console.rstrip()
+
+    return await asked.gdb(ask)
+
+
+async def _symbol(asked: _Asked, arguments: SymbolArguments) -> str:
+    """What is at an address: module and mapping by ourselves, names by gdb."""
+    address = int(arguments.address, 16)
+    core, module = asked.opened.core, asked.opened.modules.at(address)
+    segment = core.memory.segment(address)
+    if segment is None and module is None:
+        return f"nothing is mapped at {arguments.address}"
+    lines = []
+    if module is not None:
+        lines.append(f"{module.path!a} + {hex(address - module.base)}")
+    if segment is not None:
+        rights = "".join(letter for letter, bit in zip("rwx", (4, 2, 1), strict=True) if segment.flags & bit)
+        lines.append(f"mapping {hex(segment.vaddr)}-{hex(segment.end)} {rights or 'no access'}")
+
+    async def ask(session: GdbSession, ids: dict[int, int], deadline: float) -> str:
+        commands = [f'-interpreter-exec console "info {what}{hex(address)}"' for what in ("symbol ", "line *")]
+        answers = await session.run(commands, deadline)
+        return "\n".join(answer.console.strip() for answer in answers if answer.ok)
+
+    return "\n".join([*lines, *filter(None, [await asked.gdb(ask)])])
 
 
 async def _expression(asked: _Asked, arguments: ExpressionArguments) -> str:
@@ -248,24 +263,10 @@ async def _source(asked: _Asked, arguments: FrameArguments) -> str:
         if not frames or not frames[0].file or not frames[0].line:
             return "no source position is known for this frame"
         file, line = frames[0].file, frames[0].line
-        text = await asyncio.to_thread(_excerpt, file, line, asked.source_roots)
+        text = await asyncio.to_thread(excerpt, file, line, asked.source_roots)
         return f"{file}:{line}\n{text or '(the source is not below the sysroot or a debug directory)'}"
 
     return await asked.gdb(ask)
-
-
-def _excerpt(file: str, line: int, roots: Sequence[Path]) -> str | None:
-    """Lines around `line`. Debug information names any file it likes: only sources inside `roots` are read."""
-    if Path(file).suffix not in _SOURCE_SUFFIXES:
-        return None
-    for root in roots:
-        found = in_root(root, file)
-        if found is not None and found.stat().st_size <= _SOURCE_BYTES:
-            lines = found.read_text("utf-8", "replace").splitlines()
-            first = max(0, line - 8)
-            shown = enumerate(lines[first : line + 7], first + 1)
-            return "\n".join(f"{'=>' if at == line else '  '} {at:5} {text[:300]}" for at, text in shown)
-    return None
 
 
 def _payload(answer: Answer) -> dict[str, Any]:
@@ -280,6 +281,9 @@ QUERIES: dict[str, QuerySpec] = {
         QuerySpec("backtrace", "Frames of a thread with arguments", BacktraceArguments, _backtrace),
         QuerySpec("frame", "One frame: function, file, line, module", FrameArguments, _frame),
         QuerySpec("locals", "Arguments and local variables of a frame", FrameArguments, _locals),
+        QuerySpec("arguments", "Arguments of a frame, whole structures included", FrameArguments, _arguments),
+        QuerySpec("type", "Layout of a type: members with offsets and sizes", TypeArguments, _type),
+        QuerySpec("symbol", "The symbol, line, module and mapping at an address", SymbolArguments, _symbol),
         QuerySpec("expression", "The value of a variable or member in a frame", ExpressionArguments, _expression),
         QuerySpec("memory", "Bytes at an address", MemoryArguments, _memory),
         QuerySpec("disassemble", "Instructions from a frame's program counter", FrameArguments, _disassemble),

@@ -27,6 +27,9 @@ async def ask(name: str, args: dict[str, object], mode: str = "wild", **more: ob
         ("locals", {"frame": 1}, ["mode: std::string", "{3, 5, 8}"]),
         ("expression", {"expression": "order->next"}, ["0x4141414141414141"]),
         ("expression", {"frame": 1, "expression": "argv[1][0x0]"}, ["119 'w'"]),
+        ("arguments", {"frame": 1}, ["argc = 2", "argv = 0x"]),
+        ("type", {"type": "Order"}, ["/* offset", "total size (bytes):"]),
+        ("type", {"frame": 1, "type": "mode"}, ["string"]),
         ("disassemble", {}, ["=> ", "mov", "[rax+0x18]"]),
         ("registers", {}, ["rip = 0x", "rax = 0x4141414141414141"]),
         ("threads", {}, ["(crashed)", "Shop::follow"]),
@@ -45,6 +48,12 @@ async def test_memory_and_source_are_read_where_they_are() -> None:
     dump = await ask("memory", {"address": rsp, "count": 32})
     assert len(dump.splitlines()) == 2
     assert "no memory" in await ask("memory", {"address": "0x1", "count": 8})
+    assert "rw" in await ask("symbol", {"address": rsp})
+    assert "nothing is mapped" in await ask("symbol", {"address": "0x1"})
+    rip = next(line for line in (await ask("registers", {})).splitlines() if line.startswith("rip")).split(" = ")[1]
+    named = await ask("symbol", {"address": rip})
+    assert "Shop::follow" in named
+    assert f"Line {crashing.line_of('wild')}" in named
     shown = await ask("source", {}, sysroot=Path("/"))
     assert f"=> {crashing.line_of('wild'):5}" in shown
 
@@ -70,6 +79,9 @@ async def test_no_other_text_is_an_expression(expression: str) -> None:
         ("backtrace", {"thread": "1 --all"}),
         ("backtrace", {"command": "shell id"}),
         ("memory", {"address": "$rsp"}),
+        ("type", {"type": 'Order" "shell id'}),
+        ("type", {"type": "/x Order"}),
+        ("symbol", {"address": "main"}),
         ("memory", {"address": "0x10", "count": 10**9}),
         ("frame", {"frame": -1}),
         ("registers", {"thread": 1}),
@@ -92,7 +104,7 @@ async def test_answers_are_bounded() -> None:
 
 
 def test_every_question_describes_its_arguments() -> None:
-    assert len(QUERIES) == 10
+    assert len(QUERIES) == 13
     for name, spec in QUERIES.items():
         assert spec.name == name
         assert spec.description
