@@ -55,6 +55,8 @@ class Modules:
                 self.all.append(module)
         self.all.sort(key=lambda module: (not module.is_main, module.base))
         self.by_path = {module.path: module for module in self.all}
+        self.matches: dict[str, Match] = {}
+        """By path, once local files were looked for; a module that is not in it has none."""
         self._core = core
 
     @property
@@ -68,9 +70,8 @@ class Modules:
 
 def compare(module: MappedModule, file: ElfFile) -> Match:
     """Is `file` the file that was mapped? Build-ids decide; without them equal program headers leave it unchecked."""
-    local = file.build_id()
-    if module.build_id and local:
-        return "exact" if module.build_id == local else "mismatch"
+    if module.build_id:
+        return "exact" if module.build_id == file.build_id() else "mismatch"
     if module.program_headers and module.program_headers != file.table[: len(module.program_headers)]:
         return "mismatch"
     return "unchecked"

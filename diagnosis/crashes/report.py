@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from diagnosis.crashes.classify import Verdict, classify
 from diagnosis.crashes.core_file import CoreFile
@@ -12,6 +12,7 @@ from diagnosis.crashes.mechanism import mechanism
 from diagnosis.crashes.memory_causes import MemoryText, ThrownObject
 from diagnosis.crashes.modules import Match, Modules
 from diagnosis.crashes.notes import ThreadStatus
+from diagnosis.crashes.sections import KnownNames
 from diagnosis.crashes.signals import FAULTS, code_name, signal_name, was_sent
 from diagnosis.crashes.signature import signature
 from diagnosis.crashes.view import DebuggerView
@@ -49,6 +50,8 @@ class Observed:
     thrown: ThrownObject | None
     view: DebuggerView
     soft_errors: tuple[str, ...]
+    names: Mapping[str, KnownNames] = field(default_factory=dict)
+    """What is known of the names of each module that is at hand."""
 
 
 def build_report(seen: Observed) -> tuple[CrashReport, Verdict]:
@@ -101,6 +104,8 @@ def build_report(seen: Observed) -> tuple[CrashReport, Verdict]:
                 build_id=module.build_id,
                 build_id_match=seen.matches.get(module.path, "absent"),
                 file_used=_text(seen.files_used.get(module.path)),
+                symbols=names.symbols if (names := seen.names.get(module.path)) else None,
+                debug_source=names.source if names else None,
             )
             for module in seen.modules.all
         ],
@@ -145,6 +150,7 @@ def _context(modules: Modules, status: ThreadStatus) -> list[Frame]:
             module=_text(module.path) if module else None,
             module_offset=hex(status.pc - module.base) if module else None,
             build_id=module.build_id if module else None,
+            build_id_match=modules.matches.get(module.path, "absent") if module else None,
             in_app=module.is_main if module else None,
         )
     ]

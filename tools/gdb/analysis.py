@@ -91,6 +91,7 @@ async def analyze_core(
             thrown=thrown,
             view=view,
             soft_errors=tuple(resolved.soft_errors),
+            names=resolved.debug.known,
         )
         report, diagnosis, whole = await asyncio.to_thread(conclude, seen)
         return CrashAnalysis(report, diagnosis, whole)

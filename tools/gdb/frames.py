@@ -32,6 +32,7 @@ def frames_of(payload: Mapping[str, Any], modules: Modules) -> list[Frame]:
                 module=module.path.encode("utf-8", "replace").decode() if module else None,
                 module_offset=hex(address - module.base) if module and address is not None else None,
                 build_id=module.build_id if module else None,
+                build_id_match=modules.matches.get(module.path, "absent") if module else None,
                 function=None if function == "??" else function,
                 file=_name(item.get("fullname")) or _name(item.get("file")),
                 line=line if line else None,

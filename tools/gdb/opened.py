@@ -34,9 +34,12 @@ async def opened_core(
     sysroot: Path | None = None,
     debug_dirs: Sequence[Path] = (),
     executable_dirs: Sequence[Path] = (),
+    fetched: Path | None = None,
 ) -> AsyncIterator[OpenedCore]:
     """Read notes and find files, off the event loop. Raises UnusableCore (see `CoreFile` and `resolve`)."""
-    found = await asyncio.to_thread(_open, core, executable, sysroot, tuple(debug_dirs), tuple(executable_dirs))
+    found = await asyncio.to_thread(
+        _open, core, executable, sysroot, tuple(debug_dirs), tuple(executable_dirs), fetched
+    )
     try:
         yield found
     finally:
@@ -49,6 +52,7 @@ def _open(
     sysroot: Path | None,
     debug_dirs: Sequence[Path],
     executable_dirs: Sequence[Path],
+    fetched: Path | None,
 ) -> OpenedCore:
     core = CoreFile(path)
     folders = [folder.absolute() for folder in debug_dirs if folder.is_dir()]
@@ -61,8 +65,10 @@ def _open(
             sysroot=sysroot,
             debug_dirs=folders,
             executable_dirs=executable_dirs,
+            fetched=fetched,
         )
     except BaseException:
         core.close()
         raise
-    return OpenedCore(core, modules, resolved, Case(path.absolute(), resolved.executable, resolved.files, folders))
+    case = Case(path.absolute(), resolved.executable, resolved.files, resolved.debug.layout(resolved.executable))
+    return OpenedCore(core, modules, resolved, case)

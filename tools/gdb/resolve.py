@@ -13,6 +13,7 @@ from diagnosis.crashes.elf import ET_DYN, ET_EXEC, ElfFile, FileBytes
 from diagnosis.crashes.link_map import loaded_names
 from diagnosis.crashes.modules import MappedModule, Match, Modules, compare
 from errors import UnusableCore
+from tools.gdb.debug_files import DebugFiles
 
 _LINKS = 40  # as the kernel's MAXSYMLINKS
 _SEARCHED_FILES = 20_000
@@ -26,6 +27,7 @@ class Resolved:
     executable_match: Match = "absent"
     files: dict[str, Path] = field(default_factory=dict)
     matches: dict[str, Match] = field(default_factory=dict)
+    debug: DebugFiles = field(default_factory=DebugFiles)
     soft_errors: list[str] = field(default_factory=list)
     _open: list[FileBytes] = field(default_factory=list)
 
@@ -42,13 +44,17 @@ def resolve(
     sysroot: Path | None,
     debug_dirs: Sequence[Path],
     executable_dirs: Sequence[Path],
+    fetched: Path | None = None,
 ) -> Resolved:
     """Find and verify files, and let the core's memory be read through to those that are exact.
 
+    `fetched` is a folder of downloaded files, laid out as a debug directory; it is searched last.
+
     Raises UnusableCore when `executable` was given and is not the program that crashed. Blocking.
     """
-    resolved = Resolved()
+    resolved = Resolved(matches=modules.matches)
     main = modules.main
+    debug_dirs = [*debug_dirs, *([sysroot / "usr/lib/debug"] if sysroot else []), *([fetched] if fetched else [])]
     try:
         if executable is not None:
             _given(resolved, executable, main)
@@ -64,14 +70,29 @@ def resolve(
                 else:
                     resolved.matches.setdefault(module.path, "absent")
             else:
-                _library(resolved, core, module, sysroot)
+                _library(resolved, core, module, sysroot, fetched)
         for name, path in loaded_names(core, modules).items():
             if path in resolved.files and _clean(name):
                 resolved.files.setdefault(name, resolved.files[path])
+        _debug_files(resolved, modules, debug_dirs, fetched)
     except BaseException:
         resolved.close()
         raise
     return resolved
+
+
+def _debug_files(resolved: Resolved, modules: Modules, folders: Sequence[Path], fetched: Path | None) -> None:
+    """What is known of each module's names; nothing of a module whose file is not at hand."""
+    existing = [folder for folder in folders if folder.is_dir()]
+    for module in modules.all:
+        local = resolved.executable if module.is_main else resolved.files.get(module.path)
+        if local is not None:
+            try:
+                with FileBytes(local) as file:
+                    resolved.debug.find(module.path, local, file, existing, fetched)
+            except UnusableCore:  # removed meanwhile
+                continue
+    resolved.soft_errors += resolved.debug.soft_errors
 
 
 def _given(resolved: Resolved, executable: Path, main: MappedModule | None) -> None:
@@ -128,10 +149,15 @@ def _candidates(
         yield found
     if main.build_id:
         for folder in (*executable_dirs, *debug_dirs):
-            path = folder / ".build-id" / main.build_id[:2] / main.build_id[2:]
+            path = by_build_id(folder, main.build_id)
             if path.is_file():
                 yield path.resolve()
     yield from _walk(executable_dirs, main)
+
+
+def by_build_id(folder: Path, build_id: str, suffix: str = "") -> Path:
+    """Where a debug directory keeps the file of `build_id`; `suffix` is `.debug` for its debug information."""
+    return folder / ".build-id" / build_id[:2] / f"{build_id[2:]}{suffix}"
 
 
 def _walk(folders: Sequence[Path], main: MappedModule) -> Iterator[Path]:
@@ -151,9 +177,15 @@ def _walk(folders: Sequence[Path], main: MappedModule) -> Iterator[Path]:
     yield from others
 
 
-def _library(resolved: Resolved, core: CoreFile, module: MappedModule, sysroot: Path | None) -> None:
+def _library(
+    resolved: Resolved, core: CoreFile, module: MappedModule, sysroot: Path | None, fetched: Path | None
+) -> None:
     found = in_root(sysroot or Path("/"), module.path)
     match: Match = _check(module, found) if found else "absent"
+    if match in ("absent", "mismatch") and fetched is not None and module.build_id:
+        downloaded = by_build_id(fetched, module.build_id)
+        if downloaded.is_file() and _check(module, downloaded) == "exact":
+            found, match = downloaded, "exact"
     resolved.matches[module.path] = match
     shown = _shown(module.path)
     if match == "absent":

@@ -1,7 +1,7 @@
 """Where gdb runs: bubblewrap where it works, process limits always.
 
 gdb reads files that may be hostile, and its authors say that it must then be contained (gdb/SECURITY.txt). Inside it
-sees the core, the executable, the verified libraries under one private sysroot, the debug directories and the
+sees the core, the executable, the verified libraries under one private sysroot, their verified debug files and the
 system's own libraries; no home, no network, no environment. Where bubblewrap cannot run (a container without user
 namespaces) the same files are laid out as symbolic links in a private folder.
 """
@@ -44,12 +44,15 @@ _LAUNCHER = (
 
 @dataclass(frozen=True)
 class Case:
-    """What gdb may read. `files` maps paths of the crashed process to verified local files."""
+    """What gdb may read. `files` maps paths of the crashed process to verified local files.
+
+    `debug_files` maps paths inside the one debug directory that gdb is given to verified local files.
+    """
 
     core: Path
     executable: Path | None = None
     files: Mapping[str, Path] = field(default_factory=dict)
-    debug_dirs: Sequence[Path] = ()
+    debug_files: Mapping[str, Path] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -92,19 +95,15 @@ def _compose(
     if mode is None:
         root = workdir / "case"
         _lay_out(case, root)
-        argv = [*limits, program, *options, *_directories(case, root)]
+        argv = [*limits, program, *options, *_directories(root)]
         env = {**_ENVIRONMENT, "HOME": str(workdir)}
         return Launch(argv, env, root, sandboxed=False)
-    argv = [*limits, *_bubblewrap(mode, case, Path(program)), program, *options, *_directories(case, _ROOT)]
+    argv = [*limits, *_bubblewrap(mode, case, Path(program)), program, *options, *_directories(_ROOT)]
     return Launch(argv, dict(_ENVIRONMENT), None, sandboxed=True)
 
 
-def _directories(case: Case, root: Path) -> list[str]:
-    debug = ":".join(str(root / "debug" / str(index)) for index in range(len(case.debug_dirs)))
-    return [
-        *("-iex", f"set sysroot {root / 'root'}"),
-        *("-iex", f"set debug-file-directory {debug or '/nonexistent'}"),
-    ]
+def _directories(root: Path) -> list[str]:
+    return ["-iex", f"set sysroot {root / 'root'}", "-iex", f"set debug-file-directory {root / 'debug'}"]
 
 
 def _limits(settings: GdbSettings, *, alone: bool) -> list[str]:
@@ -202,8 +201,8 @@ def _bubblewrap(mode: str, case: Case, program: Path) -> list[str]:
         binds += ["--ro-bind", str(case.executable), str(_ROOT / "exe")]
     for target, local in case.files.items():
         binds += ["--ro-bind", str(local), f"{_ROOT}/root{target}"]
-    for index, folder in enumerate(case.debug_dirs):
-        binds += ["--ro-bind", str(folder), str(_ROOT / "debug" / str(index))]
+    for name, local in case.debug_files.items():
+        binds += ["--ro-bind", str(local), str(_ROOT / "debug" / name)]
     bwrap = shutil.which("bwrap") or "bwrap"
     return [bwrap, *_isolation(mode), *_system(program), *binds, "--chdir", str(_ROOT), "--"]
 
@@ -215,9 +214,9 @@ def _lay_out(case: Case, root: Path) -> None:
     (root / "core").symlink_to(case.core.absolute())
     if case.executable is not None:
         (root / "exe").symlink_to(case.executable.absolute())
-    for target, local in case.files.items():
-        link = root / "root" / target.lstrip("/")
+    laid_out = {f"root/{target.lstrip('/')}": local for target, local in case.files.items()}
+    laid_out |= {f"debug/{name}": local for name, local in case.debug_files.items()}
+    for name, local in laid_out.items():
+        link = root / name
         link.parent.mkdir(parents=True, exist_ok=True)
         link.symlink_to(local.absolute())
-    for index, folder in enumerate(case.debug_dirs):
-        (root / "debug" / str(index)).symlink_to(folder.absolute(), target_is_directory=True)

@@ -12,7 +12,7 @@ _SOURCE_SUFFIXES = {".c", ".cc", ".cpp", ".cxx", ".h", ".hh", ".hpp", ".hxx", ".
 
 
 def excerpt(file: str, line: int, roots: Sequence[Path]) -> str | None:
-    """Lines around `line` with the line itself marked, or None when there is no such source inside `roots`. Blocking."""
+    """Lines around `line`, which is marked; None when there is no such source inside `roots`. Blocking."""
     if Path(file).suffix not in _SOURCE_SUFFIXES:
         return None
     for root in roots:
