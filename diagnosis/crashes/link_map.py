@@ -7,6 +7,8 @@ behind the symbolic links (`/usr/lib/x86_64-linux-gnu/libstdc++.so.6.0.30`). Str
 
 from __future__ import annotations
 
+import struct
+from collections.abc import Iterator
 from dataclasses import replace
 
 from diagnosis.crashes import notes as n
@@ -19,25 +21,55 @@ _AT_PHNUM = 5
 _DT_DEBUG = 21
 _MAX_OBJECTS = 4096
 _MAX_DYNAMIC = 512
+_MAX_NAMESPACES = 64
 
 
 def loaded_names(core: CoreFile, modules: Modules) -> dict[str, str]:
     """Names by which the dynamic linker knows modules, to the path of the module in NT_FILE. Empty for static ones."""
     memory, word = core.memory, core.header.word
-    dynamic = _dynamic_section(core)
-    entry = _debug_pointer(core, dynamic) if dynamic else None
-    current = memory.pointer(entry + word) if entry else None  # r_debug: int version (padded), link_map *
     names: dict[str, str] = {}
-    seen: set[int] = set()
-    while current and current not in seen and len(seen) < _MAX_OBJECTS:
-        seen.add(current)
+    for current in _objects(core, _debugger_structure(core)):
         name_at, section = memory.pointer(current + word), memory.pointer(current + 2 * word)
         module = modules.at(section) if section else None
         name = memory.c_string(name_at, 4096) if name_at else None
         if module is not None and name:
             names[name.decode("utf-8", "surrogateescape")] = module.path
-        current = memory.pointer(current + 3 * word)
     return names
+
+
+def link_map_places(core: CoreFile) -> Iterator[tuple[int, int]]:
+    """Address ranges that a debugger reads to find the loaded objects, of every namespace (dlmopen)."""
+    memory, word = core.memory, core.header.word
+    seen: set[int] = set()
+    structure = _debugger_structure(core)
+    while structure and structure not in seen and len(seen) < _MAX_NAMESPACES:
+        seen.add(structure)
+        yield structure, structure + 6 * word
+        for current in _objects(core, structure):
+            yield current, current + 6 * word
+            if name_at := memory.pointer(current + word):
+                name = memory.c_string(name_at, 4096)
+                yield name_at, name_at + (len(name) if name is not None else 0) + 1
+        version = memory.read(structure, 4)
+        extended = len(version) == 4 and struct.unpack(memory.order + "I", version)[0] >= 2
+        structure = memory.pointer(structure + 5 * word) if extended else None  # r_debug_extended.r_next, glibc 2.35
+
+
+def _debugger_structure(core: CoreFile) -> int | None:
+    """Address of `r_debug`."""
+    dynamic = _dynamic_section(core)
+    return _debug_pointer(core, dynamic) if dynamic else None
+
+
+def _objects(core: CoreFile, structure: int | None) -> Iterator[int]:
+    """Addresses of the `link_map` nodes behind an `r_debug`."""
+    word = core.header.word
+    current = core.memory.pointer(structure + word) if structure else None  # r_debug: int version (padded), link_map *
+    seen: set[int] = set()
+    while current and current not in seen and len(seen) < _MAX_OBJECTS:
+        seen.add(current)
+        yield current
+        current = core.memory.pointer(current + 3 * word)
 
 
 def _dynamic_section(core: CoreFile) -> int | None:
