@@ -11,7 +11,7 @@ import zlib
 from dataclasses import dataclass
 from typing import Literal
 
-from diagnosis.crashes.elf import ElfFile, FileBytes
+from diagnosis.crashes.elf import ElfFile, FileBytes, build_id_in
 
 Symbols = Literal["dwarf", "symtab", "none"]
 """dwarf: functions, lines and variables; symtab: names of functions; none: exported names at most."""
@@ -84,6 +84,12 @@ def symbols_in(sections: dict[str, Section]) -> Symbols:
     if holds(".debug_info", ".zdebug_info"):
         return "dwarf"
     return "symtab" if holds(".symtab") else "none"
+
+
+def build_id_of(elf: ElfFile, sections: dict[str, Section]) -> str | None:
+    """Build-id by the note's section, else by the program headers: dwz writes files that have none of these."""
+    notes = _content(elf.file, sections, ".note.gnu.build-id")
+    return build_id_in(notes, elf.header.order) or elf.build_id()
 
 
 def debug_link(file: FileBytes, sections: dict[str, Section], order: str) -> DebugLink | None:

@@ -16,6 +16,7 @@ from diagnosis.crashes.sections import (
     KnownNames,
     Section,
     alternate_build_id,
+    build_id_of,
     crc32_of,
     debug_link,
     sections_of,
@@ -99,7 +100,8 @@ class DebugFiles:
                     self.soft_errors.append(f"{shown} is larger than a debug file that is used")
                     return False
                 elf = ElfFile(file)
-                sections, found = sections_of(elf), elf.build_id()
+                sections = sections_of(elf)
+                found = build_id_of(elf, sections)
                 proved = found == build_id if found and build_id else crc is not None and _has_crc(file, crc)
                 if not proved:
                     self.soft_errors.append(f"{shown} is the debug information of another build: not used")
@@ -125,7 +127,8 @@ class DebugFiles:
                 continue
             try:
                 with FileBytes(candidate) as shared:
-                    if ElfFile(shared).build_id() == wanted:
+                    elf = ElfFile(shared)
+                    if build_id_of(elf, sections_of(elf)) == wanted:
                         self.by_build_id[wanted] = candidate
                         return
             except UnusableCore:
