@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, TomlConfigSettingsSource
@@ -58,6 +58,9 @@ class CoreSettings(_Section):
     executable_dirs: list[Path] = Field(default_factory=list, description="Searched for executables by build-id")
     debug_dirs: list[Path] = Field(default_factory=lambda: [Path("/usr/lib/debug")])
     sysroot: Path | None = None
+    debuginfod_urls: list[Annotated[str, Field(pattern=r"^https?://[^@\s]+$")]] = Field(
+        default_factory=list, description="Servers asked for missing programs and debug information; empty: none"
+    )
     max_bytes: int = 64 << 30
 
 

@@ -13,6 +13,7 @@ from incidents.models import CoreRef, Diagnosis, DiagnosisStatus, Incident
 from incidents.store import IncidentStore
 from settings import Settings
 from tools.cores import find_node_cores, identify, open_core
+from tools.debuginfod.client import configured
 from tools.gdb.analysis import analyze_core
 from tools.llm.models import Models
 
@@ -54,6 +55,7 @@ class GdbAnalyst:
                 sysroot=local.sysroot,
                 debug_dirs=[*([local.debug_dir] if local.debug_dir else []), *settings.core.debug_dirs],
                 executable_dirs=settings.core.executable_dirs,
+                debuginfod=configured(settings),
             )
 
             async def report(text: str) -> None:

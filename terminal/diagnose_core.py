@@ -17,7 +17,8 @@ def core(
         Path | None, typer.Option("--sysroot", help="Root of the file system that the program ran in")
     ] = None,
     debug_dir: Annotated[
-        Path | None, typer.Option("--debug-dir", help="Folder of separate debug information (.build-id/…)")
+        list[Path] | None,
+        typer.Option("--debug-dir", help="Folder of separate debug information (.build-id/…); may be repeated"),
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON document on stdout")] = False,
 ) -> None:
@@ -35,9 +36,15 @@ def core(
     from tools.gdb.analysis import CrashAnalysis, analyze_core
 
     _must_be_folder("--sysroot", sysroot)
-    _must_be_folder("--debug-dir", debug_dir)
+    for folder in debug_dir or ():
+        _must_be_folder("--debug-dir", folder)
     settings = load_settings()
     errors = Console(stderr=True)
+    debuginfod = None
+    if settings.core.debuginfod_urls:  # its HTTP client takes longer to import than a core to read
+        from tools.debuginfod.client import configured
+
+        debuginfod = configured(settings)
 
     async def run() -> CrashAnalysis:
         with errors.status("opening the core") as status:
@@ -46,8 +53,9 @@ def core(
                 executable=exe,
                 settings=settings.gdb,
                 sysroot=sysroot or settings.core.sysroot,
-                debug_dirs=[*([debug_dir] if debug_dir else []), *settings.core.debug_dirs],
+                debug_dirs=[*(debug_dir or ()), *settings.core.debug_dirs],
                 executable_dirs=settings.core.executable_dirs,
+                debuginfod=debuginfod,
                 progress=status.update,
             )
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import hashlib
 import signal
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from diagnosis.crashes.conclude import conclude
 from diagnosis.crashes.core_file import CoreFile
@@ -24,6 +26,9 @@ from tools.gdb.opened import OpenedCore, opened_core
 from tools.gdb.plan import Depth, look
 from tools.gdb.sandbox import launch, private_folder
 from tools.gdb.session import OPTIONS, GdbStopped, open_session
+
+if TYPE_CHECKING:
+    from tools.debuginfod.client import Debuginfod
 
 _HASHED_BYTES = 128 << 20
 """Larger cores are not hashed here: it takes longer than all the rest. `tools.cores.identify` does."""
@@ -50,22 +55,36 @@ async def analyze_core(
     sysroot: Path | None = None,
     debug_dirs: Sequence[Path] = (),
     executable_dirs: Sequence[Path] = (),
+    debuginfod: Debuginfod | None = None,
     progress: Callable[[str], None] | None = None,
 ) -> CrashAnalysis:
     """Diagnose one core dump.
 
     `executable` is refused when it is not the program that crashed; without it the path in the core (below `sysroot`)
-    and `executable_dirs` are searched by build-id. When gdb fails or is stopped by a limit, the report is PARTIAL and
-    holds what notes and memory say.
+    and `executable_dirs` are searched by build-id; `debuginfod` is asked for what is missing before gdb starts. When
+    gdb fails or is stopped by a limit, the report is PARTIAL and holds what notes and memory say.
 
     Raises UnusableCore, ToolMissing when gdb is not installed, ToolTimeout when even the file cannot be read in time.
     """
     say = progress or (lambda text: None)
     deadline = asyncio.get_running_loop().time() + settings.deadline
     say("reading the core's notes and memory")
-    async with opened_core(
-        core, executable=executable, sysroot=sysroot, debug_dirs=debug_dirs, executable_dirs=executable_dirs
-    ) as opened:
+    open_it = functools.partial(
+        opened_core,
+        core,
+        executable=executable,
+        sysroot=sysroot,
+        debug_dirs=debug_dirs,
+        executable_dirs=executable_dirs,
+        fetched=debuginfod.folder if debuginfod else None,
+    )
+    failures: list[str] = []
+    if debuginfod is not None:
+        async with open_it() as first:
+            wanted = first.wanted()
+        say("asking debuginfod for what is missing")
+        failures = await debuginfod.fetch(wanted)
+    async with open_it() as opened:
         scan = asyncio.ensure_future(asyncio.to_thread(_scan, opened.core, core))
         try:
             view = await _debug(opened, settings, deadline, say)
@@ -90,7 +109,7 @@ async def analyze_core(
             message=message,
             thrown=thrown,
             view=view,
-            soft_errors=tuple(resolved.soft_errors),
+            soft_errors=(*resolved.soft_errors, *failures),
             names=resolved.debug.known,
         )
         report, diagnosis, whole = await asyncio.to_thread(conclude, seen)

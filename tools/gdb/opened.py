@@ -10,6 +10,7 @@ from pathlib import Path
 
 from diagnosis.crashes.core_file import CoreFile
 from diagnosis.crashes.modules import Modules
+from tools.debuginfod.wanted import Wanted
 from tools.gdb.resolve import Resolved, resolve
 from tools.gdb.sandbox import Case
 
@@ -24,6 +25,22 @@ class OpenedCore:
     def close(self) -> None:
         self.resolved.close()
         self.core.close()
+
+    def wanted(self) -> list[Wanted]:
+        """What a debuginfod server may have: files that are not at hand, and debug information of all; program first.
+
+        A file that is there as another build is asked for too.
+        """
+        wanted: list[Wanted] = []
+        for module in self.modules.all:
+            if module.build_id is None:
+                continue
+            names = self.resolved.debug.known.get(module.path)
+            if self.modules.matches.get(module.path) != "exact":
+                wanted.append(Wanted(module.build_id, "executable"))
+            if names is None or names.symbols != "dwarf":
+                wanted.append(Wanted(module.build_id, "debuginfo"))
+        return wanted
 
 
 @asynccontextmanager

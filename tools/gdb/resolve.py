@@ -70,7 +70,7 @@ def resolve(
                 else:
                     resolved.matches.setdefault(module.path, "absent")
             else:
-                _library(resolved, core, module, sysroot, fetched)
+                _library(resolved, core, module, sysroot, [*executable_dirs, *debug_dirs])
         for name, path in loaded_names(core, modules).items():
             if path in resolved.files and _clean(name):
                 resolved.files.setdefault(name, resolved.files[path])
@@ -178,14 +178,15 @@ def _walk(folders: Sequence[Path], main: MappedModule) -> Iterator[Path]:
 
 
 def _library(
-    resolved: Resolved, core: CoreFile, module: MappedModule, sysroot: Path | None, fetched: Path | None
+    resolved: Resolved, core: CoreFile, module: MappedModule, sysroot: Path | None, folders: Sequence[Path]
 ) -> None:
     found = in_root(sysroot or Path("/"), module.path)
     match: Match = _check(module, found) if found else "absent"
-    if match in ("absent", "mismatch") and fetched is not None and module.build_id:
-        downloaded = by_build_id(fetched, module.build_id)
-        if downloaded.is_file() and _check(module, downloaded) == "exact":
-            found, match = downloaded, "exact"
+    for folder in folders if match in ("absent", "mismatch") and module.build_id else ():
+        stored = by_build_id(folder, module.build_id or "")
+        if stored.is_file() and _check(module, stored) == "exact":
+            found, match = stored, "exact"
+            break
     resolved.matches[module.path] = match
     shown = _shown(module.path)
     if match == "absent":

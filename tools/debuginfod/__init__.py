@@ -1,0 +1,1 @@
+"""Programs and debug information by build-id, from debuginfod servers that the operator named."""
