@@ -12,7 +12,18 @@ import sys
 import typer
 
 from errors import ParamedicError
-from terminal import approvals, audit, diagnose_core, diagnose_workload, incidents, keys, models, schema, serve
+from terminal import (
+    approvals,
+    audit,
+    core_group,
+    diagnose_core,
+    diagnose_workload,
+    incidents,
+    keys,
+    models,
+    schema,
+    serve,
+)
 from terminal.demo import demo
 
 app = typer.Typer(
@@ -28,6 +39,9 @@ diagnose.command("snapshot")(diagnose_workload.snapshot)
 diagnose.command("workload")(diagnose_workload.workload)
 app.add_typer(diagnose, name="diagnose")
 app.command("snapshot")(diagnose_workload.save_snapshot)
+core_app = typer.Typer(help="Work on core dumps and crashes themselves.", no_args_is_help=True)
+core_app.command("group")(core_group.group)
+app.add_typer(core_app, name="core")
 app.command()(serve.serve)
 app.command()(incidents.autofix)
 app.command()(incidents.incidents)

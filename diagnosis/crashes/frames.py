@@ -4,8 +4,26 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from functools import lru_cache
+from typing import Protocol, TypeVar
 
 from incidents.crash_report import Frame
+
+
+class FrameLike(Protocol):
+    """What these rules read of a frame: a report's, or one read from somebody else's crash."""
+
+    @property
+    def function(self) -> str | None: ...
+    @property
+    def module(self) -> str | None: ...
+    @property
+    def module_offset(self) -> str | None: ...
+    @property
+    def in_app(self) -> bool | None: ...
+
+
+AnyFrame = TypeVar("AnyFrame", bound=FrameLike)
 
 # Frames through which a program ends itself; they and all above them say nothing about the place
 # (satyr: sr_normalize, "exit frames" and "removable with all above"; siggen: irrelevant list).
@@ -20,8 +38,15 @@ _EXIT_NAMES = """
     __cxxabiv1::__unexpected std::unexpected _Unwind_RaiseException _Unwind_Resume __gxx_personality_v0
     __cxa_pure_virtual operator_new operator_delete rust_panic __rust_start_panic rust_begin_unwind
     core::panicking::panic core::panicking::panic_fmt std::panicking::begin_panic std::sys::abort_internal
-    dispatch_abort g_assertion_message g_assertion_message_expr g_logv g_log"""
-_EXIT_PREFIX = ("std::__throw_", "std::panicking::", "core::panicking::", "__interceptor_", "__asan_", "__sanitizer_")
+    dispatch_abort g_assertion_message g_assertion_message_expr g_logv g_log gsignal
+    runtime.sigpanic runtime.raise runtime.raise.abi0 runtime.dieFromSignal runtime.crash runtime.throw
+    runtime.fatalthrow runtime.fatalpanic runtime.fatal runtime.gopanic runtime.sighandler runtime.sigtrampgo
+    runtime.sigtramp runtime.sigreturn runtime.sigfwdgo"""
+_EXIT_PREFIX = (
+    "std::__throw_", "std::panicking::", "core::panicking::", "core::result::", "core::option::", "__rustc::",
+    "std::process::abort", "std::sys::pal::", "__interceptor_", "__asan_", "__sanitizer_", "runtime.panic",
+    "runtime.goPanic",
+)  # fmt: skip
 _ALLOCATOR_NAMES = """
     malloc_printerr malloc_consolidate _int_malloc _int_free _int_realloc unlink_chunk sysmalloc tcache_get
     tcache_put tcache_double_free_verify _int_free_merge_chunk _int_free_maybe_consolidate _int_free_chunk
@@ -30,7 +55,12 @@ _ALLOCATOR_NAMES = """
 _BOTTOM_NAMES = """
     _start __libc_start_main __libc_start_call_main __libc_start_main_impl generic_start_main start_thread clone
     clone3 __clone __clone3 __clone_internal execute_native_thread_routine _dl_start_user
-    std::rt::lang_start std::rt::lang_start_internal __rust_begin_short_backtrace"""
+    __rust_begin_short_backtrace runtime.goexit runtime.goexit.abi0 runtime.main"""
+_BOTTOM_PREFIX = (
+    "std::rt::lang_start", "std::sys::backtrace::__rust_begin", "std::sys_common::backtrace::__rust_begin",
+    "std::panicking::try", "std::panicking::catch_unwind", "std::panic::catch_unwind", "core::ops::function::",
+    "__libc_start_main@",
+)  # fmt: skip
 _EXIT = frozenset(_EXIT_NAMES.split())
 _ALLOCATOR = frozenset(_ALLOCATOR_NAMES.split())
 _BOTTOM = frozenset(_BOTTOM_NAMES.split())
@@ -46,6 +76,8 @@ _CLONE = re.compile(r"(?:\s*\[clone [^\]]*\])|(?:\.(?:cold|part|isra|constprop|l
 _RUST_HASH = re.compile(r"::h[0-9a-f]{16}$")
 _CONTROL = re.compile(r"[^\x20-\x7e\u00a0-\U0010ffff]+")
 _NAME_LIMIT = 120
+_CACHED_LENGTH = 400
+"""Longer names are not remembered: the cache must stay small whatever it is fed."""
 _SEARCHED, _GAP = 40, 3
 HANDLER_FRAME = "<signal handler called>"
 """gdb's name for the frame that the kernel made for a signal handler."""
@@ -56,6 +88,15 @@ def normalize(function: str) -> str:
 
     `App::Cache<int, Alloc>::evict(int) const [clone .cold]` becomes `App::Cache<T>::evict`.
     """
+    return _normalized(function) if len(function) <= _CACHED_LENGTH else _normal_name(function)
+
+
+@lru_cache(maxsize=32_768)
+def _normalized(function: str) -> str:
+    return _normal_name(function)
+
+
+def _normal_name(function: str) -> str:
     name = _CONTROL.sub("", function).strip()[:4000]
     name = _RUST_HASH.sub("", _CLONE.sub("", name))
     name = name.replace("(anonymous namespace)", "{anon}").replace("operator()", "operator{call}")
@@ -88,7 +129,7 @@ def is_allocator(name: str) -> bool:
 
 
 def is_bottom(name: str) -> bool:
-    return name in _BOTTOM
+    return name in _BOTTOM or name.startswith(_BOTTOM_PREFIX)
 
 
 def is_helper(function: str) -> bool:
@@ -96,7 +137,7 @@ def is_helper(function: str) -> bool:
     return function.startswith(_HELPER_PREFIX) or function == HANDLER_FRAME
 
 
-def label(frame: Frame) -> str | None:
+def label(frame: FrameLike) -> str | None:
     """The frame in a signature: its function, else module and offset; None when not even the module is known."""
     if frame.function:
         return normalize(frame.function)
@@ -105,7 +146,7 @@ def label(frame: Frame) -> str | None:
     return None
 
 
-def relevant(frames: Sequence[Frame]) -> list[Frame]:
+def relevant(frames: Sequence[AnyFrame]) -> list[AnyFrame]:
     """The frames that say where it happened: without the way into abort above and the start of the thread below."""
     start = 0
     for index, frame in enumerate(frames[:_SEARCHED]):

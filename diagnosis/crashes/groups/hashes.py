@@ -1,0 +1,67 @@
+"""Names of a crash that are hashes: of its functions, and of its addresses inside files.
+
+satyr's duphash (sr_gdb_thread/sr_core_thread, get_duphash) is the SHA-1 of "Thread" and a line for each of the first
+frames. It writes build-id and offset where it can; here there are two, so that each is comparable with itself: one of
+function names, which survives a new build, and one of build-ids and offsets, which needs no symbols.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Sequence
+from typing import Protocol
+
+from diagnosis.crashes.groups.repeats import cycle, merged, rotated
+
+FRAMES = 16
+_LEAST = 3
+"""Frames that must lie in known files: fewer are shared by crashes that have nothing to do with each other (apport)."""
+_DEEP = 64
+
+
+class Located(Protocol):
+    """What is read of a frame."""
+
+    @property
+    def build_id(self) -> str | None: ...
+    @property
+    def module_offset(self) -> str | None: ...
+    @property
+    def offset(self) -> str | None: ...
+
+
+def duphash(names: Sequence[str]) -> str | None:
+    """SHA-1 of normalised function names, innermost first; None when there is none."""
+    return _sha1(f"  {name}" for name in names[:FRAMES]) if names else None
+
+
+def address_signature(frames: Sequence[Located]) -> str | None:
+    """SHA-1 of `build-id+offset` of the innermost frames, neutral to where files were mapped and to recursion depth.
+
+    Of inlined frames only one is counted. None when fewer than three frames lie in files with a build-id, or when a
+    third of them lie in none: such a hash would join crashes that only share the start of a thread.
+    """
+    places: list[str] = []
+    last = None
+    for frame in frames:
+        if frame.offset is not None and frame.offset == last:
+            continue  # the call that was inlined there
+        last = frame.offset
+        known = frame.build_id and frame.module_offset
+        places.append(f"{frame.build_id}+{frame.module_offset}" if known else "?")
+    return address_hash(places)
+
+
+def address_hash(places: Sequence[str]) -> str | None:
+    """The same of `build-id+offset` texts, `?` for an address outside every known file."""
+    block = cycle(list(places)) if len(places) >= _DEEP else []
+    top = [f"again {place}" for place in rotated(block)] if block else merged(list(places))[:FRAMES]
+    known = sum(place != "?" for place in top)
+    if known < (1 if block else _LEAST) or known * 3 < len(top) * 2:
+        return None
+    return _sha1(top)
+
+
+def _sha1(lines: Iterable[str]) -> str:
+    text = "\n".join(("Thread", *lines)) + "\n"
+    return hashlib.sha1(text.encode("utf-8", "backslashreplace"), usedforsecurity=False).hexdigest()
