@@ -49,7 +49,10 @@ def group(
             refused = True
             continue
         found = clusters.assign(crash.stack, crash.address_sig) if crash.stack else None
-        added = {"group_id": found.group_id if found else None, "similarity": found.similarity if found else None}
+        added: dict[str, object] = {
+            "group_id": found.group_id if found else None,
+            "similarity": found.similarity if found else None,
+        }
         try:
             target.write(_with(line, document, added))
             target.flush()
