@@ -11,17 +11,9 @@ from types import TracebackType
 
 from diagnosis.crashes import notes as n
 from diagnosis.crashes.elf import ET_CORE, MAX_NOTE_BYTES, PT_LOAD, PT_NOTE, ElfFile, FileBytes, Segment, parse_notes
+from diagnosis.crashes.formats import packed_with, what_is
 from diagnosis.crashes.origin import OWNER, Origin, read_origin
 from errors import UnusableCore
-
-_COMPRESSED = {
-    b"\x28\xb5\x2f\xfd": "zstd",
-    b"\x1f\x8b": "gzip",
-    b"\xfd7zXZ\0": "xz",
-    b"\x04\x22\x4d\x18": "lz4",
-    b"BZh": "bzip2",
-    b"PK\x03\x04": "zip",
-}
 
 
 @dataclass(frozen=True)
@@ -132,18 +124,19 @@ class CoreFile:
 
     def _read(self, path: Path) -> None:
         shown = ascii(str(path))[:300]
-        start = self.file.read(0, 8)
+        start = self.file.read(0, 512)
         if self.file.size == 0:
             raise UnusableCore(f"{shown} is empty (0 bytes): the core was never written; check ulimit -c and the disk")
-        for magic, name in _COMPRESSED.items():
-            if start.startswith(magic):
-                raise UnusableCore(f"{shown} is compressed with {name}: decompress it first")
+        if name := packed_with(start):
+            raise UnusableCore(f"{shown} is compressed with {name}: decompress it first")
         if start[:4] != b"\x7fELF":
-            raise UnusableCore(f"{shown} is not a core dump: it does not start as an ELF file")
+            raise UnusableCore(f"{shown} is not a core dump: it is {what_is(start)}")
         elf = ElfFile(self.file)
         self.header = elf.header
         if elf.header.type != ET_CORE:
-            raise UnusableCore(f"{shown} is an ELF program or library, not a core dump")
+            raise UnusableCore(
+                f"{shown} is {what_is(start)}, not a core dump: give the core that it left, and this with --exe"
+            )
         extent = max((s.offset + s.filesz for s in elf.segments), default=0)
         self.missing_bytes = max(0, extent - self.file.size)
         if not elf.segments:
