@@ -173,6 +173,8 @@ def in_application(frames: Sequence[Frame]) -> Frame | None:
 
 def _without_brackets(text: str, opening: str, closing: str, instead: str) -> str:
     """`text` with each outermost bracket pair replaced; unbalanced text is cut at the bracket."""
+    if opening not in text:
+        return text
     result: list[str] = []
     depth = 0
     for char in text:

@@ -7,9 +7,9 @@ Everything here is outside data of any shape: what is not a frame is passed over
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from diagnosis.crashes.groups.hashes import address_signature
 from diagnosis.crashes.groups.stack import NormalStack, normal_stack
@@ -30,8 +30,7 @@ _IN_MODULE = re.compile(
 _MODULE_OFFSET = re.compile(r"^(?P<module>[^\s()]+\.so[.\d]*|[^\s()+]+)\+(?P<offset>0x[0-9a-fA-F]{1,16})$")
 
 
-@dataclass(frozen=True)
-class PlainFrame:
+class PlainFrame(NamedTuple):
     """A frame as far as it is told."""
 
     function: str | None = None
@@ -60,19 +59,19 @@ def read_crash(document: Any) -> ReadCrash:
     """
     if isinstance(document, list):
         document = {"frames": document}
-    if not isinstance(document, Mapping):
+    if not isinstance(document, dict):
         raise InvalidInput("a crash is a JSON object with its frames")
     report = document
     for name in ("crash", "diagnosis", "crash"):
         inner = report.get(name)
-        if isinstance(inner, Mapping) and _listed(report) is None:
+        if isinstance(inner, dict) and _listed(report) is None:
             report = inner
     thread = _listed(report)
     if thread is None:
         raise InvalidInput("there are no frames: give threads, frames or stacktrace")
     frames = [frame for item in thread[:MAX_FRAMES] if (frame := _frame(item)) is not None]
     info = report.get("crash_info")
-    info = info if isinstance(info, Mapping) else {}
+    info = info if isinstance(info, dict) else {}
     cause = _text(report.get("cause_class"))
     signal = _signal(info, report)
     program = _program(report)
@@ -117,44 +116,44 @@ def read_line(text: str) -> PlainFrame | None:
     return PlainFrame(function, module, offset, address, build_id)
 
 
-def _listed(report: Mapping[str, Any]) -> list[Any] | None:
+def _listed(report: dict[str, Any]) -> list[Any] | None:
     """The frames of the crashing thread."""
     threads = report.get("threads")
     if isinstance(threads, list) and threads:
         info = report.get("crash_info")
         number = report.get("crashing_thread")
-        if isinstance(info, Mapping) and number is None:
+        if isinstance(info, dict) and number is None:
             number = info.get("crashing_thread")
-        if isinstance(number, Mapping) and isinstance(number.get("frames"), list):
-            return list(number["frames"])
+        if isinstance(number, dict) and isinstance(number.get("frames"), list):
+            return number["frames"]
         chosen = threads[0]
-        named = [item for item in threads[:4096] if isinstance(item, Mapping) and item.get("thread_id") == number]
+        named = [item for item in threads[:4096] if isinstance(item, dict) and item.get("thread_id") == number]
         if number is not None and named:
             chosen = named[0]
         elif isinstance(number, int) and not isinstance(number, bool) and 0 <= number < len(threads):
             chosen = threads[number]  # rust-minidump counts
-        if isinstance(chosen, Mapping):
+        if isinstance(chosen, dict):
             return _frames_of(chosen)
-        return list(chosen) if isinstance(chosen, list) else None
+        return chosen if isinstance(chosen, list) else None
     return _frames_of(report)
 
 
-def _frames_of(holder: Mapping[str, Any]) -> list[Any] | None:
+def _frames_of(holder: dict[str, Any]) -> list[Any] | None:
     for name in _LISTS:
         value = holder.get(name)
         if isinstance(value, list):
             return value
-        if isinstance(value, Mapping) and isinstance(value.get("frames"), list):
-            return list(value["frames"])
+        if isinstance(value, dict) and isinstance(value.get("frames"), list):
+            return value["frames"]
         if isinstance(value, str):
-            return list(value[: _TEXT * MAX_FRAMES].splitlines()[:MAX_FRAMES])
+            return value[: _TEXT * MAX_FRAMES].splitlines()[:MAX_FRAMES]
     return None
 
 
 def _frame(item: Any) -> PlainFrame | None:
     if isinstance(item, str):
         return read_line(item)
-    if not isinstance(item, Mapping):
+    if not isinstance(item, dict):
         return None
     function = _text(item.get("function") or item.get("name") or item.get("symbol"))
     if function in ("??", "<unknown>"):
@@ -184,15 +183,15 @@ def _frame(item: Any) -> PlainFrame | None:
     return frame
 
 
-def _round(report: Mapping[str, Any]) -> Sequence[str]:
+def _round(report: dict[str, Any]) -> Sequence[str]:
     threads = report.get("threads")
     thread = threads[0] if isinstance(threads, list) and threads else None
-    recursion = thread.get("recursion") if isinstance(thread, Mapping) else None
-    functions = recursion.get("functions") if isinstance(recursion, Mapping) else None
+    recursion = thread.get("recursion") if isinstance(thread, dict) else None
+    functions = recursion.get("functions") if isinstance(recursion, dict) else None
     return [name[:_TEXT] for name in functions[:64] if isinstance(name, str)] if isinstance(functions, list) else []
 
 
-def _signal(info: Mapping[str, Any], report: Mapping[str, Any]) -> str | None:
+def _signal(info: dict[str, Any], report: dict[str, Any]) -> str | None:
     """From `SIGSEGV / SEGV_MAPERR`, a name, or a number."""
     for value in (info.get("type"), report.get("signal"), info.get("si_signo")):
         if isinstance(value, str) and value.strip():
@@ -202,9 +201,9 @@ def _signal(info: Mapping[str, Any], report: Mapping[str, Any]) -> str | None:
     return None
 
 
-def _program(report: Mapping[str, Any]) -> str | None:
+def _program(report: dict[str, Any]) -> str | None:
     process = report.get("process")
-    if isinstance(process, Mapping):
+    if isinstance(process, dict):
         return _text(process.get("exe") or process.get("comm"))
     return _text(report.get("ExecutablePath") or report.get("executable"))
 
