@@ -125,7 +125,7 @@ def _listed(report: dict[str, Any]) -> list[Any] | None:
         if isinstance(info, dict) and number is None:
             number = info.get("crashing_thread")
         if isinstance(number, dict) and isinstance(number.get("frames"), list):
-            return number["frames"]
+            return list(number["frames"])
         chosen = threads[0]
         named = [item for item in threads[:4096] if isinstance(item, dict) and item.get("thread_id") == number]
         if number is not None and named:
@@ -144,7 +144,7 @@ def _frames_of(holder: dict[str, Any]) -> list[Any] | None:
         if isinstance(value, list):
             return value
         if isinstance(value, dict) and isinstance(value.get("frames"), list):
-            return value["frames"]
+            return list(value["frames"])
         if isinstance(value, str):
             return value[: _TEXT * MAX_FRAMES].splitlines()[:MAX_FRAMES]
     return None
