@@ -54,7 +54,7 @@ class GdbAnalyst:
                 settings=settings.gdb,
                 sysroot=local.sysroot,
                 debug_dirs=[*([local.debug_dir] if local.debug_dir else []), *settings.core.debug_dirs],
-                executable_dirs=settings.core.executable_dirs,
+                executable_dirs=[*local.executable_dirs, *settings.core.executable_dirs],
                 debuginfod=configured(settings),
             )
 
@@ -65,14 +65,14 @@ class GdbAnalyst:
                 self._models,
                 agent="gdb_analyst",
                 incident=incident,
-                diagnosis=analysis.diagnosis,
+                diagnosis=local.described(analysis.diagnosis),
                 tools=core_tools(
                     core=local.core,
                     executable=local.executable,
                     settings=settings.gdb,
                     sysroot=local.sysroot,
                     debug_dirs=[*([local.debug_dir] if local.debug_dir else []), *settings.core.debug_dirs],
-                    executable_dirs=settings.core.executable_dirs,
+                    executable_dirs=[*local.executable_dirs, *settings.core.executable_dirs],
                 ),
                 report=report,
                 whole=analysis.whole,

@@ -9,7 +9,7 @@ import typer
 
 
 def core(
-    core: Annotated[Path, typer.Argument(help="The core dump")],
+    core: Annotated[Path, typer.Argument(help="The core dump; packed ones and archives are unpacked")],
     exe: Annotated[
         Path | None, typer.Option("--exe", help="The executable that crashed; else it is searched by build-id")
     ] = None,
@@ -30,10 +30,12 @@ def core(
 
     from rich.console import Console
 
-    from incidents.models import DiagnosisStatus
+    from incidents.models import Diagnosis, DiagnosisStatus
     from settings import load_settings
     from terminal.crash_view import show_crash
-    from tools.gdb.analysis import CrashAnalysis, analyze_core
+    from tools.cores.plain import plain_core
+    from tools.cores.sparse import Limits
+    from tools.gdb.analysis import analyze_core
 
     _must_be_folder("--sysroot", sysroot)
     for folder in debug_dir or ():
@@ -46,20 +48,22 @@ def core(
 
         debuginfod = configured(settings)
 
-    async def run() -> CrashAnalysis:
+    async def run() -> Diagnosis:
         with errors.status("opening the core") as status:
-            return await analyze_core(
-                core,
-                executable=exe,
-                settings=settings.gdb,
-                sysroot=sysroot or settings.core.sysroot,
-                debug_dirs=[*(debug_dir or ()), *settings.core.debug_dirs],
-                executable_dirs=settings.core.executable_dirs,
-                debuginfod=debuginfod,
-                progress=status.update,
-            )
+            async with plain_core(core, Limits(max_bytes=settings.core.max_bytes)) as plain:
+                analysis = await analyze_core(
+                    plain.core,
+                    executable=exe,
+                    settings=settings.gdb,
+                    sysroot=sysroot or settings.core.sysroot,
+                    debug_dirs=[*(debug_dir or ()), *settings.core.debug_dirs],
+                    executable_dirs=[*plain.executable_dirs, *settings.core.executable_dirs],
+                    debuginfod=debuginfod,
+                    progress=status.update,
+                )
+                return plain.described(analysis.diagnosis)
 
-    diagnosis = asyncio.run(run()).diagnosis
+    diagnosis = asyncio.run(run())
     if as_json:
         typer.echo(diagnosis.model_dump_json(by_alias=True, indent=2))
     else:

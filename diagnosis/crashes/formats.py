@@ -42,6 +42,11 @@ def is_zip(head: bytes) -> bool:
     return head.startswith(b"PK\x03\x04")
 
 
+def is_packed(head: bytes) -> bool:
+    """Something that cores are unpacked from."""
+    return packed_with(head) is not None or is_tar(head) or is_zip(head)
+
+
 def elf_type(head: bytes) -> int | None:
     header = parse_header(head[:64])
     return header.type if header else None

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
+import tarfile
 from pathlib import Path
 
 import pytest
@@ -101,3 +103,27 @@ def test_settings_of_the_machine_are_used(tmp_path: Path) -> None:
     done = run(crashing.core("null"), "--json", PARAMEDIC_GDB__PROGRAM="no-such-gdb")
     assert done.returncode == 3
     assert "apt-get install gdb" in done.stderr
+
+
+def test_a_packed_core_brings_its_executable_along(tmp_path: Path) -> None:
+    """On a machine that has neither: the archive's program is the one by its build-id, and nothing is left behind."""
+    crashing.require_tools()
+    program = tmp_path / "gone"
+    shutil.copy(crashing.program(), program)
+    core = crashing.crash(program, ["null"], tmp_path / "run")
+    archive = tmp_path / "crash.tar.xz"
+    with tarfile.open(archive, "w:xz", preset=0) as packed:
+        packed.add(core, "../../core")
+        packed.add(program, "bin/gone")
+    program.unlink()
+    temporary = tmp_path / "temporary"
+    temporary.mkdir()
+    done = run(archive, "--json", TMPDIR=str(temporary))
+    assert done.returncode == 0, done.stderr
+    crash = json.loads(done.stdout)["crash"]
+    assert crash["core"]["compression"] == "tar+xz"
+    assert crash["core"]["size"] == core.stat().st_size
+    assert 0 < crash["core"]["size_allocated"] <= core.stat().st_size
+    assert crash["executable_match"] == "exact"
+    assert crash["threads"][0]["frames"][0]["function"] == "Shop::read_null"
+    assert list(temporary.iterdir()) == []

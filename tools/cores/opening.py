@@ -12,9 +12,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from errors import Forbidden, InputTooLarge, InvalidInput, NotFound
-from incidents.models import CoreRef
+from incidents.models import CoreRef, Diagnosis
 from settings import CoreSettings
 from tools.cores.fetch import fetch
+from tools.cores.plain import Unpacked, plain_core
+from tools.cores.sparse import Limits
 
 _UPLOAD = re.compile(r"upl_[0-9A-Za-z_-]{8,64}")
 _URL = re.compile(r"[a-zA-Z][a-zA-Z0-9+.-]*://")
@@ -22,12 +24,23 @@ _URL = re.compile(r"[a-zA-Z][a-zA-Z0-9+.-]*://")
 
 @dataclass(frozen=True)
 class LocalCore:
-    """Readable local files; whatever was fetched is removed when `open_core` ends."""
+    """Readable local files; whatever was fetched or unpacked is removed when `open_core` ends."""
 
     core: Path
     executable: Path | None = None
     sysroot: Path | None = None
     debug_dir: Path | None = None
+    unpacked: Unpacked | None = None
+    """Of a core that came packed; `core` is what was in it."""
+
+    @property
+    def executable_dirs(self) -> list[Path]:
+        """Where executables that came with the core are."""
+        return self.unpacked.executable_dirs if self.unpacked else []
+
+    def described(self, diagnosis: Diagnosis) -> Diagnosis:
+        """`diagnosis`, which also says how the core came."""
+        return self.unpacked.described(diagnosis) if self.unpacked else diagnosis
 
 
 @asynccontextmanager
@@ -52,12 +65,11 @@ async def open_core(
         if ref.executable:
             is_url = _URL.match(ref.executable) is not None
             executable = await _file(ref.executable, is_url, settings, uploads, fetched, roots, any_path)
-        yield LocalCore(
-            core,
-            executable,
-            await _folder(ref.sysroot, roots, any_path) if ref.sysroot else settings.sysroot,
-            await _folder(ref.debug_dir, roots, any_path) if ref.debug_dir else None,
-        )
+        sysroot = await _folder(ref.sysroot, roots, any_path) if ref.sysroot else settings.sysroot
+        debug_dir = await _folder(ref.debug_dir, roots, any_path) if ref.debug_dir else None
+        async with plain_core(core, Limits(max_bytes=settings.max_bytes), uploads) as plain:
+            packed = plain if plain.compression else None
+            yield LocalCore(plain.core, executable, sysroot, debug_dir, packed)
     finally:
         await asyncio.to_thread(fetched.remove)
 

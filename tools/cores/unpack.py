@@ -10,10 +10,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from diagnosis.crashes.elf import ET_CORE, ET_DYN, ET_EXEC, PT_NOTE, parse_header, parse_segments
-from diagnosis.crashes.formats import elf_type, is_tar, is_zip, packed_with, what_is
+from diagnosis.crashes.formats import elf_type, is_packed, is_tar, is_zip, packed_with, what_is
 from errors import InvalidInput, UnusableCore
 from tools.cores.archive import Member, tar_members, zip_members
 from tools.cores.packing import CHUNK, Readable, Source, unpacked
+from tools.cores.plain import Unpacked
 from tools.cores.sparse import Limits, SparseFile
 
 MAX_DEPTH = 4
@@ -22,18 +23,6 @@ MAX_PROGRAMS = 64
 MAX_PROGRAM_BYTES = 2 << 30
 
 _HEAD = 64 << 10
-
-
-@dataclass(frozen=True)
-class Unpacked:
-    """`core` is the given file itself when that was not packed."""
-
-    core: Path
-    compression: str | None = None
-    """Outermost first, such as `tar+gzip` or `zip+zstd`; None for a plain file."""
-    programs: Path | None = None
-    """A folder with the executables and libraries that were beside the core, under numbers: build-ids tell them."""
-    soft_errors: tuple[str, ...] = ()
 
 
 @dataclass
@@ -66,7 +55,7 @@ def unpack(source: Path, target_dir: Path, limits: Limits) -> Unpacked:
         return Unpacked(source)  # the reader of cores says what is wrong with it
     with stream:
         head = stream.read(_HEAD)
-        if packed_with(head) is None and not is_tar(head) and not is_zip(head):
+        if not is_packed(head):
             return Unpacked(source)
         stream.seek(0)
         work = _Work(target_dir, limits, limits.of_packed(source.stat().st_size))

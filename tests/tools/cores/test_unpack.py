@@ -21,8 +21,9 @@ import zstandard
 from diagnosis.crashes.core_file import CoreFile
 from errors import InputTooLarge, ParamedicError, UnusableCore
 from tests.standins import crashing
+from tools.cores.plain import Unpacked
 from tools.cores.sparse import Limits
-from tools.cores.unpack import Unpacked, unpack
+from tools.cores.unpack import unpack
 
 PACKERS: dict[str, Callable[[bytes], bytes]] = {
     "zstd": lambda data: zstandard.ZstdCompressor(level=1, write_checksum=True).compress(data),

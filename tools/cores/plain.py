@@ -1,0 +1,78 @@
+"""The plain file behind a core that may be packed, for as long as it is needed."""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+import tempfile
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from diagnosis.crashes.formats import is_packed
+from incidents.models import Diagnosis
+from tools.cores.sparse import Limits
+
+_HEAD = 512
+
+
+@dataclass(frozen=True)
+class Unpacked:
+    """`core` is the given file itself when that was not packed."""
+
+    core: Path
+    compression: str | None = None
+    """Outermost first, as file names say it: `zstd`, `tar+gzip`, `zip+lz4`; None for a plain file."""
+    programs: Path | None = None
+    """A folder with the executables and libraries that were beside the core, under numbers: build-ids tell them."""
+    soft_errors: tuple[str, ...] = ()
+
+    @property
+    def executable_dirs(self) -> list[Path]:
+        """Where else to look for the executable."""
+        return [self.programs] if self.programs else []
+
+    def described(self, diagnosis: Diagnosis) -> Diagnosis:
+        """`diagnosis` of the core, which also says what it was packed with and what was lost in it."""
+        crash = diagnosis.crash
+        if crash is None or self.compression is None:
+            return diagnosis
+        lost = list(self.soft_errors)
+        core = crash.core.model_copy(update={"compression": self.compression})
+        crash = crash.model_copy(update={"core": core, "soft_errors": [*crash.soft_errors, *lost]})
+        return diagnosis.model_copy(update={"crash": crash, "unseen": [*diagnosis.unseen, *lost]})
+
+
+@asynccontextmanager
+async def plain_core(core: Path, limits: Limits, parent: Path | None = None) -> AsyncIterator[Unpacked]:
+    """`core`, unpacked into a private folder of `parent` (of the system's temporary folder without) when it is packed.
+
+    The folder is removed afterwards. Raises as `tools.cores.unpack.unpack` does.
+    """
+    if not await asyncio.to_thread(_looks_packed, core):
+        yield Unpacked(core)
+        return
+    from tools.cores.unpack import unpack  # its libraries are of no use to most
+
+    folder = await asyncio.to_thread(_private_folder, parent)
+    try:
+        yield await asyncio.to_thread(unpack, core, folder, limits)
+    finally:
+        await asyncio.to_thread(shutil.rmtree, folder, ignore_errors=True)
+
+
+def _private_folder(parent: Path | None) -> Path:
+    if parent is not None:
+        parent.mkdir(parents=True, exist_ok=True)
+    return Path(tempfile.mkdtemp(prefix="unpack-", dir=parent))
+
+
+def _looks_packed(core: Path) -> bool:
+    try:
+        if not core.is_file():
+            return False
+        with core.open("rb") as file:
+            return is_packed(file.read(_HEAD))
+    except (OSError, ValueError):  # the reader of cores says what is wrong with it
+        return False
