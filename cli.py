@@ -16,6 +16,7 @@ from terminal import (
     approvals,
     audit,
     core_group,
+    core_shrink,
     diagnose_core,
     diagnose_workload,
     incidents,
@@ -41,6 +42,7 @@ app.add_typer(diagnose, name="diagnose")
 app.command("snapshot")(diagnose_workload.save_snapshot)
 core_app = typer.Typer(help="Work on core dumps and crashes themselves.", no_args_is_help=True)
 core_app.command("group")(core_group.group)
+core_app.command("shrink")(core_shrink.shrink)
 app.add_typer(core_app, name="core")
 app.command()(serve.serve)
 app.command()(incidents.autofix)

@@ -50,7 +50,7 @@ async def plain_core(core: Path, limits: Limits, parent: Path | None = None) -> 
 
     The folder is removed afterwards. Raises as `tools.cores.unpack.unpack` does.
     """
-    if not await asyncio.to_thread(_looks_packed, core):
+    if not await asyncio.to_thread(looks_packed, core):
         yield Unpacked(core)
         return
     from tools.cores.unpack import unpack  # its libraries are of no use to most
@@ -68,7 +68,8 @@ def _private_folder(parent: Path | None) -> Path:
     return Path(tempfile.mkdtemp(prefix="unpack-", dir=parent))
 
 
-def _looks_packed(core: Path) -> bool:
+def looks_packed(core: Path) -> bool:
+    """Whether `unpack` has something to do. Blocking."""
     try:
         if not core.is_file():
             return False

@@ -48,6 +48,17 @@ class Choice:
 
 def choose(core: CoreFile, unavailable: Sequence[Range] = ()) -> Choice:
     """What to keep of `core`. `unavailable` addresses (sorted) are not in the file although its headers say so."""
+    kept = _kept(core)
+    ranges = without(kept.joined(), unavailable)
+    return Choice(pieces(ranges, core.memory.pieces, core.file.size), kept.bytes_by_kind)
+
+
+def wanted(core: CoreFile) -> list[Range]:
+    """Addresses that will be kept, whether or not the file holds them yet."""
+    return _kept(core).joined()
+
+
+def _kept(core: CoreFile) -> Kept:
     kept = Kept()
     large, data = _whole_mappings(core, kept)
     pointers = thread_pointers(core)
@@ -65,8 +76,7 @@ def choose(core: CoreFile, unavailable: Sequence[Range] = ()) -> Choice:
         if thread.pc and core.memory.file_offset(thread.pc) is not None:
             kept.add("code at the program counters", thread.pc - _AROUND, thread.pc + _AROUND)
     reach.own_pages(data)
-    ranges = without(kept.joined(), unavailable)
-    return Choice(pieces(ranges, core.memory.pieces, core.file.size), kept.bytes_by_kind)
+    return kept
 
 
 def small_mappings(core: CoreFile) -> list[Segment]:

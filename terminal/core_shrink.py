@@ -1,0 +1,62 @@
+"""`paramedic core shrink`: a small core with the same stacks."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def shrink(
+    source: Annotated[Path, typer.Argument(metavar="IN", help="The core, packed or not; `-` reads it from stdin")],
+    target: Annotated[Path, typer.Argument(metavar="OUT", help="Where to write; `-` is stdout, `.zst` is compressed")],
+    as_json: Annotated[bool, typer.Option("--json", help="What was done as one JSON document on stderr")] = False,
+) -> None:
+    """Reduce a core to what its stacks, modules and the context of the crash need; the rest of the heap is dropped.
+
+    Any debugger opens the result and shows the same stacks. Works in the kernel's core_pattern pipe:
+    `|/usr/bin/paramedic core shrink - /var/cores/core.%p.zst`.
+    """
+    import dataclasses
+    import json
+    import sys
+
+    from settings import load_settings
+    from tools.cores.shrink import shrink as reduce
+    from tools.cores.sparse import Limits
+
+    shown = sys.stderr.isatty() and not as_json
+
+    def say(text: str) -> None:
+        if shown:
+            typer.echo(f"\r\x1b[K{text}", nl=False, err=True)
+
+    done = reduce(
+        sys.stdin.buffer if str(source) == "-" else source,
+        sys.stdout.buffer if str(target) == "-" else target,
+        Limits(max_bytes=load_settings().core.max_bytes),
+        say,
+    )
+    if shown:
+        typer.echo("\r\x1b[K", nl=False, err=True)
+    if as_json:
+        typer.echo(json.dumps(dataclasses.asdict(done)), err=True)
+        return
+    typer.echo(
+        f"{_size(done.size)} ({_size(done.allocated)} on disk) -> {_size(done.reduced_size)}"
+        + (f", {_size(done.packed_size)} written" if done.packed_size != done.reduced_size else "")
+        + f": notes and stacks of {done.threads} threads, {done.pieces} pieces of memory",
+        err=True,
+    )
+    for kind, size in sorted(done.bytes_by_kind.items(), key=lambda item: -item[1]):
+        typer.echo(f"  {_size(size):>10}  {kind}", err=True)
+    for error in done.soft_errors:
+        typer.echo(f"  note: {error}", err=True)
+
+
+def _size(count: int) -> str:
+    for unit, scale in (("GB", 1 << 30), ("MB", 1 << 20), ("KB", 1 << 10)):
+        if count >= scale:
+            return f"{count / scale:.1f} {unit}"
+    return f"{count} B"
