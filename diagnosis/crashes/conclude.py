@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 
 from diagnosis.crashes.classify import Verdict
 from diagnosis.crashes.frames import in_application
+from diagnosis.crashes.identity import identified
 from diagnosis.crashes.mechanism import located
 from diagnosis.crashes.next_steps import next_steps
 from diagnosis.crashes.report import Observed, build_report
@@ -85,6 +86,7 @@ def conclude(seen: Observed) -> tuple[CrashReport, Diagnosis, dict[str, str]]:
         supporting.append(location.id)
     if report.status == "PARTIAL":
         ledger.find("crash.partial", "; ".join(report.soft_errors[:3]), [signal], Severity.WARNING, where)
+    report = identified(report)
     unknown = verdict.cause is CauseClass.UNKNOWN
     cause = Cause(
         cause_class=verdict.cause,

@@ -110,7 +110,7 @@ def build_report(seen: Observed) -> tuple[CrashReport, Verdict]:
             for module in seen.modules.all
         ],
         disassembly=view.disassembly,
-        signature=_text(signature(signal_name(core.signo), frames, verdict.cause)),
+        signature=_text(signature(signal_name(core.signo), frames, verdict.cause, threads[0].recursion)),
         crash_line=f"{own.file}:{own.line}" if own and own.file and own.line else None,
         cause_class=verdict.cause.value,
         mechanism=_text(sentence),

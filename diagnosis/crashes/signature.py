@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from diagnosis.crashes.frames import FrameLike, label, normalize, relevant
-from diagnosis.crashes.groups.repeats import cycle, merged, rotated
-from diagnosis.crashes.groups.stack import named_frames
+from diagnosis.crashes.frames import FrameLike
+from diagnosis.crashes.groups.repeats import cycle, merged
+from diagnosis.crashes.groups.stack import named_frames, one_round
 from incidents.crash_frames import Frame, Recursion
 from incidents.models import CauseClass
 
@@ -39,9 +39,8 @@ def signature_of_names(signal: str, names: Sequence[str]) -> str:
 def round_of(frames: Sequence[FrameLike], collapsed: Recursion | None) -> list[str]:
     """Names of the functions that call each other without end, or an empty list."""
     if collapsed is not None and collapsed.functions:
-        names = [normalize(name) for name in collapsed.functions[:64]]
-        return cycle([*names, *names, *names, *names]) or rotated(names)
-    return cycle([name for frame in relevant(frames) if (name := label(frame))])
+        return one_round(collapsed.functions)
+    return cycle(named_frames(frames)[1])
 
 
 def recursion(frames: Sequence[Frame]) -> list[str]:

@@ -14,14 +14,16 @@ from typing import Protocol
 from diagnosis.crashes.groups.repeats import cycle, merged, rotated
 
 FRAMES = 16
-_LEAST = 3
-"""Frames that must lie in known files: fewer are shared by crashes that have nothing to do with each other (apport)."""
+_LEAST = 2
+"""Frames that must lie in known files. apport asks for three; here a frame is exact to the build and the byte."""
 _DEEP = 64
 
 
 class Located(Protocol):
     """What is read of a frame."""
 
+    @property
+    def function(self) -> str | None: ...
     @property
     def build_id(self) -> str | None: ...
     @property
@@ -38,15 +40,16 @@ def duphash(names: Sequence[str]) -> str | None:
 def address_signature(frames: Sequence[Located]) -> str | None:
     """SHA-1 of `build-id+offset` of the innermost frames, neutral to where files were mapped and to recursion depth.
 
-    Of inlined frames only one is counted. None when fewer than three frames lie in files with a build-id, or when a
-    third of them lie in none: such a hash would join crashes that only share the start of a thread.
+    Of inlined frames only one is counted. None when fewer than two frames lie in files with a build-id, or when more
+    than a third of them lie in none: such a hash would join crashes that have little in common.
     """
     places: list[str] = []
-    last = None
+    last: Located | None = None
     for frame in frames:
-        if frame.offset is not None and frame.offset == last:
-            continue  # the call that was inlined there
-        last = frame.offset
+        inlined = last is not None and frame.offset == last.offset and frame.function != last.function
+        last = frame
+        if inlined and frame.offset is not None:
+            continue
         known = frame.build_id and frame.module_offset
         places.append(f"{frame.build_id}+{frame.module_offset}" if known else "?")
     return address_hash(places)

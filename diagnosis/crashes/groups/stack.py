@@ -13,8 +13,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
-from diagnosis.crashes.frames import FrameLike, is_allocator, is_exit, label, relevant
-from diagnosis.crashes.groups.repeats import cycle, merged
+from diagnosis.crashes.frames import FrameLike, is_allocator, is_exit, label, normalize, relevant
+from diagnosis.crashes.groups.repeats import cycle, merged, rotated
 
 VERSION = 1
 """Of the rules in this package. Names and groups of two versions do not compare."""
@@ -88,7 +88,7 @@ def normal_stack(
     if not kept:
         return None
     if overflow or len(frames) >= _DEEP:
-        block = list(round_of) if overflow and round_of else cycle(names)
+        block = one_round(round_of) if overflow and round_of else cycle(names)
         if block:
             return NormalStack(("recursion", *block[:DEPTH]), 0, _scope(kept[-1], signal, program))
     anchor = _anchor(kept, names)
@@ -96,6 +96,13 @@ def normal_stack(
     compact = merged(names)[:DEPTH]
     at = compact.index(names[anchor]) if names[anchor] in compact else 0
     return NormalStack(tuple(compact), at, _scope(crash, signal, program))
+
+
+def one_round(functions: Sequence[str]) -> list[str]:
+    """Normalised names of one round of a recursion, from a fixed start and without a repetition inside."""
+    names = [normalize(name) for name in functions[:DEPTH]]
+    names = [name for name in names if not name.startswith(_LIBRARY)] or names
+    return cycle(names * 4) or rotated(names)
 
 
 def named_frames(frames: Sequence[FrameLike]) -> tuple[list[FrameLike], list[str]]:
