@@ -12,7 +12,9 @@ from errors import ParamedicError
 from incidents.models import CoreRef, Diagnosis, DiagnosisStatus, Incident
 from incidents.store import IncidentStore
 from settings import Settings
-from tools.cores import find_node_cores, identify, open_core
+from tools.cores.identity import identify
+from tools.cores.node import find_node_cores
+from tools.cores.opening import open_core
 from tools.debuginfod.client import configured
 from tools.gdb.analysis import analyze_core
 from tools.llm.models import Models

@@ -9,10 +9,13 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from diagnosis.crashes.formats import is_packed
-from incidents.models import Diagnosis
 from tools.cores.sparse import Limits
+
+if TYPE_CHECKING:  # reducing a core needs no models, and they take longer to import than it does
+    from incidents.models import Diagnosis
 
 _HEAD = 512
 

@@ -10,7 +10,8 @@ import pytest
 
 from errors import UnusableCore
 from tests.standins import crashing
-from tools.cores import find_node_cores, identify
+from tools.cores.identity import identify
+from tools.cores.node import find_node_cores
 
 UID = "8d7c1b0e-3f6a-4a53-9d55-0f1e2d3c4b5a"
 

@@ -9,8 +9,7 @@ import pytest
 from errors import Forbidden, InputTooLarge, InvalidInput, NotFound
 from incidents.models import CoreRef
 from settings import CoreSettings
-from tools.cores import open_core
-from tools.cores.opening import LocalCore
+from tools.cores.opening import LocalCore, open_core
 
 UPLOAD = "upl_" + "0a" * 16
 
