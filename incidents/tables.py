@@ -215,4 +215,34 @@ class MessageRow(Base):
     at: Mapped[datetime]
 
 
+class CrashGroupRow(Base):
+    """Crashes that are the same. `members` are normalised stacks, the one that founded the group first."""
+
+    __tablename__ = "crash_groups"
+    id: Mapped[str] = mapped_column(String(64), primary_key=True)
+    version: Mapped[int]
+    founded_at: Mapped[datetime]
+    signature: Mapped[str | None] = mapped_column(Text)
+    members: Mapped[list[Any]]
+
+
+class CrashSightingRow(Base):
+    """One crash that arrived. Its group is known once a core of its incident was read."""
+
+    __tablename__ = "crash_sightings"
+    id: Mapped[int] = mapped_column(Integer, primary_key=True, autoincrement=True)
+    incident_id: Mapped[str] = mapped_column(ForeignKey("incidents.id"), index=True)
+    at: Mapped[datetime]
+    identity: Mapped[str | None] = mapped_column(String(64), index=True)  # equal: the same crash, without a debugger
+    group_id: Mapped[str | None] = mapped_column(ForeignKey("crash_groups.id"), index=True)
+    analysed: Mapped[bool]  # a debugger read this one
+    stack_key: Mapped[str | None] = mapped_column(String(64))
+    address_sig: Mapped[str | None] = mapped_column(String(64))
+    workload: Mapped[str | None] = mapped_column(String(600))
+    revision: Mapped[int | None]
+    image: Mapped[str | None] = mapped_column(String(600))
+    node: Mapped[str | None] = mapped_column(String(253))
+    pod: Mapped[str | None] = mapped_column(String(253))
+
+
 Index("ix_deliveries_due", DeliveryRow.state, DeliveryRow.next_attempt_at)
