@@ -61,7 +61,7 @@ app.command()(demo)
 
 def main() -> None:
     """Entry point of the `paramedic` script."""
-    if "--help" not in sys.argv:  # help must not wait for the log
+    if "--help" not in sys.argv and sys.argv[1:2] != ["core"]:  # neither help nor a filter waits for the log
         from tools.logs import configure_logging
 
         configure_logging("warning")

@@ -22,7 +22,7 @@ def shrink(
     import json
     import sys
 
-    from settings import load_settings
+    from tools.cores.plain import looks_packed
     from tools.cores.shrink import shrink as reduce
     from tools.cores.sparse import Limits
 
@@ -32,10 +32,15 @@ def shrink(
         if shown:
             typer.echo(f"\r\x1b[K{text}", nl=False, err=True)
 
+    limits = Limits()
+    if str(source) == "-" or looks_packed(source):  # else nothing is laid down, and settings take longer than the work
+        from settings import load_settings
+
+        limits = Limits(max_bytes=load_settings().core.max_bytes)
     done = reduce(
         sys.stdin.buffer if str(source) == "-" else source,
         sys.stdout.buffer if str(target) == "-" else target,
-        Limits(max_bytes=load_settings().core.max_bytes),
+        limits,
         say,
     )
     if shown:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import IO, BinaryIO
 
 from errors import InputTooLarge, UnusableCore
-from tools.cores.packing import CHUNK, Readable, Source
+from tools.cores.streams import CHUNK, Readable, Source
 
 MAX_MEMBERS = 10_000
 _PIECE = 1 << 16  # what is read in a call that fails is lost

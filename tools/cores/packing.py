@@ -7,39 +7,15 @@ import bz2
 import lzma
 import zlib
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import Any
 
 import lz4.frame
 import zstandard
 
-CHUNK = 1 << 20
+from tools.cores.streams import CHUNK, Readable
+
 _WINDOW = 128 << 20  # of zstd, as its command line accepts without --long
 _LZMA_MEMORY = 256 << 20
-
-
-class Readable(Protocol):
-    def read(self, size: int, /) -> bytes: ...
-
-
-class Source:
-    """A stream that can be looked into before it is read."""
-
-    def __init__(self, stream: Readable) -> None:
-        self._stream = stream
-        self._head = b""
-
-    def peek(self, count: int) -> bytes:
-        """The next bytes, fewer at the end."""
-        while len(self._head) < count and (more := self._stream.read(count - len(self._head))):
-            self._head += more
-        return self._head[:count]
-
-    def read(self, count: int) -> bytes:
-        """At least one byte, or none at the end."""
-        if self._head:
-            found, self._head = self._head[:count], self._head[count:]
-            return found
-        return self._stream.read(count)
 
 
 def unpacked(name: str, source: Readable, damage: Callable[[str], None]) -> Readable:

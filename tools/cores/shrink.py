@@ -17,10 +17,10 @@ from diagnosis.crashes.reduce.choose import choose
 from diagnosis.crashes.reduce.kept import Range
 from diagnosis.crashes.reduce.writer import write_core
 from errors import InvalidInput, ToolFailed
-from tools.cores.packing import Source
 from tools.cores.plain import looks_packed
 from tools.cores.sparse import Limits
 from tools.cores.spool import Spool
+from tools.cores.streams import Source
 
 _HEAD = 512
 _LEVEL = 3  # of zstd: higher ones take long and gain little

@@ -16,8 +16,8 @@ from diagnosis.crashes.core_file import CoreFile
 from diagnosis.crashes.elf import Segment
 from diagnosis.crashes.reduce.choose import wanted
 from diagnosis.crashes.reduce.kept import Range, pieces, without
-from tools.cores.packing import Readable
 from tools.cores.sparse import Limits, SparseFile
+from tools.cores.streams import Readable
 
 SPOOL_BYTES = 2 << 30
 _CHUNK = 1 << 20

@@ -13,9 +13,10 @@ from diagnosis.crashes.elf import ET_CORE, ET_DYN, ET_EXEC, PT_NOTE, parse_heade
 from diagnosis.crashes.formats import elf_type, is_packed, is_tar, is_zip, packed_with, what_is
 from errors import InvalidInput, UnusableCore
 from tools.cores.archive import Member, tar_members, zip_members
-from tools.cores.packing import CHUNK, Readable, Source, unpacked
+from tools.cores.packing import unpacked
 from tools.cores.plain import Unpacked
 from tools.cores.sparse import Limits, SparseFile
+from tools.cores.streams import CHUNK, Readable, Source
 
 MAX_DEPTH = 4
 """Packed in packed: core.zst in a tar.gz is three."""

@@ -1,0 +1,32 @@
+"""Streams of bytes that are read once."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+CHUNK = 1 << 20
+
+
+class Readable(Protocol):
+    def read(self, size: int, /) -> bytes: ...
+
+
+class Source:
+    """A stream that can be looked into before it is read."""
+
+    def __init__(self, stream: Readable) -> None:
+        self._stream = stream
+        self._head = b""
+
+    def peek(self, count: int) -> bytes:
+        """The next bytes, fewer at the end."""
+        while len(self._head) < count and (more := self._stream.read(count - len(self._head))):
+            self._head += more
+        return self._head[:count]
+
+    def read(self, count: int) -> bytes:
+        """At least one byte, or none at the end."""
+        if self._head:
+            found, self._head = self._head[:count], self._head[count:]
+            return found
+        return self._stream.read(count)
