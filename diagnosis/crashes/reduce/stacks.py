@@ -20,6 +20,8 @@ _CONTROL_BLOCK = 8 << 10
 """Of thread-local storage below and of the thread library's `struct pthread` above the thread pointer."""
 _UNKNOWN_STACK = 1 << 20
 """Kept of a stack whose end is not known, such as one of a coroutine in the heap."""
+_OVERRUN = 4 << 20
+"""How far a frame may reach past the end of its stack: arrays on the stack are as large as that."""
 _AT_RANDOM = 25
 _NT_ARM_TLS, _NT_386_TLS = 0x401, 0x200  # include/uapi/linux/elf.h
 _SEARCHED = 16 << 10
@@ -61,15 +63,26 @@ def live_stacks(core: CoreFile, pointers: list[int]) -> list[Range]:
     budget = ALL_STACKS_BYTES
     found: list[Range] = []
     for thread, pointer in zip(core.threads, pointers, strict=True):
-        segment = core.memory.segment(thread.sp) if thread.sp else None
+        segment = _stack_of(core, thread.sp) if thread.sp else None
         if segment is None or thread.sp is None or budget <= 0:
             found.append((0, 0))
             continue
         start = max(segment.vaddr, thread.sp - _RED_ZONE)
-        end = min(_end(segment, thread.sp, pointer, main), start + STACK_BYTES)
+        end = min(_end(segment, max(start, thread.sp), pointer, main), start + STACK_BYTES)
         budget -= end - start
         found.append((start, end))
     return found
+
+
+def _stack_of(core: CoreFile, sp: int) -> Segment | None:
+    """The mapping that `sp` is in; the one above, when the stack ran over into its guard area or past its limit."""
+    segment = core.memory.segment(sp)
+    if segment is not None and segment.writable:
+        return segment
+    above = core.memory.next_segment(sp)
+    if above is not None and above.writable and above.vaddr - sp <= _OVERRUN:
+        return above
+    return segment
 
 
 def _end(segment: Segment, sp: int, pointer: int, main: Segment | None) -> int:
