@@ -62,6 +62,11 @@ class CoreSettings(_Section):
         default_factory=list, description="Servers asked for missing programs and debug information; empty: none"
     )
     max_bytes: int = 64 << 30
+    repeat_seconds: float = Field(
+        default=3600.0,
+        ge=0,
+        description="The same crash within this time of an incident that ended with a report is counted there",
+    )
 
 
 class GdbSettings(_Section):

@@ -170,7 +170,14 @@ class CrashGroups:
         async with self._db.read() as session:
             return await session.scalar(query) or None
 
-    async def incident_of(self, identity: str, *, ended_within: float) -> list[str]:
+    async def earlier(self, group_id: str, but: str) -> int:
+        """Crashes of the group that other incidents are about."""
+        row = CrashSightingRow
+        query = select(func.count()).where(row.group_id == group_id, row.incident_id != but)
+        async with self._db.read() as session:
+            return await session.scalar(query) or 0
+
+    async def incidents_of(self, identity: str, *, ended_within: float) -> list[str]:
         """Incidents of the same crash that a new arrival may join, newest first.
 
         Those are open ones, and ones that ended within `ended_within` seconds with nothing but a report: where

@@ -269,6 +269,7 @@ class Incident(Frozen):
     force: bool = False
     signature: str | None = None
     summary: str | None = None
+    count: int = Field(default=1, description="Reports of this crash so far: repetitions are counted, not opened anew")
 
 
 class Step(Frozen):

@@ -170,6 +170,18 @@ class IncidentStore:
         self._wake(incident_id)
         return incident
 
+    async def count_again(self, incident_id: str) -> Incident:
+        """One more report of the same crash."""
+        async with self._db.write() as session:
+            row = await session.get(IncidentRow, incident_id)
+            incident = _incident(row, incident_id)
+            assert row is not None
+            incident = incident.model_copy(update={"count": incident.count + 1, "updated_at": utcnow()})
+            row.updated_at = incident.updated_at
+            row.document = incident.model_dump(mode="json")
+        self._wake(incident_id)
+        return incident
+
     async def add_step(
         self,
         incident_id: str,

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import hashlib
+
 from diagnosis.crashes.groups.hashes import address_signature, duphash
 from diagnosis.crashes.groups.stack import VERSION, NormalStack, named_frames, normal_stack
 from diagnosis.crashes.value import value_score
 from incidents.crash_report import CrashReport
 from incidents.crash_verdicts import Signatures
 from incidents.models import CauseClass
+
+_NEAR_NULL = 1 << 16
 
 
 def identified(report: CrashReport) -> CrashReport:
@@ -45,3 +49,21 @@ def stack_of(report: CrashReport) -> NormalStack | None:
         overflow=report.cause_class == CauseClass.STACK_OVERFLOW,
         round_of=thread.recursion.functions if thread.recursion else (),
     )
+
+
+def identity_of(report: CrashReport) -> str | None:
+    """A hash that is equal for the same crash of the same build; it needs no symbols. None when too little is known.
+
+    It covers the build-ids and offsets of the crashing thread's return addresses (`address_sig`), signal and code, and
+    the address that was accessed where it is near null. Without such a stack only the same file is the same crash.
+    """
+    info, names = report.crash_info, report.signatures
+    if names is not None and names.address_sig is not None:
+        address = int(info.address, 16) if info.address else -1
+        near = info.address if 0 <= address < _NEAR_NULL else "far"
+        parts = ["stack", str(names.version), names.address_sig, str(info.si_signo), str(info.si_code), str(near)]
+    elif report.core.sha256 is not None:
+        parts = ["file", report.core.sha256]
+    else:
+        return None
+    return hashlib.sha256("\x1f".join(parts).encode()).hexdigest()[:40]

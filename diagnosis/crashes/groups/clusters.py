@@ -87,6 +87,11 @@ class Clusters:
         self._remember(number, stack.key, address_sig)
         return Match(group.id, round(similarity(stack.names, founder.names, where), 4), False)
 
+    def members(self, group_id: str) -> list[NormalStack]:
+        """The stacks that stand for a group, the one that founded it first; empty for one that is not kept."""
+        number = self._ids.get(group_id)
+        return [stack for stack, _ in self._groups[number].members] if number is not None else []
+
     def restore(self, known: Known) -> None:
         """Take up a group from the record. Its first member is the one that founded it."""
         if known.members and known.group_id not in self._ids and len(self._groups) < MAX_GROUPS:
