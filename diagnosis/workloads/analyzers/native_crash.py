@@ -6,6 +6,7 @@ from collections.abc import Iterable
 
 from diagnosis.workloads.contract import Claim, Found, quoted
 from diagnosis.workloads.evidence import of_object
+from diagnosis.workloads.fields import text
 from diagnosis.workloads.restarts import Ending
 from diagnosis.workloads.scope import Scope
 from incidents.models import CauseClass, Severity
@@ -49,6 +50,8 @@ def find(scope: Scope) -> Iterable[Found]:
                 "pod": container.pod_name,
                 "pod_uid": container.pod_uid,
                 "container": container.name,
+                "node": text(container.pod, "spec", "nodeName") or None,
+                "image": text(container.status, "imageID") or container.image or None,
                 "core_expected": True,
                 "restarts": container.restarts,
             },
