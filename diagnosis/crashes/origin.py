@@ -20,6 +20,7 @@ OWNER = b"PARAMEDIC"
 NT_ORIGIN = 0x50415241  # no type that a debugger reads, whoever the owner
 _VERSION = 1
 _HEAD, _ENTRY = "IIQQ", "QQQQ"
+_MOST = 2**64 - 1
 _NOWHERE = 1 << 63
 """File offset of bytes that were left out: reading there gives nothing."""
 
@@ -35,7 +36,8 @@ class Origin:
 
 def origin_note(size: int, missing_bytes: int, mappings: Sequence[Segment], order: str) -> bytes:
     """The whole note, padded to four bytes."""
-    data = struct.pack(order + _HEAD, _VERSION, len(mappings), size, missing_bytes)
+    missing_bytes = min(missing_bytes, _MOST)  # damaged headers may name more bytes than there can be
+    data = struct.pack(order + _HEAD, _VERSION, len(mappings), min(size, _MOST), missing_bytes)
     data += b"".join(struct.pack(order + _ENTRY, m.vaddr, m.memsz, m.filesz, m.flags) for m in mappings)
     name = OWNER + b"\0"
     padded = name + bytes(-len(name) % 4)
