@@ -65,15 +65,15 @@ def test_a_signal_from_outside_has_no_place() -> None:
     assert read_crash(killed("poll")).stack == read_crash(killed("compute")).stack
 
 
+WORDS = """frames threads crash stacktrace crash_info crashing_thread function module module_offset offset recursion
+functions type process exe line file cause_class"""
+KEYS = WORDS.split()
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=20),
     lambda inner: (
         st.lists(inner, max_size=4)
         | st.dictionaries(
-            st.sampled_from(
-                "frames threads crash stacktrace crash_info crashing_thread function module module_offset offset "
-                "recursion functions type process exe line file cause_class".split()
-            ),
+            st.sampled_from(KEYS),
             inner,
             max_size=5,
         )
