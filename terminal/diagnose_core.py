@@ -36,6 +36,7 @@ def core(
     from tools.cores.plain import plain_core
     from tools.cores.sparse import Limits
     from tools.gdb.analysis import analyze_core
+    from tools.gdb.contained import prepare
 
     _must_be_folder("--sysroot", sysroot)
     for folder in debug_dir or ():
@@ -47,6 +48,8 @@ def core(
         from tools.debuginfod.client import configured
 
         debuginfod = configured(settings)
+
+    prepare()
 
     async def run() -> Diagnosis:
         with errors.status("opening the core") as status:

@@ -9,19 +9,21 @@ that was asked for. The folder is laid out as a debug directory (`.build-id/ab/c
 from __future__ import annotations
 
 import asyncio
+import json
 import os
+import re
 import tempfile
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import httpx
 
-from diagnosis.crashes.elf import ElfFile, FileBytes
-from diagnosis.crashes.sections import build_id_of, sections_of
-from errors import UnusableCore
-from settings import Settings
+from errors import ParamedicError
+from settings import GdbSettings, Settings
 from tools.debuginfod.wanted import Wanted
+from tools.gdb.contained import Request, run
 
 MAX_FILE_BYTES = 1 << 30
 MAX_FILES = 64
@@ -32,15 +34,27 @@ _PARALLEL = 4
 _ABSENT_SECONDS = 24 * 3600.0
 _CHUNK = 1 << 20
 _TIMEOUT = httpx.Timeout(20.0, connect=5.0)
+_BUILD_ID = re.compile(r"[0-9a-f]{8,128}")
 _STORED = {"executable": "", "debuginfo": ".debug"}
 
 
 class Debuginfod:
     """`urls` are asked in their order; `folder` keeps what came, and for a day that a server has nothing."""
 
-    def __init__(self, urls: Sequence[str], folder: Path) -> None:
+    def __init__(self, urls: Sequence[str], folder: Path, settings: GdbSettings) -> None:
+        self._settings = settings
         self._urls = [url.rstrip("/") for url in urls]
         self.folder = folder
+
+    async def complete(self, request: Request) -> list[str]:
+        """Fetch what the files of `request` lack; what went wrong, a sentence each.
+
+        Raises what reading the core raises.
+        """
+        pairs = json.loads(await run(replace(request, job="wanted")))
+        if request.progress is not None:
+            request.progress("asking debuginfod for what is missing")
+        return await self.fetch([Wanted(build_id, kind) for build_id, kind in pairs if _BUILD_ID.fullmatch(build_id)])
 
     async def fetch(self, wanted: Sequence[Wanted]) -> list[str]:
         """Have each of `wanted` in `folder` where a server has it; what went wrong, a sentence each. Never raises."""
@@ -103,12 +117,19 @@ class Debuginfod:
                         if size > MAX_FILE_BYTES:
                             raise _Unusable(f"{item.kind} {item.build_id} is larger than {MAX_FILE_BYTES} bytes")
                         await asyncio.to_thread(file.write, chunk)
-                if not await asyncio.to_thread(_holds, part, item.build_id):
+                if await self._build_id(part) != item.build_id:
                     raise _Unusable(f"what it sent for {item.kind} {item.build_id} is another file: not used")
                 await asyncio.to_thread(self._keep, part, item)
             finally:
                 await asyncio.to_thread(part.unlink, missing_ok=True)
         return True
+
+    async def _build_id(self, part: Path) -> object:
+        """What is in a file that came over the network is read in a confined process."""
+        try:
+            return json.loads(await run(Request("build_id", part, self._settings)))
+        except ParamedicError as error:
+            raise _Unusable(f"what it sent cannot be read: {error}") from None
 
     def path(self, item: Wanted) -> Path:
         return self.folder / ".build-id" / item.build_id[:2] / f"{item.build_id[2:]}{_STORED[item.kind]}"
@@ -149,17 +170,8 @@ class Debuginfod:
 def configured(settings: Settings) -> Debuginfod | None:
     """The servers of `core.debuginfod_urls`, with the data directory's cache; None when none is named."""
     urls = settings.core.debuginfod_urls
-    return Debuginfod(urls, settings.data_dir / "debuginfod") if urls else None
+    return Debuginfod(urls, settings.data_dir / "debuginfod", settings.gdb) if urls else None
 
 
 class _Unusable(Exception):
     """The server answered, but not with the file."""
-
-
-def _holds(path: Path, build_id: str) -> bool:
-    try:
-        with FileBytes(path) as file:
-            elf = ElfFile(file)
-            return build_id_of(elf, sections_of(elf)) == build_id
-    except UnusableCore:
-        return False

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-import functools
 import hashlib
 import signal
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
+
+from pydantic import BaseModel, ConfigDict, ValidationError
 
 from diagnosis.crashes.conclude import conclude
 from diagnosis.crashes.core_file import CoreFile
@@ -58,36 +59,86 @@ async def analyze_core(
     debuginfod: Debuginfod | None = None,
     progress: Callable[[str], None] | None = None,
 ) -> CrashAnalysis:
-    """Diagnose one core dump.
+    """Diagnose one core dump, in a confined process of its own (see worker.py).
 
     `executable` is refused when it is not the program that crashed; without it the path in the core (below `sysroot`)
     and `executable_dirs` are searched by build-id; `debuginfod` is asked for what is missing before gdb starts. When
-    gdb fails or is stopped by a limit, the report is PARTIAL and holds what notes and memory say.
+    gdb fails or is stopped by a limit, the report is PARTIAL and holds what notes and memory say; when the process
+    itself dies, it is asked once more for notes and memory alone.
 
-    Raises UnusableCore, ToolMissing when gdb is not installed, ToolTimeout when even the file cannot be read in time.
+    Raises UnusableCore, ToolMissing when gdb is not installed, ToolTimeout when even the file cannot be read in time,
+    ToolFailed when the process dies twice.
     """
+    from tools.gdb.contained import Request, WorkerDied, run
+
     say = progress or (lambda text: None)
-    deadline = asyncio.get_running_loop().time() + settings.deadline
-    say("reading the core's notes and memory")
-    open_it = functools.partial(
-        opened_core,
+    request = Request(
+        "analyze",
         core,
+        settings,
         executable=executable,
         sysroot=sysroot,
         debug_dirs=debug_dirs,
         executable_dirs=executable_dirs,
         fetched=debuginfod.folder if debuginfod else None,
+        progress=say,
     )
     failures: list[str] = []
     if debuginfod is not None:
-        async with open_it() as first:
-            wanted = first.wanted()
-        say("asking debuginfod for what is missing")
-        failures = await debuginfod.fetch(wanted)
-    async with open_it() as opened:
+        failures = await debuginfod.complete(request)
+    try:
+        answer = await run(replace(request, more={"effort": "full", "soft_errors": failures}))
+    except (WorkerDied, ToolTimeout) as error:
+        say("asking again for less")
+        failures = [*failures, f"{error}; asked again for notes and memory alone"]
+        answer = await run(replace(request, more={"effort": "notes", "soft_errors": failures}))
+    try:
+        document = _Document.model_validate_json(answer)
+    except ValidationError as error:
+        raise WorkerDied(f"the worker's answer is no diagnosis ({error.error_count()} errors)") from None
+    if document.diagnosis.crash is None:
+        raise WorkerDied("the worker's answer holds no crash report")
+    return CrashAnalysis(document.diagnosis.crash, document.diagnosis, document.whole)
+
+
+class _Document(BaseModel):
+    """What the confined process answers."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    diagnosis: Diagnosis
+    whole: dict[str, str]
+
+
+async def examine_core(
+    core: Path,
+    *,
+    executable: Path | None,
+    settings: GdbSettings,
+    sysroot: Path | None,
+    debug_dirs: Sequence[Path],
+    executable_dirs: Sequence[Path],
+    fetched: Path | None,
+    effort: Literal["full", "notes"],
+    soft_errors: Sequence[str],
+    progress: Callable[[str], None],
+) -> CrashAnalysis:
+    """What `analyze_core` has done, inside the confined process. `soft_errors` go into the report."""
+    say = progress
+    deadline = asyncio.get_running_loop().time() + settings.deadline
+    say("reading the core's notes and memory")
+    async with opened_core(
+        core,
+        executable=executable,
+        sysroot=sysroot,
+        debug_dirs=debug_dirs,
+        executable_dirs=executable_dirs,
+        fetched=fetched,
+    ) as opened:
         scan = asyncio.ensure_future(asyncio.to_thread(_scan, opened.core, core))
         try:
-            view = await _debug(opened, settings, deadline, say)
+            full = effort == "full"
+            view = await _debug(opened, settings, deadline, say) if full else DebuggerView(complete=False)
             async with asyncio.timeout_at(deadline):
                 sha256, message, thrown = await asyncio.shield(scan)
         except TimeoutError:
@@ -109,7 +160,7 @@ async def analyze_core(
             message=message,
             thrown=thrown,
             view=view,
-            soft_errors=(*resolved.soft_errors, *failures),
+            soft_errors=(*resolved.soft_errors, *soft_errors),
             names=resolved.debug.known,
         )
         report, diagnosis, whole = await asyncio.to_thread(conclude, seen)

@@ -6,6 +6,7 @@ No text of a caller reaches gdb: see query_arguments.py for what can be said.
 from __future__ import annotations
 
 import asyncio
+import json
 import re
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
@@ -82,18 +83,60 @@ async def run_query(
 ) -> str:
     """The answer to query `name`, at most ANSWER_CHARS characters of outside text.
 
+    It is found in a confined process of its own (see worker.py).
+
     Raises InvalidInput for an unknown query or wrong arguments, UnusableCore, ToolMissing, ToolFailed.
     """
+    from tools.gdb.contained import Request, run
+
+    _validated(name, args)
+    request = Request(
+        "query",
+        core,
+        settings,
+        executable=executable,
+        sysroot=sysroot,
+        debug_dirs=debug_dirs,
+        executable_dirs=executable_dirs,
+        more={"name": name, "values": args},
+    )
+    text = str(json.loads(await run(request)))
+    text = "".join(char if char.isprintable() or char == "\n" else "." for char in text[: ANSWER_CHARS + 1])
+    return text if len(text) <= ANSWER_CHARS else text[:ANSWER_CHARS] + "\n… (cut)"
+
+
+def _validated(name: str, args: dict[str, object]) -> tuple[QuerySpec, BaseModel]:
     spec = QUERIES.get(name)
     if spec is None:
         raise InvalidInput(f"there is no query {name[:50]!a}; there are {', '.join(QUERIES)}")
     try:
-        arguments = spec.arguments.model_validate(args)
+        return spec, spec.arguments.model_validate(args)
     except ValidationError as error:
         first = error.errors()[0]
         raise InvalidInput(f"{name}: {'.'.join(map(str, first['loc']))}: {first['msg']}") from None
+
+
+async def answer_query(
+    name: str,
+    args: dict[str, object],
+    *,
+    core: Path,
+    executable: Path | None,
+    settings: GdbSettings,
+    sysroot: Path | None,
+    debug_dirs: Sequence[Path],
+    executable_dirs: Sequence[Path],
+    fetched: Path | None,
+) -> str:
+    """What `run_query` has done, inside the confined process."""
+    spec, arguments = _validated(name, args)
     async with opened_core(
-        core, executable=executable, sysroot=sysroot, debug_dirs=debug_dirs, executable_dirs=executable_dirs
+        core,
+        executable=executable,
+        sysroot=sysroot,
+        debug_dirs=debug_dirs,
+        executable_dirs=executable_dirs,
+        fetched=fetched,
     ) as opened:
 
         async def with_gdb(ask: Callable[[GdbSession, dict[int, int], float], Awaitable[str]]) -> str:
@@ -106,8 +149,7 @@ async def run_query(
 
         roots = [folder for folder in (sysroot, *debug_dirs) if folder is not None]
         text = await spec.answer(_Asked(opened, with_gdb, roots), arguments)
-    text = "".join(char if char.isprintable() or char == "\n" else "." for char in text[: ANSWER_CHARS + 1])
-    return text if len(text) <= ANSWER_CHARS else text[:ANSWER_CHARS] + "\n… (cut)"
+    return text[: ANSWER_CHARS + 1]
 
 
 async def _backtrace(asked: _Asked, arguments: BacktraceArguments) -> str:

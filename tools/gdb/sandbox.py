@@ -91,7 +91,7 @@ def _compose(
     case: Case, settings: GdbSettings, workdir: Path, options: Sequence[str], program: str, mode: str | None
 ) -> Launch:
     """Looks at the machine's files, so it blocks."""
-    limits = _limits(settings, alone=mode is None)
+    limits = _limits(settings)
     if mode is None:
         root = workdir / "case"
         _lay_out(case, root)
@@ -106,8 +106,12 @@ def _directories(root: Path) -> list[str]:
     return ["-iex", f"set sysroot {root / 'root'}", "-iex", f"set debug-file-directory {root / 'debug'}"]
 
 
-def _limits(settings: GdbSettings, *, alone: bool) -> list[str]:
-    """Run the rest under process limits. `alone`, where nothing else contains gdb, it may not even start a process."""
+def _limits(settings: GdbSettings) -> list[str]:
+    """Run the rest under process limits.
+
+    Not of their number: gdb starts `iconv -l` once, and when it may not, sleeps and tries again for 15 s. What it
+    leaves behind is ended with it (see worker.py).
+    """
     wanted = {
         "as": settings.memory_bytes,
         "cpu": settings.cpu_seconds,
@@ -115,8 +119,6 @@ def _limits(settings: GdbSettings, *, alone: bool) -> list[str]:
         "nofile": 4096,
         "core": 0,
     }
-    if alone and os.geteuid() != 0:  # root is not bound by it
-        wanted["nproc"] = 0
     if program := shutil.which("prlimit"):
         return [program, *(f"--{name}={value}" for name, value in wanted.items()), "--"]
     pairs = ",".join(f"RLIMIT_{name.upper()}={value}" for name, value in wanted.items())
@@ -193,6 +195,23 @@ def _system(program: Path | None) -> tuple[str, ...]:
         if program.parent != program.resolve().parent:
             arguments += ["--ro-bind", str(program), str(program)]
     return (*arguments, "--dev", "/dev", "--tmpfs", "/tmp")  # noqa: S108 (inside the sandbox)
+
+
+def system_view(program: str) -> tuple[list[str], dict[str, str], dict[str, str]]:
+    """Folders, files and symbolic links of the system's own programs and libraries, and of the debugger `program`."""
+    folders = [name for name in _SYSTEM if Path(name).is_dir()]
+    files = {"/etc/ld.so.cache": "/etc/ld.so.cache"} if Path("/etc/ld.so.cache").is_file() else {}
+    links = {}
+    for name in ("/bin", "/lib", "/lib32", "/lib64"):
+        if Path(name).is_symlink():
+            links[name] = str(Path(name).readlink())
+        elif Path(name).is_dir():
+            folders.append(name)
+    found = shutil.which(program)
+    if found is not None and (real := Path(found).resolve()).parent not in (Path("/usr/bin"), Path("/bin")):
+        folders.append(str(real.parent.parent if real.parent.name == "bin" else real.parent))
+        files[found] = str(real)
+    return folders, files, links
 
 
 def _bubblewrap(mode: str, case: Case, program: Path) -> list[str]:

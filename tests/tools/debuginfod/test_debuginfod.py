@@ -78,7 +78,7 @@ async def test_the_program_and_its_debug_information_come_from_the_server(server
     cache = tmp_path / "cache"
     for _ in range(2):  # the second time nothing is asked: not even for what the server does not have
         asked = len(server.seen)
-        debuginfod = Debuginfod([server.url + "/"], cache)
+        debuginfod = Debuginfod([server.url + "/"], cache, GdbSettings())
         analysis = await analyze_core(
             core, executable=None, settings=GdbSettings(), sysroot=tmp_path, debuginfod=debuginfod
         )
@@ -92,7 +92,7 @@ async def test_the_program_and_its_debug_information_come_from_the_server(server
 async def test_another_file_than_was_asked_for_is_not_kept(server: Server, tmp_path: Path) -> None:
     wanted = Wanted(build_id(), "executable")
     server.files[f"/buildid/{build_id()}/executable"] = Path("/usr/bin/env").read_bytes()
-    debuginfod = Debuginfod([server.url], tmp_path)
+    debuginfod = Debuginfod([server.url], tmp_path, GdbSettings())
     (error,) = await debuginfod.fetch([wanted])
     assert "is another file: not used" in error
     assert not debuginfod.path(wanted).exists()
@@ -104,14 +104,14 @@ async def test_a_file_that_is_too_large_is_not_read_to_its_end(
 ) -> None:
     monkeypatch.setattr(debuginfod_client, "MAX_FILE_BYTES", 1000)
     server.files[f"/buildid/{ABSENT.build_id}/debuginfo"] = bytes(1 << 20)
-    (error,) = await Debuginfod([server.url], tmp_path).fetch([ABSENT])
+    (error,) = await Debuginfod([server.url], tmp_path, GdbSettings()).fetch([ABSENT])
     assert "larger than 1000 bytes" in error
     assert not list(tmp_path.rglob("*.debug"))
 
 
 async def test_no_redirect_is_followed(server: Server, tmp_path: Path) -> None:
     server.status = 302
-    (error,) = await Debuginfod([server.url], tmp_path).fetch([ABSENT])
+    (error,) = await Debuginfod([server.url], tmp_path, GdbSettings()).fetch([ABSENT])
     assert "answered 302" in error
     assert server.seen == [f"/buildid/{ABSENT.build_id}/debuginfo"]
 
@@ -119,7 +119,7 @@ async def test_no_redirect_is_followed(server: Server, tmp_path: Path) -> None:
 async def test_a_server_that_is_down_is_asked_once_and_the_next_one_answers(server: Server, tmp_path: Path) -> None:
     wanted = Wanted(build_id(), "executable")
     server.files[f"/buildid/{build_id()}/executable"] = crashing.program().read_bytes()
-    debuginfod = Debuginfod(["http://127.0.0.1:1", server.url], tmp_path)
+    debuginfod = Debuginfod(["http://127.0.0.1:1", server.url], tmp_path, GdbSettings())
     (error,) = await debuginfod.fetch([wanted, ABSENT])
     assert "did not answer: ConnectError" in error
     assert debuginfod.path(wanted).is_file()
@@ -128,5 +128,5 @@ async def test_a_server_that_is_down_is_asked_once_and_the_next_one_answers(serv
 
 
 async def test_no_server_is_asked_when_none_is_configured(tmp_path: Path) -> None:
-    assert await Debuginfod([], tmp_path).fetch([ABSENT]) == []
+    assert await Debuginfod([], tmp_path, GdbSettings()).fetch([ABSENT]) == []
     assert not list(tmp_path.iterdir())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -43,7 +44,7 @@ async def test_each_question(name: str, args: dict[str, object], words: list[str
         assert word in answer
 
 
-async def test_memory_and_source_are_read_where_they_are() -> None:
+async def test_memory_and_source_are_read_where_they_are(tmp_path: Path) -> None:
     rsp = next(line for line in (await ask("registers", {})).splitlines() if line.startswith("rsp")).split(" = ")[1]
     dump = await ask("memory", {"address": rsp, "count": 32})
     assert len(dump.splitlines()) == 2
@@ -54,7 +55,11 @@ async def test_memory_and_source_are_read_where_they_are() -> None:
     named = await ask("symbol", {"address": rip})
     assert "Shop::follow" in named
     assert f"Line {crashing.line_of('wild')}" in named
-    shown = await ask("source", {}, sysroot=Path("/"))
+    for file in (crashing.program(), crashing.SOURCE):  # an image with its sources
+        target = tmp_path / str(file).lstrip("/")
+        target.parent.mkdir(parents=True)
+        shutil.copy(file, target)
+    shown = await ask("source", {}, sysroot=tmp_path)
     assert f"=> {crashing.line_of('wild'):5}" in shown
 
 

@@ -1,0 +1,236 @@
+"""The process that reads untrusted bytes: one for each core, confined, and ended with all that it started.
+
+    service ─ server (this module; everything imported, reads nothing but our requests)
+                └ one supervisor for each job: leaves the machine's namespaces, ends the job when the service is gone
+                    └ the job: confined, parses the core, starts the debugger
+
+The server is started once (see contained.py) and forks; a fork costs milliseconds where an interpreter with its
+imports costs a third of a second. A job answers in frames (one letter, four bytes of length, that many bytes):
+p progress, n needs (paths of files that it cannot see), r result, e error, x how it ended, written by the supervisor.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import gc
+import importlib
+import json
+import os
+import select
+import signal
+import socket
+import struct
+import traceback
+from collections.abc import Callable, Coroutine
+from pathlib import Path
+from typing import Any, NoReturn
+
+from errors import ParamedicError
+from tools.gdb.confine import (
+    Limits,
+    View,
+    adopt_orphans,
+    die_with_parent,
+    drop_privileges,
+    enclose,
+    limit,
+    owner_of,
+    separate,
+)
+
+JOBS = {
+    "analyze": "tools.gdb.jobs:analyze",
+    "query": "tools.gdb.jobs:query",
+    "wanted": "tools.gdb.jobs:wanted",
+    "build_id": "tools.gdb.jobs:build_id",
+}
+"""What can be asked: a function of the request's arguments and of `Answering`, in the module before the colon."""
+
+ENVIRONMENT = {"PATH": "/usr/bin:/bin", "HOME": "/nonexistent", "LC_ALL": "C.UTF-8", "TERM": "dumb"}
+_FRAME = struct.Struct(">cI")
+_MAX_REQUEST = 16 << 20
+_POLL_SECONDS = 0.05
+
+
+class Answering:
+    """The job's end of the connection. What it writes is not believed by the other end before it is checked."""
+
+    def __init__(self, connection: socket.socket) -> None:
+        self._connection = connection
+
+    def progress(self, text: str) -> None:
+        self.send(b"p", text.encode("utf-8", "replace")[:200])
+
+    def send(self, kind: bytes, payload: bytes) -> None:
+        self._connection.sendall(_FRAME.pack(kind, len(payload)) + payload)
+
+
+Job = Callable[[dict[str, Any], Answering], Coroutine[Any, Any, None]]
+
+
+def serve(control: socket.socket) -> NoReturn:
+    """Fork a supervisor for each connection that comes over `control`; end when that is closed."""
+    signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # supervisors are reaped by the kernel
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the service decides when we end
+    for name in JOBS.values():
+        importlib.import_module(name.partition(":")[0])
+    gc.collect()
+    gc.freeze()  # a collection in a child would copy every page
+    while True:
+        _, handles, _, _ = socket.recv_fds(control, 1, 1)
+        if not handles:
+            os._exit(0)
+        if os.fork() == 0:
+            control.close()
+            _supervise(socket.socket(fileno=handles[0]))
+        os.close(handles[0])
+
+
+def _supervise(connection: socket.socket) -> NoReturn:
+    """Start the job, wait for its end or for the other side to hang up, and leave nothing of it behind."""
+    try:
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+        os.setsid()
+        adopt_orphans()
+        request = _request(connection)
+        apart = bool(request["namespaces"]) and separate()
+        child = os.fork()
+        if child == 0:
+            _run(connection, request, apart)
+        status = _wait(connection, child, apart)
+        with contextlib.suppress(OSError):
+            connection.sendall(_FRAME.pack(b"x", len(status)) + status)
+    except BaseException:
+        os._exit(1)
+    os._exit(0)
+
+
+def _request(connection: socket.socket) -> dict[str, Any]:
+    def exactly(count: int) -> bytes:
+        data = b""
+        while len(data) < count:
+            part = connection.recv(min(count - len(data), 1 << 16))
+            if not part:
+                os._exit(0)
+            data += part
+        return data
+
+    size = int.from_bytes(exactly(4), "big")
+    if size > _MAX_REQUEST:
+        os._exit(1)
+    found: dict[str, Any] = json.loads(exactly(size))
+    return found
+
+
+def _wait(connection: socket.socket, child: int, apart: bool) -> bytes:
+    """How `child` ended, as text. It is killed when the other side hangs up."""
+    poller = select.poll()
+    poller.register(connection, select.POLLRDHUP | select.POLLHUP | select.POLLERR)
+    timeout: float | None = _POLL_SECONDS * 1000
+    with contextlib.suppress(AttributeError, OSError):  # pidfd_open: Linux 5.3
+        poller.register(os.pidfd_open(child), select.POLLIN)
+        timeout = None
+    while True:
+        events = poller.poll(timeout)
+        done, status = os.waitpid(child, os.WNOHANG)
+        if done:
+            break
+        if any(number == connection.fileno() for number, _ in events):
+            os.kill(child, signal.SIGKILL)
+            _, status = os.waitpid(child, 0)
+            break
+    if not apart:
+        _end_orphans()
+    code = os.waitstatus_to_exitcode(status)
+    return (signal.Signals(-code).name if code < 0 else f"status {code}").encode()
+
+
+def _end_orphans() -> None:
+    """Without a process namespace: kill what the job left behind, generation by generation."""
+    for _ in range(100):
+        children = _children()
+        if not children:
+            return
+        for child in children:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(child, signal.SIGKILL)
+            with contextlib.suppress(ChildProcessError):
+                os.waitpid(child, 0)
+
+
+def _children() -> list[int]:
+    own, found = os.getpid(), []
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            try:
+                stat = (entry / "stat").read_text()
+            except OSError:
+                continue
+            if int(stat.rpartition(")")[2].split()[1]) == own:
+                found.append(int(entry.name))
+    return found
+
+
+def _run(connection: socket.socket, request: dict[str, Any], apart: bool) -> NoReturn:
+    """The confined process."""
+    code = 1
+    try:
+        answer = Answering(connection)
+        _close_others(connection.fileno())
+        view = View(**request["view"])
+        if apart:
+            owner = owner_of(Path(view.files[request["core"]]))
+            enclose(view)
+            drop_privileges(owner)
+        die_with_parent()
+        os.environ.clear()
+        os.environ.update(ENVIRONMENT)
+        limit(Limits(**request["limits"]), processes=apart)
+        code = _work(request, answer, confined=apart)
+    except MemoryError:
+        code = 3
+    except BaseException as error:
+        with contextlib.suppress(Exception):
+            _fail(Answering(connection), "ToolFailed", f"the worker could not start: {error}")
+    finally:
+        os._exit(code)
+
+
+def _work(request: dict[str, Any], answer: Answering, *, confined: bool) -> int:
+    module, _, name = JOBS[request["job"]].partition(":")
+    job: Job = getattr(importlib.import_module(module), name)
+    try:
+        asyncio.run(job({**request["arguments"], "confined": confined}, answer))
+    except ParamedicError as error:
+        _fail(answer, type(error).__name__, str(error))
+    except MemoryError:
+        return 3
+    except Exception as error:
+        # of a failure of ours, names of our own code: a message could quote the core
+        steps = traceback.extract_tb(error.__traceback__)[-3:]
+        where = " < ".join(f"{Path(step.filename).name}:{step.lineno} {step.name}" for step in reversed(steps))
+        _fail(answer, "ToolFailed", f"the analysis failed ({type(error).__name__} in {where})")
+    return 0
+
+
+def _fail(answer: Answering, kind: str, message: str) -> None:
+    answer.send(b"e", json.dumps({"error": kind, "message": message}).encode())
+
+
+def _close_others(kept: int) -> None:
+    """Handles of the service (a terminal, a database) are no business of a confined process."""
+    nothing = os.open(os.devnull, os.O_RDWR)
+    for number in (0, 1, 2):
+        os.dup2(nothing, number)
+    os.closerange(3, kept)
+    os.closerange(kept + 1, 1 << 16)
+
+
+def main() -> NoReturn:
+    """The server as a program of its own; its standard input is the control socket."""
+    serve(socket.socket(fileno=os.dup(0)))
+
+
+if __name__ == "__main__":
+    main()
