@@ -9,8 +9,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from diagnosis.crashes.core_file import CoreFile
+from diagnosis.crashes.elf import ET_CORE, ET_DYN, ET_EXEC, FileBytes
+from diagnosis.crashes.formats import elf_type
 from diagnosis.crashes.modules import Modules
 from tools.debuginfod.wanted import Wanted
+from errors import UnusableCore
 from tools.gdb.resolve import Resolved, resolve
 from tools.gdb.sandbox import Case
 
@@ -71,7 +74,7 @@ def _open(
     executable_dirs: Sequence[Path],
     fetched: Path | None,
 ) -> OpenedCore:
-    core = CoreFile(path)
+    core = _core(path, executable)
     folders = [folder.absolute() for folder in debug_dirs if folder.is_dir()]
     try:
         modules = Modules(core)
@@ -89,3 +92,23 @@ def _open(
         raise
     case = Case(path.absolute(), resolved.executable, resolved.files, resolved.debug.layout(resolved.executable))
     return OpenedCore(core, modules, resolved, case)
+
+
+def _core(path: Path, executable: Path | None) -> CoreFile:
+    try:
+        return CoreFile(path)
+    except UnusableCore:
+        if executable is not None and _type(path) in (ET_EXEC, ET_DYN) and _type(executable) == ET_CORE:
+            raise UnusableCore(
+                f"core and executable are swapped: {str(executable)[:300]!a} is the core dump, "
+                f"and {str(path)[:300]!a} the program"
+            ) from None
+        raise
+
+
+def _type(path: Path) -> int | None:
+    try:
+        with FileBytes(path) as file:
+            return elf_type(file.read(0, 64))
+    except UnusableCore:
+        return None
