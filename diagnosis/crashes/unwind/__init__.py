@@ -1,0 +1,1 @@
+"""Stacks of every thread by our own hands: call frame information, frame pointers, and at last a search."""
