@@ -135,7 +135,7 @@ class CoreFile:
         self.header = elf.header
         if elf.header.type != ET_CORE:
             raise UnusableCore(
-                f"{shown} is {what_is(start)}, not a core dump: give the core that it left, and this with --exe"
+                f"{shown} is {what_is(start)}, not a core dump: name the core that it left, and this as its executable"
             )
         extent = max((s.offset + s.filesz for s in elf.segments), default=0)
         self.missing_bytes = max(0, extent - self.file.size)

@@ -71,6 +71,8 @@ def test_unusable_input_is_one_line_with_status_2(tmp_path: Path) -> None:
     for arguments, words in (
         ([text], "not a core dump"),
         ([crashing.core("null"), "--exe", other], "not the program that crashed"),
+        ([other], "is a program or library, not a core dump: name the core that it left"),
+        ([other, "--exe", crashing.core("null")], "core and executable are swapped"),
         ([crashing.core("null"), "--sysroot", text], "--sysroot"),
         ([tmp_path / "a\x1b[31m\nb"], "does not exist"),
     ):
@@ -103,6 +105,19 @@ def test_settings_of_the_machine_are_used(tmp_path: Path) -> None:
     done = run(crashing.core("null"), "--json", PARAMEDIC_GDB__PROGRAM="no-such-gdb")
     assert done.returncode == 3
     assert "apt-get install gdb" in done.stderr
+
+
+def test_a_core_of_another_machine_still_has_its_notes(tmp_path: Path) -> None:
+    if shutil.which("gdb-multiarch"):
+        pytest.skip("gdb-multiarch is installed: nothing is missing here")
+    core = crashing.changed(crashing.core("null"), tmp_path / "core", lambda data: data.__setitem__(18, 183))
+    done = run(core, "--json")
+    crash = json.loads(done.stdout)["crash"]
+    assert crash["architecture"] == "aarch64"
+    assert crash["status"] == "PARTIAL"
+    assert any("apt-get install gdb-multiarch" in error for error in crash["soft_errors"])
+    assert crash["crash_info"]["si_code_name"] == "SEGV_MAPERR"
+    assert len(crash["modules"]) > 3
 
 
 def test_a_packed_core_brings_its_executable_along(tmp_path: Path) -> None:

@@ -23,6 +23,7 @@ from errors import ToolFailed, ToolMissing, ToolTimeout
 from incidents.crash_report import CrashReport
 from incidents.models import Diagnosis
 from settings import GdbSettings
+from tools.gdb.architecture import debugger_for
 from tools.gdb.opened import OpenedCore, opened_core
 from tools.gdb.plan import Depth, look
 from tools.gdb.sandbox import launch, private_folder
@@ -197,6 +198,10 @@ async def _debug(
 ) -> DebuggerView:
     """What gdb sees; a second, smaller try when a limit stopped the first."""
     loop = asyncio.get_running_loop()
+    program, missing = debugger_for(opened.core.header, settings.program)
+    if program is None:
+        return DebuggerView(complete=False, soft_errors=[missing or ""])
+    settings = settings.model_copy(update={"program": program})
     depths = [
         Depth(settings.max_frames, settings.max_threads, variables=True),
         Depth(min(_DEGRADED_FRAMES, settings.max_frames), 1, variables=False),

@@ -27,6 +27,6 @@ def debugger_for(header: Header, program: str) -> tuple[str | None, str | None]:
     if shutil.which(_FOREIGN) is not None:
         return _FOREIGN, None
     return None, (
-        f"gdb here does not read cores of {header.machine}: install {_FOREIGN} (on Debian: apt-get install {_FOREIGN}); "
+        f"gdb here does not read cores of {header.machine}: apt-get install {_FOREIGN}; "
         "registers, modules and causes were read without it"
     )

@@ -12,8 +12,8 @@ from diagnosis.crashes.core_file import CoreFile
 from diagnosis.crashes.elf import ET_CORE, ET_DYN, ET_EXEC, FileBytes
 from diagnosis.crashes.formats import elf_type
 from diagnosis.crashes.modules import Modules
-from tools.debuginfod.wanted import Wanted
 from errors import UnusableCore
+from tools.debuginfod.wanted import Wanted
 from tools.gdb.resolve import Resolved, resolve
 from tools.gdb.sandbox import Case
 
