@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 from pathlib import Path
 
+from agents.known_crashes import KnownCrashes
 from agents.read_tools import core_tools
 from agents.reading import read_with_model
+from diagnosis.crashes.identity import identity_of
 from diagnosis.merge import CODE_FAULTS
 from errors import ParamedicError
 from incidents.models import CoreRef, Diagnosis, DiagnosisStatus, Incident
@@ -14,16 +16,25 @@ from incidents.store import IncidentStore
 from settings import Settings
 from tools.cores.identity import identify
 from tools.cores.node import find_node_cores
-from tools.cores.opening import open_core
+from tools.cores.opening import LocalCore, open_core
 from tools.debuginfod.client import configured
 from tools.gdb.analysis import analyze_core
+from tools.gdb.look import look_at_core
 from tools.llm.models import Models
 
 
 class GdbAnalyst:
     """Finds the incident's core (named by the caller, or on the node folder) and reads it with gdb."""
 
-    def __init__(self, incidents: IncidentStore, settings: Settings, uploads: Path, models: Models | None) -> None:
+    def __init__(
+        self,
+        incidents: IncidentStore,
+        settings: Settings,
+        uploads: Path,
+        models: Models | None,
+        crashes: KnownCrashes | None = None,
+    ) -> None:
+        self._crashes = crashes
         self._incidents = incidents
         self._settings = settings
         self._uploads = uploads
@@ -50,6 +61,13 @@ class GdbAnalyst:
                 return Diagnosis(status=DiagnosisStatus.FAILED, unseen=["the core dump is no longer there"])
             ref, trusted = CoreRef(path=str(path)), True  # found by us, not named by a caller
         async with open_core(ref, settings.core, self._uploads, any_path=trusted) as local:
+            own = await self._look(local) if self._crashes else None
+            if own and self._crashes and not incident.force and (same := await self._crashes.recall(incident, own)):
+                text = "the crash is known: it is named after the first one, without a debugger"
+                await self._incidents.add_step(incident.id, "crash.known", text, agent="gdb_analyst")
+                found = await self._placed(incident, await _hashed(local.described(same), local.core), known, own)
+                await self._incidents.save_evidence(incident.id, found.evidence)
+                return found
             analysis = await analyze_core(
                 local.core,
                 executable=local.executable,
@@ -80,8 +98,38 @@ class GdbAnalyst:
                 whole=analysis.whole,
             )
             found = await _hashed(found, local.core)
+            found = await self._placed(incident, found, known, own, analysed=_complete(found))
         await self._incidents.save_evidence(incident.id, found.evidence, analysis.whole)
         return found
+
+    async def _look(self, local: LocalCore) -> Diagnosis | None:
+        """The core without a debugger; None when that alone fails: the whole analysis will say why."""
+        settings = self._settings
+        try:
+            return await look_at_core(
+                local.core,
+                executable=local.executable,
+                settings=settings.gdb,
+                sysroot=local.sysroot,
+                debug_dirs=[*([local.debug_dir] if local.debug_dir else []), *settings.core.debug_dirs],
+                executable_dirs=[*local.executable_dirs, *settings.core.executable_dirs],
+            )
+        except ParamedicError:
+            return None
+
+    async def _placed(
+        self,
+        incident: Incident,
+        found: Diagnosis,
+        workload: Diagnosis | None,
+        own: Diagnosis | None,
+        *,
+        analysed: bool = False,
+    ) -> Diagnosis:
+        if self._crashes is None:
+            return found
+        identity = identity_of(own.crash) if own and own.crash else None
+        return await self._crashes.placed(incident, found, workload, identity, analysed=analysed)
 
     async def _on_node(self, incident: Incident, known: Diagnosis | None) -> Path | None:
         """The newest core of the crashed container on the node folder."""
@@ -97,6 +145,12 @@ class GdbAnalyst:
                 if cores:
                     return cores[0]
         return None
+
+
+def _complete(found: Diagnosis) -> bool:
+    """Whether the report is good enough to name later crashes after it."""
+    crash = found.crash
+    return crash is not None and crash.status == "OK" and crash.executable_match in ("exact", "unchecked")
 
 
 async def _hashed(found: Diagnosis, core: Path) -> Diagnosis:

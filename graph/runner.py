@@ -15,6 +15,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from actions.gate import Gate
 from errors import ParamedicError, ToolMissing
 from graph.build import thread
+from graph.intake import Intake
 from graph.state import State
 from incidents.approvals import IN_PROGRESS, ApprovalStore
 from incidents.models import CoreRef, Incident, IncidentStatus, ObjectRef, Via
@@ -26,6 +27,7 @@ log = structlog.get_logger(__name__)
 _ATTEMPTS = 7  # a killed process leaves its target locked for some 15 s
 _ATTEMPTS_OF_A_BUG = 2
 _BACKOFF = 1.0  # seconds before the second attempt; doubles
+_STEPS = 20
 _TICK = 1.0  # seconds between looks at the approvals that are waited for
 
 
@@ -38,7 +40,9 @@ class Runner:
         incidents: IncidentStore,
         approvals: ApprovalStore,
         gate: Gate | None,
+        intake: Intake | None = None,
     ) -> None:
+        self._intake = intake
         self._graph = graph
         self._incidents = incidents
         self._approvals = approvals
@@ -69,21 +73,40 @@ class Runner:
         core: CoreRef | None = None,
         force: bool = False,
     ) -> Incident:
-        """Open an incident and start on it, or return the open one about the same target.
+        """Open an incident and start on it, or return the one that it is about.
 
-        A second report is the same incident unless it brings another core or asks for a new look with `force`.
+        A second report of the same target is the same incident unless it brings another core; another core of a crash
+        that an incident has already is that incident again, also shortly after it ended with a report. Repetitions
+        are counted and cost no analysis. `force` asks for a new look.
         """
+        intake = self._intake if core is not None and not force else None
+        identity = await intake.identity(core) if intake and core else None
         async with self._submitting:
-            known = await self._incidents.open_for(target)
-            if known is not None and not force and (core is None or core == known.core):
-                await self._incidents.add_step(known.id, "reported.again", event[:500], data={"by": requested_by})
-                return known
+            known = None if force else await self._incidents.open_for(target)
+            if known is not None and core is not None and core != known.core:
+                known = None
+            if known is None and core is not None and intake and identity:
+                known = await intake.incident_for(identity, target, core)
+            if known is not None:
+                if core is not None and intake:
+                    await intake.arrived(known, identity)
+                return await self._count(known, event, requested_by)
             incident = await self._incidents.create(
                 target, event, requested_by=requested_by, via=via, core=core, force=force
             )
+            if intake:
+                await intake.arrived(incident, identity)
         await self._incidents.add_step(incident.id, "run.started", f"{target}", data={"by": requested_by})
         self._spawn(incident.id)
         return incident
+
+    async def _count(self, known: Incident, event: str, by: str) -> Incident:
+        """Count a repetition, with a step while there are few: of many, each power of two has one."""
+        counted = await self._incidents.count_again(known.id)
+        if counted.count <= _STEPS or counted.count & (counted.count - 1) == 0:
+            data: dict[str, object] = {"by": by, "count": counted.count}
+            await self._incidents.add_step(known.id, "reported.again", event[:500], data=data)
+        return counted
 
     async def decide(self, approval_id: str, **decision: Any) -> Approval:
         """Record a decision (see `Gate.decide`) and let its incident go on. Raises as the gate does."""

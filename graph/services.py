@@ -14,10 +14,12 @@ from langgraph.checkpoint.sqlite.aio import AsyncSqliteSaver
 from actions.gate import Gate
 from agents.gdb_analyst import GdbAnalyst
 from agents.k8s_fixer import K8sFixer
+from agents.known_crashes import KnownCrashes
 from agents.notifier import Notifier
 from agents.researcher import Researcher
 from errors import Conflict, ToolMissing
 from graph.build import build_graph
+from graph.intake import Intake
 from graph.nodes import Nodes
 from graph.runner import Runner
 from incidents.approvals import ApprovalStore
@@ -67,19 +69,21 @@ async def open_services(settings: Settings) -> AsyncIterator[Services]:
         notifier = Notifier(settings, database)
         gate = Gate(database, settings.gate, cluster, helm) if cluster else None
         uploads = settings.data_dir / "uploads"
+        known = KnownCrashes(database, incidents, settings.core.repeat_seconds)
         nodes = Nodes(
             incidents=incidents,
             approvals=approvals,
             drafts=Drafts(database),
             researcher=Researcher(incidents, cluster, models) if cluster else None,
-            gdb_analyst=GdbAnalyst(incidents, settings, uploads, models),
+            gdb_analyst=GdbAnalyst(incidents, settings, uploads, models, known),
             fixer=K8sFixer(incidents, gate, helm) if gate else None,
             gate=gate,
             notifier=notifier,
             models=models,
             max_analyses=settings.max_concurrent_analyses,
         )
-        runner = Runner(build_graph(nodes, saver), incidents, approvals, gate)
+        intake = Intake(known, settings, uploads)
+        runner = Runner(build_graph(nodes, saver), incidents, approvals, gate, intake)
         yield Services(
             settings=settings,
             database=database,

@@ -1,0 +1,89 @@
+"""Which crash a posted core is, before an incident is opened for it: a storm of one crash is one incident."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import OrderedDict
+from pathlib import Path
+
+from agents.known_crashes import KnownCrashes
+from diagnosis.crashes.identity import identity_of
+from errors import ParamedicError
+from incidents.models import CoreRef, Incident, ObjectRef
+from settings import Settings
+from tools.cores.opening import open_core
+from tools.gdb.look import look_at_core
+
+_REMEMBERED = 1024
+_LOOKS = 2
+_SECONDS = 20.0
+
+
+class Intake:
+    """Identities of posted cores. A file is looked at once, however often it is named."""
+
+    def __init__(self, known: KnownCrashes, settings: Settings, uploads: Path) -> None:
+        self._known = known
+        self._settings = settings
+        self._uploads = uploads
+        self._identities: OrderedDict[tuple[str, ...], str | None] = OrderedDict()
+        self._busy: dict[tuple[str, ...], asyncio.Lock] = {}
+        self._looks = asyncio.Semaphore(_LOOKS)
+
+    async def identity(self, core: CoreRef) -> str | None:
+        """The crash's identity (see `identity_of`); None for what cannot be told at once, such as a file to fetch.
+
+        Raises nothing: what is wrong with a core is told by its analysis.
+        """
+        if core.url is not None or (core.executable and "://" in core.executable):
+            return None
+        try:
+            key = await asyncio.to_thread(_key, core, self._uploads)
+            async with self._busy.setdefault(key, asyncio.Lock()):
+                if key not in self._identities:
+                    self._remember(key, await self._look(core))
+            self._busy.pop(key, None)
+            return self._identities.get(key)
+        except (ParamedicError, OSError, TimeoutError, ValueError):
+            return None
+
+    async def incident_for(self, identity: str, target: ObjectRef, core: CoreRef) -> Incident | None:
+        """See `KnownCrashes.incident_for`."""
+        return await self._known.incident_for(identity, target, core)
+
+    async def arrived(self, incident: Incident, identity: str | None) -> None:
+        """Note a crash of `incident`."""
+        await self._known.arrived(incident, identity)
+
+    async def _look(self, core: CoreRef) -> str | None:
+        folders = self._settings.core
+        async with (
+            self._looks,
+            asyncio.timeout(_SECONDS),
+            open_core(core, folders, self._uploads) as local,
+        ):
+            seen = await look_at_core(
+                local.core,
+                executable=local.executable,
+                settings=self._settings.gdb,
+                sysroot=local.sysroot,
+                debug_dirs=folders.debug_dirs,
+                executable_dirs=[*local.executable_dirs, *folders.executable_dirs],
+            )
+        return identity_of(seen.crash) if seen.crash else None
+
+    def _remember(self, key: tuple[str, ...], identity: str | None) -> None:
+        self._identities[key] = identity
+        while len(self._identities) > _REMEMBERED:
+            self._identities.popitem(last=False)
+
+
+def _key(core: CoreRef, uploads: Path) -> tuple[str, ...]:
+    """Changes when the files do. Raises OSError for a file that is not there."""
+    parts = []
+    for name in (core.path or core.upload, core.executable):
+        if name:
+            path = uploads / name if name.startswith("upl_") else Path(name)
+            status = path.stat()
+            parts += [str(path), str(status.st_size), str(status.st_mtime_ns), str(status.st_ino)]
+    return tuple(parts)
