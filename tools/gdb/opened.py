@@ -74,7 +74,7 @@ def _open(
     executable_dirs: Sequence[Path],
     fetched: Path | None,
 ) -> OpenedCore:
-    core = _core(path, executable)
+    core = core_of(path, executable)
     folders = [folder.absolute() for folder in debug_dirs if folder.is_dir()]
     try:
         modules = Modules(core)
@@ -94,7 +94,8 @@ def _open(
     return OpenedCore(core, modules, resolved, case)
 
 
-def _core(path: Path, executable: Path | None) -> CoreFile:
+def core_of(path: Path, executable: Path | None) -> CoreFile:
+    """The core at `path`. Raises UnusableCore, which says so when core and executable are swapped."""
     try:
         return CoreFile(path)
     except UnusableCore:
