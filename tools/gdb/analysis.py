@@ -18,13 +18,14 @@ from diagnosis.crashes.frames import HANDLER_FRAME
 from diagnosis.crashes.handled import restore_fault
 from diagnosis.crashes.memory_causes import MemoryText, ThrownObject, abort_message, thrown_object
 from diagnosis.crashes.report import Observed
+from diagnosis.crashes.unwind.walk import Walk, walk
 from diagnosis.crashes.view import DebuggerView
 from errors import ToolFailed, ToolMissing, ToolTimeout
 from incidents.crash_report import CrashReport
 from incidents.models import Diagnosis
 from settings import GdbSettings
 from tools.gdb.architecture import debugger_for
-from tools.gdb.opened import OpenedCore, opened_core
+from tools.gdb.opened import OpenedCore, opened_core, refuse_swapped
 from tools.gdb.plan import Depth, look
 from tools.gdb.sandbox import launch, private_folder
 from tools.gdb.session import OPTIONS, GdbStopped, open_session
@@ -73,6 +74,7 @@ async def analyze_core(
     from tools.gdb.contained import Request, WorkerDied, run
 
     say = progress or (lambda text: None)
+    await asyncio.to_thread(refuse_swapped, core, executable)
     request = Request(
         "analyze",
         core,
@@ -136,10 +138,11 @@ async def examine_core(
         executable_dirs=executable_dirs,
         fetched=fetched,
     ) as opened:
+        stacks = await asyncio.to_thread(walk, opened.core, opened.modules)
         scan = asyncio.ensure_future(asyncio.to_thread(_scan, opened.core, core))
         try:
             full = effort == "full"
-            view = await _debug(opened, settings, deadline, say) if full else DebuggerView(complete=False)
+            view = await _debug(opened, stacks, settings, deadline, say) if full else DebuggerView(complete=False)
             async with asyncio.timeout_at(deadline):
                 sha256, message, thrown = await asyncio.shield(scan)
         except TimeoutError:
@@ -161,6 +164,7 @@ async def examine_core(
             message=message,
             thrown=thrown,
             view=view,
+            walk=stacks,
             soft_errors=(*resolved.soft_errors, *soft_errors),
             names=resolved.debug.known,
         )
@@ -194,7 +198,7 @@ def _scan(core: CoreFile, path: Path) -> tuple[str | None, MemoryText | None, Th
 
 
 async def _debug(
-    opened: OpenedCore, settings: GdbSettings, deadline: float, say: Callable[[str], None]
+    opened: OpenedCore, stacks: Walk | None, settings: GdbSettings, deadline: float, say: Callable[[str], None]
 ) -> DebuggerView:
     """What gdb sees; a second, smaller try when a limit stopped the first."""
     loop = asyncio.get_running_loop()
@@ -215,7 +219,7 @@ async def _debug(
             async with private_folder() as folder:
                 start = await launch(opened.case, settings, folder, OPTIONS)
                 async with open_session(start, settings.output_bytes) as session:
-                    await look(session, opened, depth, until, view)
+                    await look(session, opened, stacks, depth, until, view)
             return view
         except GdbStopped as error:
             view.soft_errors.append(f"gdb {error.reason}" + ("; asked again for less" if attempt == 0 else ""))

@@ -8,13 +8,14 @@ import json
 from pathlib import Path
 from typing import Any
 
+from diagnosis.crashes.core_file import CoreFile
 from diagnosis.crashes.elf import ElfFile, FileBytes
 from diagnosis.crashes.modules import Modules
 from diagnosis.crashes.sections import build_id_of, sections_of
 from errors import UnusableCore
 from settings import GdbSettings
 from tools.gdb.analysis import examine_core
-from tools.gdb.opened import core_of, opened_core
+from tools.gdb.opened import opened_core
 from tools.gdb.queries import answer_query
 from tools.gdb.resolve import in_root
 from tools.gdb.worker import Answering
@@ -96,7 +97,7 @@ def _unseen(places: dict[str, Any]) -> list[str]:
     """Paths that the core names and that cannot be seen from here: the other side decides what is shown."""
     if places["sysroot"] is not None:
         return []
-    with core_of(places["core"], places["executable"]) as core:
+    with CoreFile(places["core"]) as core:
         modules = [module for module in Modules(core).all if not (module.is_main and places["executable"])]
     missing = [module.path for module in modules if in_root(Path("/"), module.path) is None]
     return [path for path in missing if len(path) < 4096]

@@ -74,7 +74,7 @@ def _open(
     executable_dirs: Sequence[Path],
     fetched: Path | None,
 ) -> OpenedCore:
-    core = core_of(path, executable)
+    core = CoreFile(path)
     folders = [folder.absolute() for folder in debug_dirs if folder.is_dir()]
     try:
         modules = Modules(core)
@@ -94,17 +94,13 @@ def _open(
     return OpenedCore(core, modules, resolved, case)
 
 
-def core_of(path: Path, executable: Path | None) -> CoreFile:
-    """The core at `path`. Raises UnusableCore, which says so when core and executable are swapped."""
-    try:
-        return CoreFile(path)
-    except UnusableCore:
-        if executable is not None and _type(path) in (ET_EXEC, ET_DYN) and _type(executable) == ET_CORE:
-            raise UnusableCore(
-                f"core and executable are swapped: {str(executable)[:300]!a} is the core dump, "
-                f"and {str(path)[:300]!a} the program"
-            ) from None
-        raise
+def refuse_swapped(core: Path, executable: Path | None) -> None:
+    """Raises UnusableCore when `core` is a program and `executable` a core dump. Looks at their first bytes only."""
+    if executable is not None and _type(core) in (ET_EXEC, ET_DYN) and _type(executable) == ET_CORE:
+        raise UnusableCore(
+            f"core and executable are swapped: {str(executable)[:300]!a} is the core dump, "
+            f"and {str(core)[:300]!a} the program"
+        )
 
 
 def _type(path: Path) -> int | None:
