@@ -11,10 +11,11 @@ from diagnosis.crashes.frames import HANDLER_FRAME, in_application
 from diagnosis.crashes.mechanism import mechanism
 from diagnosis.crashes.memory_causes import MemoryText, ThrownObject
 from diagnosis.crashes.modules import Match, Modules
-from diagnosis.crashes.notes import ThreadStatus
 from diagnosis.crashes.sections import KnownNames
 from diagnosis.crashes.signals import FAULTS, code_name, signal_name, was_sent
 from diagnosis.crashes.signature import signature
+from diagnosis.crashes.threads import threads_of
+from diagnosis.crashes.unwind.walk import Walk
 from diagnosis.crashes.view import DebuggerView
 from incidents.crash_report import (
     CoreFile as CoreInfo,
@@ -23,16 +24,11 @@ from incidents.crash_report import (
     CrashInfo,
     CrashReport,
     CxxException,
-    Frame,
     Module,
     Process,
     Sender,
-    Thread,
 )
 from incidents.models import CauseClass
-
-MAX_THREADS = 2000
-"""Threads past this are counted, not listed."""
 
 
 @dataclass(frozen=True)
@@ -50,6 +46,7 @@ class Observed:
     thrown: ThrownObject | None
     view: DebuggerView
     soft_errors: tuple[str, ...]
+    walk: Walk | None = None
     names: Mapping[str, KnownNames] = field(default_factory=dict)
     """What is known of the names of each module that is at hand."""
 
@@ -58,9 +55,9 @@ def build_report(seen: Observed) -> tuple[CrashReport, Verdict]:
     """The report, and the verdict it rests on."""
     core, view = seen.core, seen.view
     soft = list(seen.soft_errors)
-    threads = [_thread(core, seen.modules, view, status, soft) for status in core.threads[:MAX_THREADS]]
-    if len(core.threads) > MAX_THREADS:
-        soft.append(f"{len(core.threads) - MAX_THREADS} more threads are not listed")
+    stacks = threads_of(core, seen.modules, seen.files_used, view, seen.walk)
+    soft += stacks.soft_errors
+    threads = stacks.listed
     frames = threads[0].frames
     if core.reraised:  # what the handler did afterwards is not the crash
         first = next((i for i, frame in enumerate(frames) if frame.function == HANDLER_FRAME), -1)
@@ -109,6 +106,7 @@ def build_report(seen: Observed) -> tuple[CrashReport, Verdict]:
             )
             for module in seen.modules.all
         ],
+        unwinding=stacks.unwinding,
         disassembly=view.disassembly,
         signature=_text(signature(signal_name(core.signo), frames, verdict.cause, threads[0].recursion)),
         crash_line=f"{own.file}:{own.line}" if own and own.file and own.line else None,
@@ -116,52 +114,6 @@ def build_report(seen: Observed) -> tuple[CrashReport, Verdict]:
         mechanism=_text(sentence),
     )
     return report, verdict
-
-
-def _thread(core: CoreFile, modules: Modules, view: DebuggerView, status: ThreadStatus, soft: list[str]) -> Thread:
-    frames = view.frames.get(status.tid) or _context(modules, status)
-    cut = _first_impossible(core, frames)
-    if cut is not None and cut + 1 < len(frames):
-        frames = frames[: cut + 1]
-        soft.append(
-            f"thread {status.tid}: frame {cut} is at {frames[cut].offset}, which is no code; the stack above it is "
-            "damaged or cannot be unwound, and is left out"
-        )
-    main = core.process is not None and core.process.pid == status.tid
-    return Thread(
-        thread_id=status.tid,
-        thread_name=_text(core.process.comm) if main and core.process else None,
-        frame_count=len(frames),
-        truncated=status.tid in view.truncated,
-        frames=frames,
-    )
-
-
-def _context(modules: Modules, status: ThreadStatus) -> list[Frame]:
-    """Without a debugger the registers still give the innermost frame."""
-    if status.pc is None:
-        return []
-    module = modules.at(status.pc)
-    return [
-        Frame(
-            frame=0,
-            trust="context",
-            offset=hex(status.pc),
-            module=_text(module.path) if module else None,
-            module_offset=hex(status.pc - module.base) if module else None,
-            build_id=module.build_id if module else None,
-            build_id_match=modules.matches.get(module.path, "absent") if module else None,
-            in_app=module.is_main if module else None,
-        )
-    ]
-
-
-def _first_impossible(core: CoreFile, frames: list[Frame]) -> int | None:
-    """Index of the first caller whose address is in no executable mapping."""
-    for index, frame in enumerate(frames[1:], 1):
-        if frame.offset is not None and not core.may_hold_code(int(frame.offset, 16)):
-            return index
-    return None
 
 
 def _process(core: CoreFile) -> Process:

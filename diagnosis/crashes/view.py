@@ -14,6 +14,8 @@ class DebuggerView:
     frames: dict[int, list[Frame]] = field(default_factory=dict)
     truncated: set[int] = field(default_factory=set)
     """Threads that have more frames than are listed."""
+    at: dict[int, Frame] = field(default_factory=dict)
+    """Frames known by their program counter alone: depths that were not listed."""
     disassembly: list[Instruction] = field(default_factory=list)
     texts: list[tuple[str, str]] = field(default_factory=list)
     handler_context: int | None = None

@@ -88,17 +88,6 @@ def disassembly_of(payload: Mapping[str, Any], pc: int) -> list[Instruction]:
     return found
 
 
-def thread_ids(payload: Mapping[str, Any]) -> dict[int, int]:
-    """Kernel thread ids to gdb's own, of a `-thread-info` answer."""
-    result: dict[int, int] = {}
-    for item in _list(payload, "threads"):
-        found = re.search(r"LWP (\d+)", str(item.get("target-id", "")))
-        own = number(item.get("id"))
-        if found and own is not None:
-            result.setdefault(int(found[1]), own)
-    return result
-
-
 def number(text: object) -> int | None:
     try:
         return int(str(text), 0)

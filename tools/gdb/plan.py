@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from diagnosis.crashes.core_file import CoreFile
 from diagnosis.crashes.frames import HANDLER_FRAME, relevant
 from diagnosis.crashes.handled import was_raised_by_itself
 from diagnosis.crashes.modules import Modules
+from diagnosis.crashes.notes import ThreadStatus
+from diagnosis.crashes.unwind.walk import Walk
 from diagnosis.crashes.view import DebuggerView, render_frames
 from incidents.crash_report import Frame, Variable
-from tools.gdb.frames import arguments_of, disassembly_of, frames_of, number, thread_ids, variables_of
+from tools.gdb.deep import deeper
+from tools.gdb.frames import arguments_of, disassembly_of, frames_of, number, variables_of
 from tools.gdb.opened import OpenedCore
 from tools.gdb.session import Answer, GdbSession, GdbStopped
 
 _LOCALS_FRAMES = 8
 _CODE_AFTER, _CODE_BEFORE = 48, 512
+DEEP_FRAMES = 64
+"""Frames of a stack that is deeper than is listed; the walk has the others."""
 _ARGUMENT_THREADS = 64
 """Arguments of all frames are read for so many threads; they cost as much again as the frames."""
 
@@ -34,21 +39,33 @@ class Depth:
     variables: bool
 
 
-async def look(session: GdbSession, opened: OpenedCore, depth: Depth, deadline: float, view: DebuggerView) -> None:
-    """Fill `view`. Raises GdbStopped when gdb did not get through; what had been answered is in `view` then."""
+async def look(
+    session: GdbSession, opened: OpenedCore, walk: Walk | None, depth: Depth, deadline: float, view: DebuggerView
+) -> None:
+    """Fill `view`. Raises GdbStopped when gdb did not get through; what had been answered is in `view` then.
+
+    `walk` saves most of the work: gdb is asked for one thread of each group with the same stack, and of a deep stack
+    only for the innermost frames; an unlimited backtrace of a stack overflow takes gdb 2 GB.
+    """
     core, modules = opened.core, opened.modules
+    crashed_stack = walk.stacks.get(core.crashed.tid) if walk else None
+    if crashed_stack is not None and len(crashed_stack.pcs) > depth.frames:
+        depth = replace(depth, frames=min(depth.frames, DEEP_FRAMES))
     ids = await load(session, opened, depth.frames, deadline, printers=depth.variables)
     crashed = ids.get(core.crashed.tid, 1)
     await _crash_thread(session, core, modules, depth, deadline, view, crashed)
-    others = [status.tid for status in core.threads[1:] if status.tid in ids][: depth.threads - 1]
-    await _other_threads(session, modules, depth, deadline, view, {tid: ids[tid] for tid in others})
+    await _other_threads(session, opened, depth, deadline, view, _representatives(core, walk, ids, depth))
+    await deeper(session, modules, walk, deadline, view)
     view.soft_errors += _warnings(session.warnings)
 
 
 async def load(
     session: GdbSession, opened: OpenedCore, frames: int, deadline: float, *, printers: bool
 ) -> dict[int, int]:
-    """Open the core in gdb; gdb's own thread numbers by kernel thread id. Raises GdbStopped."""
+    """Open the core in gdb; gdb's own thread numbers by kernel thread id. Raises GdbStopped.
+
+    gdb numbers threads in the order of their notes. Its `-thread-info` takes longer than all stacks together.
+    """
     core = opened.core
     commands = [f"-gdb-set backtrace limit {frames}"]
     if printers and any("libstdc++" in module.path for module in opened.modules.all):
@@ -57,10 +74,27 @@ async def load(
         commands.append("-file-exec-and-symbols exe")
     commands.append("-target-select core core")
     await session.run(commands, deadline)
-    if len(core.threads) == 1:
-        return {core.crashed.tid: 1}
-    info = (await session.run(["-thread-info"], deadline))[0]
-    return thread_ids(info.payload)
+    return {status.tid: index for index, status in enumerate(core.threads, 1)}
+
+
+def _representatives(core: CoreFile, walk: Walk | None, ids: dict[int, int], depth: Depth) -> dict[int, int]:
+    """gdb's numbers of the threads to ask for, by kernel thread id: one of each stack but the crashed thread's."""
+    seen: set[bytes] = set()
+    if walk is not None and core.crashed.tid in walk.stacks:
+        seen.add(walk.stacks[core.crashed.tid].pcs.tobytes())
+    chosen: dict[int, int] = {}
+    for status in core.threads[1:]:
+        stack = walk.stacks.get(status.tid) if walk else None
+        if stack is not None and stack.pcs:
+            key = stack.pcs.tobytes()
+            if key in seen:
+                continue
+            seen.add(key)
+        if len(chosen) >= depth.threads - 1:
+            break
+        if status.tid in ids:
+            chosen[status.tid] = ids[status.tid]
+    return chosen
 
 
 async def _crash_thread(
@@ -95,7 +129,7 @@ async def _crash_thread(
         source = f"{stack}; {arguments}"
     if answers[2]:
         view.disassembly = disassembly_of(answers[2].payload, pc)
-    _keep(view, tid, frames, depth)
+    frames = _keep(view, core.crashed, frames, depth)
     if stopped is None and frames:
         handler = next((i for i, frame in enumerate(frames) if frame.function == HANDLER_FRAME), None)
         if handler is not None and handler + 1 < len(frames) and was_raised_by_itself(core):
@@ -159,9 +193,10 @@ async def _locals(session: GdbSession, at: str, deadline: float, view: DebuggerV
 
 
 async def _other_threads(
-    session: GdbSession, modules: Modules, depth: Depth, deadline: float, view: DebuggerView, ids: dict[int, int]
+    session: GdbSession, opened: OpenedCore, depth: Depth, deadline: float, view: DebuggerView, ids: dict[int, int]
 ) -> None:
     last = depth.frames - 1
+    modules, statuses = opened.modules, {status.tid: status for status in opened.core.threads}
     with_arguments = depth.variables and len(ids) < _ARGUMENT_THREADS
     stacks = {tid: f"-stack-list-frames --thread {own} 0 {last}" for tid, own in ids.items()}
     arguments = {tid: f"-stack-list-arguments --thread {own} --simple-values 0 {last}" for tid, own in ids.items()}
@@ -179,19 +214,26 @@ async def _other_threads(
         frames = frames_of(answer.payload, modules)
         groups.setdefault(render_frames(frames), []).append(tid)
         extra = answers[len(ids) + index] if with_arguments else None
-        _keep(view, tid, _with_arguments(frames, arguments_of(extra.payload)) if extra else frames, depth)
+        _keep(view, statuses[tid], _with_arguments(frames, arguments_of(extra.payload)) if extra else frames, depth)
     for text, tids in groups.items():
         view.texts.append((stacks[tids[0]], f"threads {', '.join(map(str, tids))}:\n{text}"))
     if stopped is not None:
         raise stopped
 
 
-def _keep(view: DebuggerView, tid: int, frames: list[Frame], depth: Depth) -> None:
+def _keep(view: DebuggerView, status: ThreadStatus, frames: list[Frame], depth: Depth) -> list[Frame]:
+    """Take the frames of a thread, unless their first is not where the thread's own note says it was."""
     if not frames:
-        return
-    view.frames[tid] = frames
+        return []
+    if status.pc is not None and number(frames[0].offset) != status.pc:
+        view.soft_errors.append(
+            f"gdb's stack of thread {status.tid} begins elsewhere than its registers; it is left out"
+        )
+        return []
+    view.frames[status.tid] = frames
     if len(frames) >= depth.frames:
-        view.truncated.add(tid)
+        view.truncated.add(status.tid)
+    return frames
 
 
 def _with_arguments(frames: list[Frame], arguments: dict[int, list[Variable]]) -> list[Frame]:

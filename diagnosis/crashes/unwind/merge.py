@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
+from diagnosis.crashes.frames import HANDLER_FRAME
 from diagnosis.crashes.modules import Modules
 from diagnosis.crashes.unwind.stack import CFI, CONTEXT, Repeat, WalkedStack, repeat_in
 from diagnosis.crashes.unwind.symbols import NamedAddress
@@ -103,10 +104,12 @@ def merge(
         merged.frames = [*_trusted(stack, groups[:depth]), *(f for g in groups[depth:] for f in g.frames)]
         merged.depth = len(groups)
         return merged
+    if groups and agreed == len(groups) and groups[-1].frames[-1].function == "main":
+        depth = merged.depth = len(groups)  # what called main says nothing; debuggers end there too
     repeat = repeat_in(stack.pcs)
     listed = _listed(depth, repeat)
     merged.omitted = depth - len(listed)
-    by_pc = {**known, **{group.pc: group for group in groups}}
+    by_pc = {**known, **{group.pc: group for group in groups[1:]}}
     for position in listed:
         if position < len(groups):
             merged.frames += _one(stack, position, groups[position].frames, len(merged.frames))
@@ -116,6 +119,9 @@ def merge(
             merged.frames += _one(
                 stack, position, tuple(_without_variables(f) for f in own), len(merged.frames) + _gap(listed, position)
             )
+            if own[-1].function == "main" and position > len(groups):
+                merged.depth = position + 1
+                break
     if repeat is not None and merged.omitted:
         merged.recursion = _recursion(stack, repeat, by_pc, modules, names, merged.omitted)
     return merged
@@ -165,6 +171,24 @@ def _one(stack: WalkedStack, position: int, frames: Sequence[Frame], number: int
     ]
 
 
+def unnamed(stack: WalkedStack, known: Mapping[int, Physical], seen: int) -> list[tuple[int, int]]:
+    """(program counter, address to look up) of the frames to list that no debugger named yet.
+
+    It saw the first `seen` physical ones.
+    """
+    depth = len(stack.pcs)
+    return [
+        (stack.pcs[position], stack.lookup(position))
+        for position in _listed(depth, repeat_in(stack.pcs))
+        if position >= seen and (position == 0 or stack.pcs[position] not in known)
+    ]
+
+
+def without_variables(frames: Sequence[Frame]) -> list[Frame]:
+    """Frames of another thread with the same stack."""
+    return [_without_variables(frame) for frame in frames]
+
+
 def _without_variables(frame: Frame) -> Frame:
     """Of another frame of the same function: its values are not these."""
     return frame.model_copy(update={"args": [], "locals": []}) if frame.args or frame.locals else frame
@@ -175,16 +199,17 @@ def _bare(stack: WalkedStack, position: int, modules: Modules, names: Mapping[in
     pc = stack.pcs[position]
     module = modules.at(pc)
     name = names.get(stack.lookup(position))
+    handler = position + 1 in stack.interrupted
     return Frame(
         frame=position,
         offset=hex(pc),
         module=_text(module.path) if module else None,
         module_offset=hex(pc - module.base) if module else None,
         build_id=module.build_id if module else None,
-        function=name.function if name else None,
+        function=HANDLER_FRAME if handler else name.function if name else None,
         function_offset=hex(name.offset + pc - stack.lookup(position)) if name else None,
         in_app=module.is_main if module else None,
-        missing_symbols=None if name else True,
+        missing_symbols=None if name or handler else True,
     )
 
 
