@@ -51,7 +51,7 @@ def abort_message(core: CoreFile) -> MemoryText | None:
     """The text glibc left behind when it aborted, or None."""
     memory = core.memory
     for segment, at, chunk in _chunks(memory, 0):
-        for page in range(0, len(chunk) - 8, _PAGE):
+        for page in range(-(segment.vaddr + at) % _PAGE, len(chunk) - 8, _PAGE):  # reduced cores start anywhere
             (size,) = struct.unpack_from(memory.order + "I", chunk, page)
             if size == 0 or size % _PAGE or size > 1 << 20:
                 continue

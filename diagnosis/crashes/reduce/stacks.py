@@ -14,8 +14,8 @@ STACK_BYTES = 32 << 20
 """Of one thread; the usual limit of a stack is 8 MiB (setrlimit(2), RLIMIT_STACK)."""
 ALL_STACKS_BYTES = 512 << 20
 
-_RED_ZONE = 256
-"""Below the stack pointer; the x86-64 ABI reserves 128 bytes there."""
+_RED_ZONE = 1024
+"""Below the stack pointer: the x86-64 ABI reserves 128 bytes, and a smashed stack is searched for 512."""
 _CONTROL_BLOCK = 8 << 10
 """Of thread-local storage below and of the thread library's `struct pthread` above the thread pointer."""
 _UNKNOWN_STACK = 1 << 20
