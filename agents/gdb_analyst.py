@@ -65,7 +65,10 @@ class GdbAnalyst:
             if own and self._crashes and not incident.force and (same := await self._crashes.recall(incident, own)):
                 text = "the crash is known: it is named after the first one, without a debugger"
                 await self._incidents.add_step(incident.id, "crash.known", text, agent="gdb_analyst")
-                found = await self._placed(incident, await _hashed(local.described(same), local.core), known, own)
+                found = local.described(same)
+                if incident.target.kind != "Process":  # only the gate asks for the hash, and it is most of the work
+                    found = await _hashed(found, local.core)
+                found = await self._placed(incident, found, known, own)
                 await self._incidents.save_evidence(incident.id, found.evidence)
                 return found
             analysis = await analyze_core(

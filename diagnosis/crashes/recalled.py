@@ -97,8 +97,9 @@ def _report(own: CrashReport, known: CrashReport) -> CrashReport:
             "crash_info": own.crash_info.model_copy(
                 update={
                     "instruction": known.crash_info.instruction,
-                    "assertion": own.crash_info.assertion or known.crash_info.assertion,
-                    "exception": own.crash_info.exception or known.crash_info.exception,
+                    "abort_message": known.crash_info.abort_message,
+                    "assertion": known.crash_info.assertion,
+                    "exception": known.crash_info.exception,
                 }
             ),
             "threads": [_named(thread, names) for thread in own.threads],

@@ -122,11 +122,14 @@ async def examine_core(
     debug_dirs: Sequence[Path],
     executable_dirs: Sequence[Path],
     fetched: Path | None,
-    effort: Literal["full", "notes"],
+    effort: Literal["full", "notes", "identity"],
     soft_errors: Sequence[str],
     progress: Callable[[str], None],
 ) -> CrashAnalysis:
-    """What `analyze_core` has done, inside the confined process. `soft_errors` go into the report."""
+    """What `analyze_core` has done, inside the confined process. `soft_errors` go into the report.
+
+    `effort`: with gdb, by notes and memory alone, or only as much as tells which crash it is (no search, no hash).
+    """
     say = progress
     deadline = asyncio.get_running_loop().time() + settings.deadline
     say("reading the core's notes and memory")
@@ -139,7 +142,7 @@ async def examine_core(
         fetched=fetched,
     ) as opened:
         stacks = await asyncio.to_thread(walk, opened.core, opened.modules)
-        scan = asyncio.ensure_future(asyncio.to_thread(_scan, opened.core, core))
+        scan = asyncio.ensure_future(asyncio.to_thread(_scan, opened.core, core, effort))
         try:
             full = effort == "full"
             view = await _debug(opened, stacks, settings, deadline, say) if full else DebuggerView(complete=False)
@@ -189,8 +192,10 @@ def sha256_of(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _scan(core: CoreFile, path: Path) -> tuple[str | None, MemoryText | None, ThrownObject | None]:
+def _scan(core: CoreFile, path: Path, effort: str) -> tuple[str | None, MemoryText | None, ThrownObject | None]:
     """What takes the whole file; runs beside gdb."""
+    if effort == "identity":
+        return None, None, None
     aborted = core.signo == signal.SIGABRT
     message = abort_message(core) if aborted else None
     thrown = thrown_object(core) if aborted and message is None else None

@@ -1,8 +1,9 @@
-"""A core read without a debugger: notes, memory and our own unwinding. Costs a tenth of the whole analysis."""
+"""A core read without a debugger, as far as it tells which crash it is: notes, build-ids, stacks, signatures."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, ValidationError
@@ -28,9 +29,10 @@ async def look_at_core(
     debug_dirs: Sequence[Path] = (),
     executable_dirs: Sequence[Path] = (),
 ) -> Diagnosis:
-    """What `analyze_core` says before it asks gdb: its report has no names, but addresses, build-ids and signatures.
+    """A diagnosis whose report has addresses, build-ids and signatures, but nothing that takes gdb or the whole file.
 
-    Raises UnusableCore, ToolTimeout, ToolFailed.
+    Where the stack could not be walked, the whole file is hashed and searched: then only that tells one crash from
+    another. Raises UnusableCore, ToolTimeout, ToolFailed.
     """
     from tools.gdb.contained import Request, WorkerDied, run
 
@@ -42,9 +44,13 @@ async def look_at_core(
         sysroot=sysroot,
         debug_dirs=debug_dirs,
         executable_dirs=executable_dirs,
-        more={"effort": "notes", "soft_errors": []},
     )
     try:
-        return _Answer.model_validate_json(await run(request)).diagnosis
+        for effort in ("identity", "notes"):
+            answer = await run(replace(request, more={"effort": effort, "soft_errors": []}))
+            found = _Answer.model_validate_json(answer).diagnosis
+            if found.crash and found.crash.signatures and found.crash.signatures.address_sig:
+                break
+        return found
     except ValidationError as error:
         raise WorkerDied(f"the worker's answer is no diagnosis ({error.error_count()} errors)") from None
