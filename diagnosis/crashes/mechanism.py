@@ -10,7 +10,8 @@ from diagnosis.crashes.faults import Fault, FaultKind
 from diagnosis.crashes.frames import in_application, normalize, relevant
 from diagnosis.crashes.memory_causes import MemoryText, ThrownObject
 from diagnosis.crashes.signals import code_meaning, code_name, signal_name
-from diagnosis.crashes.signature import recursion
+from diagnosis.crashes.signature import round_of
+from incidents.crash_frames import Recursion
 from incidents.crash_report import Frame
 from incidents.models import CauseClass
 
@@ -24,6 +25,7 @@ def mechanism(
     instruction: str | None,
     message: MemoryText | None,
     thrown: ThrownObject | None,
+    collapsed: Recursion | None = None,
 ) -> str:
     """The sentence for a crash report. Outside text in it is quoted and cut."""
     name = signal_name(core.signo)
@@ -31,7 +33,7 @@ def mechanism(
     where = place(frames)
     match verdict.cause:
         case CauseClass.NULL_DEREFERENCE | CauseClass.WILD_POINTER | CauseClass.STACK_OVERFLOW:
-            return _memory(verdict, frames, instruction, where)
+            return _memory(verdict, frames, instruction, where, collapsed)
         case CauseClass.HEAP_CORRUPTION if message is None and verdict.fault is not None:
             return f"heap corruption: the allocator itself faulted at {_address(verdict.fault)}, called from {where}"
         case CauseClass.HEAP_CORRUPTION:
@@ -78,13 +80,16 @@ def located(frame: Frame) -> str:
     return name or f"address {frame.offset}"
 
 
-def _memory(verdict: Verdict, frames: Sequence[Frame], instruction: str | None, where: str) -> str:
+def _memory(
+    verdict: Verdict, frames: Sequence[Frame], instruction: str | None, where: str, collapsed: Recursion | None
+) -> str:
     fault = verdict.fault
     if fault is None:
         return f"memory fault in {where}: {verdict.because}"
     if fault.kind is FaultKind.STACK_OVERFLOW:
-        cycle = recursion(frames)
-        how = f"; {' → '.join(cycle)} without end" if cycle else ""
+        cycle = round_of(frames, collapsed)
+        rounds = f" ({collapsed.count} rounds)" if collapsed else ""
+        how = f"; {' → '.join(cycle)} without end{rounds}" if cycle else ""
         return (
             f"stack overflow in {where}: address {_address(fault)} lies just below the stack that ends at "
             f"{hex(fault.stack_end or 0)}{how}"

@@ -63,7 +63,7 @@ def build_report(seen: Observed) -> tuple[CrashReport, Verdict]:
         first = next((i for i, frame in enumerate(frames) if frame.function == HANDLER_FRAME), -1)
         frames = frames[first + 1 :]
     verdict = classify(core, frames, view.instruction, seen.message, seen.thrown)
-    sentence = mechanism(core, verdict, frames, view.instruction, seen.message, seen.thrown)
+    sentence = mechanism(core, verdict, frames, view.instruction, seen.message, seen.thrown, threads[0].recursion)
     if core.reraised:
         sentence += f"; the program's own handler then raised {signal_name(core.reraised)}"
     if core.missing_bytes:

@@ -45,7 +45,7 @@ def threads_of(
         own = status.tid in view.frames
         if key not in groups or (own and status is core.crashed):
             frames = view.frames.get(status.tid, [])
-            merged = merge(stack, frames, modules, names, known)
+            merged = merge(stack, frames, modules, names, known, core.may_hold_code)
             if not merged.frames:
                 merged.frames = _context(modules, status)
                 merged.depth = len(merged.frames)
@@ -76,7 +76,8 @@ def _thread(
         thread_name=_text(core.process.comm) if main and core.process else None,
         state="crashed" if status is core.crashed else state_of(status, frames, core.header.machine),
         frame_count=merged.depth,
-        truncated=status.tid in view.truncated and merged.depth <= len(frames) and not merged.compared,
+        truncated=merged.omitted > 0
+        or (merged.depth <= len(frames) and not merged.walked and status.tid in view.truncated),
         frames=frames,
         recursion=merged.recursion,
         stack_group=group if len(core.threads) > 1 else None,

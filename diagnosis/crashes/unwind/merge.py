@@ -6,7 +6,7 @@ Where they differ both are told, and the one with more proof is shown.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from diagnosis.crashes.frames import HANDLER_FRAME
@@ -30,6 +30,7 @@ class Merged:
     omitted: int = 0
     recursion: Recursion | None = None
     disagreement: Disagreement | None = None
+    walked: bool = False
     compared: bool = False
     cut: str | None = None
     """Why frames of the debugger were left out, or None."""
@@ -76,6 +77,7 @@ def merge(
     modules: Modules,
     names: Mapping[int, NamedAddress],
     known: Mapping[int, Physical],
+    is_code: Callable[[int], bool],
 ) -> Merged:
     """The frames to show for one thread.
 
@@ -87,13 +89,13 @@ def merge(
         return Merged(list(frames), len(groups))
     depth = len(stack.pcs)
     agreed = _agreed(stack, groups)
-    merged = Merged(depth=depth, compared=bool(groups))
+    merged = Merged(depth=depth, walked=True, compared=bool(groups))
     shorter = min(len(groups), depth)
     if agreed < shorter:
         merged.disagreement = Disagreement(
             thread_id=stack.tid, frame=agreed, prewalk=hex(stack.pcs[agreed]), gdb=hex(groups[agreed].pc)
         )
-        if stack.trust(agreed) not in (CFI, CONTEXT):
+        if stack.trust(agreed) not in (CFI, CONTEXT) and is_code(groups[agreed].pc):
             # the debugger went on by its own analysis of the code, we by search: its frames are the better guess
             merged.frames = [*_trusted(stack, groups[:agreed]), *(f for g in groups[agreed:] for f in g.frames)]
             merged.depth = len(groups)
