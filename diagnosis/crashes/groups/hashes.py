@@ -15,7 +15,7 @@ from diagnosis.crashes.groups.repeats import cycle, merged, rotated
 
 FRAMES = 16
 _LEAST = 2
-"""Frames that must lie in known files. apport asks for three; here a frame is exact to the build and the byte."""
+"""Frames; half of them must lie in known files. apport asks for three and four fifths, but of places without builds."""
 _DEEP = 64
 
 
@@ -40,8 +40,8 @@ def duphash(names: Sequence[str]) -> str | None:
 def address_signature(frames: Sequence[Located]) -> str | None:
     """SHA-1 of `build-id+offset` of the innermost frames, neutral to where files were mapped and to recursion depth.
 
-    Of inlined frames only one is counted. None when fewer than two frames lie in files with a build-id, or when more
-    than a third of them lie in none: such a hash would join crashes that have little in common.
+    Of inlined frames only one is counted. None when there is but one frame, or when more than half lie in no file
+    with a build-id: such a hash would join crashes that have little in common.
     """
     places: list[str] = []
     last: Located | None = None
@@ -60,7 +60,7 @@ def address_hash(places: Sequence[str]) -> str | None:
     block = cycle(list(places)) if len(places) >= _DEEP else []
     top = [f"again {place}" for place in rotated(block)] if block else merged(list(places))[:FRAMES]
     known = sum(place != "?" for place in top)
-    if known < (1 if block else _LEAST) or known * 3 < len(top) * 2:
+    if (len(top) < _LEAST and not block) or 2 * known < len(top):
         return None
     return _sha1(top)
 
