@@ -55,12 +55,12 @@ def address_signature(frames: Sequence[Located]) -> str | None:
     return address_hash(places)
 
 
-def address_hash(places: Sequence[str]) -> str | None:
+def address_hash(places: list[str]) -> str | None:
     """The same of `build-id+offset` texts, `?` for an address outside every known file."""
-    block = cycle(list(places)) if len(places) >= _DEEP else []
-    top = [f"again {place}" for place in rotated(block)] if block else merged(list(places))[:FRAMES]
-    known = sum(place != "?" for place in top)
-    if (len(top) < _LEAST and not block) or 2 * known < len(top):
+    block = cycle(places) if len(places) >= _DEEP else []
+    top = [f"again {place}" for place in rotated(block)] if block else merged(places)[:FRAMES]
+    seen = places[:FRAMES]
+    if len(seen) < _LEAST or 2 * seen.count("?") > len(seen):
         return None
     return _sha1(top)
 
