@@ -37,8 +37,8 @@ _HASHED_BYTES = 128 << 20
 """Larger cores are not hashed here: it takes longer than all the rest. `tools.cores.identify` does."""
 
 _DEGRADED_FRAMES = 32
-_FIRST_SHARE = 0.65
-"""Of the time that is left, for the first try; the rest is for the degraded one."""
+_SHARE = 0.65
+"""Of the time that is left, for a try that others may follow."""
 
 
 @dataclass(frozen=True)
@@ -205,21 +205,29 @@ def _scan(core: CoreFile, path: Path, effort: str) -> tuple[str | None, MemoryTe
 async def _debug(
     opened: OpenedCore, stacks: Walk | None, settings: GdbSettings, deadline: float, say: Callable[[str], None]
 ) -> DebuggerView:
-    """What gdb sees; a second, smaller try when a limit stopped the first."""
+    """What gdb sees. When a limit stops it: fewer frames, then no variables, then the thread that crashed alone.
+
+    One that took all its time is asked for the least at once.
+    """
     loop = asyncio.get_running_loop()
     program, missing = debugger_for(opened.core.header, settings.program)
     if program is None:
         return DebuggerView(complete=False, soft_errors=[missing or ""])
     settings = settings.model_copy(update={"program": program})
+    fewer = min(_DEGRADED_FRAMES, settings.max_frames)
     depths = [
         Depth(settings.max_frames, settings.max_threads, variables=True),
-        Depth(min(_DEGRADED_FRAMES, settings.max_frames), 1, variables=False),
+        Depth(fewer, settings.max_threads, variables=True),
+        Depth(fewer, settings.max_threads, variables=False),
+        Depth(fewer, 1, variables=False),
     ]
     view = DebuggerView()
-    for attempt, depth in enumerate(depths):
-        view = DebuggerView(complete=attempt == 0, soft_errors=view.soft_errors)
-        until = loop.time() + (deadline - loop.time()) * _FIRST_SHARE if attempt == 0 else deadline
-        say("asking gdb" if attempt == 0 else "asking gdb again for less")
+    while depths:
+        depth = depths.pop(0)
+        first = view.complete
+        view = DebuggerView(complete=first, soft_errors=view.soft_errors)
+        until = loop.time() + (deadline - loop.time()) * _SHARE if depths else deadline
+        say("asking gdb" if first else "asking gdb again for less")
         try:
             async with private_folder() as folder:
                 start = await launch(opened.case, settings, folder, OPTIONS)
@@ -227,10 +235,12 @@ async def _debug(
                     await look(session, opened, stacks, depth, until, view)
             return view
         except GdbStopped as error:
-            view.soft_errors.append(f"gdb {error.reason}" + ("; asked again for less" if attempt == 0 else ""))
             view.complete = False
             if opened.core.crashed.tid in view.frames and view.disassembly:
-                return view  # the crashing thread is there: more would not be had by asking for less
+                depths = []  # the crashing thread is there: more would not be had by asking for less
+            elif loop.time() >= until:
+                depths = depths[-1:]
+            view.soft_errors.append(f"gdb {error.reason}" + ("; asked again for less" if depths else ""))
         except ToolMissing:
             raise
         except ToolFailed as error:

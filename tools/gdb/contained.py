@@ -304,6 +304,11 @@ _server = _Server()
 atexit.register(_server.stop)
 
 
+def finish() -> None:
+    """End the server; what it and all jobs took is then counted with this process's children (getrusage). Blocking."""
+    _server.stop()
+
+
 def prepare() -> None:
     """Fork the server off this process, which has everything imported. For a command line, before its event loop."""
     _server.fork()

@@ -38,6 +38,7 @@ from tools.gdb.confine import (
     owner_of,
     separate,
 )
+from tools.gdb.system_calls import filter_system_calls
 
 JOBS = {
     "analyze": "tools.gdb.jobs:analyze",
@@ -71,7 +72,6 @@ Job = Callable[[dict[str, Any], Answering], Coroutine[Any, Any, None]]
 
 def serve(control: socket.socket) -> NoReturn:
     """Fork a supervisor for each connection that comes over `control`; end when that is closed."""
-    signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # supervisors are reaped by the kernel
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the service decides when we end
     for name in JOBS.values():
         importlib.import_module(name.partition(":")[0])
@@ -80,17 +80,24 @@ def serve(control: socket.socket) -> NoReturn:
     while True:
         _, handles, _, _ = socket.recv_fds(control, 1, 1)
         if not handles:
+            _reap(0)  # they end because their other side is gone; their CPU time is counted with ours
             os._exit(0)
         if os.fork() == 0:
             control.close()
             _supervise(socket.socket(fileno=handles[0]))
         os.close(handles[0])
+        _reap(os.WNOHANG)
+
+
+def _reap(options: int) -> None:
+    with contextlib.suppress(ChildProcessError):
+        while os.waitpid(-1, options)[0]:
+            pass
 
 
 def _supervise(connection: socket.socket) -> NoReturn:
     """Start the job, wait for its end or for the other side to hang up, and leave nothing of it behind."""
     try:
-        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
         os.setsid()
         adopt_orphans()
         request = _request(connection)
@@ -187,6 +194,8 @@ def _run(connection: socket.socket, request: dict[str, Any], apart: bool) -> NoR
         os.environ.clear()
         os.environ.update(ENVIRONMENT)
         limit(Limits(**request["limits"]), processes=apart)
+        if apart or not request["namespaces"]:  # else bubblewrap, which needs what is refused, may yet hold gdb
+            filter_system_calls(network=apart)
         code = _work(request, answer, confined=apart)
     except MemoryError:
         code = 3

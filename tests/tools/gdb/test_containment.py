@@ -121,7 +121,7 @@ async def test_a_limit_leaves_a_partial_report(settings: GdbSettings, words: str
 
 async def test_a_limit_that_fits_less_is_met_by_asking_for_less() -> None:
     """All frames with arguments and locals do not fit into this output; the crashing thread alone does."""
-    report = await report_of(crashing.core("overflow"), GdbSettings(output_bytes=30_000))
+    report = await report_of(crashing.core("overflow"), GdbSettings(output_bytes=15_000))
     assert report.status == "PARTIAL"
     assert any("asked again for less" in text for text in report.soft_errors)
     assert report.threads[0].frames[0].function == "Shop::descend"

@@ -1,0 +1,132 @@
+"""A parser that is taken over, hangs, floods, lies or dies: what it reaches, and what is left of it."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import socket
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from settings import GdbSettings
+from tests.standins import crashing, hostile_jobs
+from tools.gdb.analysis import analyze_core
+
+pytestmark = pytest.mark.gdb
+ROOT = Path(__file__).parents[3]
+NAMESPACES = subprocess.run(["unshare", "--net", "--mount", "--pid", "--fork", "true"], check=False).returncode == 0
+confined_only = pytest.mark.skipif(not NAMESPACES, reason="no namespaces may be made here: run in a privileged place")
+
+
+def run(job: str, settings: dict[str, Any] | None = None, **more: object) -> dict[str, Any]:
+    """The job in a program of its own, whose server is forked off it."""
+    request = {"job": job, "core": str(crashing.core("null")), "settings": settings or {}, "more": more}
+    command = [sys.executable, "-m", "tests.standins.hostile_jobs", json.dumps(request)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=100, check=False)
+    assert done.returncode == 0, done.stderr
+    answer: dict[str, Any] = json.loads(done.stdout)
+    return answer
+
+
+@confined_only
+def test_a_taken_over_parser_sees_the_case_and_can_do_nothing() -> None:
+    looked_for = ["/etc/passwd", "/proc/self", "/sys/kernel", "/home", "/var", str(ROOT / "README.md"), "/root/.ssh"]
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        found = run("look_around", looked_for=looked_for, port=listening.getsockname()[1])["result"]
+    assert found["seen"] == dict.fromkeys(looked_for, False)
+    assert found["core"] == "\x7fELF"
+    assert hostile_jobs.SECRET not in found["environment"]
+    assert found["network"] in ("done: []", "done: ['lo']")
+    assert found["processes"] == 1
+    assert found["capabilities"] == [0] * 6
+    assert not crashing.core("null").with_name("new").exists()  # it may write in its own empty folder only
+    refused = ("connect", "write_core", "write_root", "unshare", "mount", "chroot", "big_file")
+    allowed = {name: found[name] for name in refused if not found[name].startswith("refused")}
+    assert not allowed
+    assert len(found["handles"]) <= 4  # its connection, and the event loop's own
+
+
+def test_without_namespaces_there_is_still_no_network_and_no_way_to_more() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        found = run("look_around", {"sandbox": "rlimits"}, looked_for=[], port=listening.getsockname()[1])["result"]
+    refused = ("connect", "unshare", "mount", "chroot", "big_file")
+    assert not {name: found[name] for name in refused if not found[name].startswith("refused")}
+    assert hostile_jobs.SECRET not in found["environment"]
+    assert len(found["handles"]) <= 4
+
+
+@pytest.mark.parametrize("sandbox", ["rlimits", pytest.param("auto", marks=confined_only)])
+def test_a_parser_that_hangs_is_ended_with_all_that_it_started(sandbox: str) -> None:
+    mark = f"{random.randrange(10**6, 10**7)}"
+    answer = run("hang", {"deadline": 1.5, "sandbox": sandbox}, mark=mark)
+    assert answer["error"] == "ToolTimeout"
+    assert answer["progress"] == ["started"]
+    assert not [pid for pid in os.listdir("/proc") if pid.isdigit() and mark in _command(pid)]
+
+
+def _command(pid: str) -> str:
+    try:
+        return Path("/proc", pid, "cmdline").read_text()
+    except OSError:
+        return ""
+
+
+def test_limits_end_a_parser_that_takes_too_much() -> None:
+    flood = run("flood")
+    assert (flood["error"], "wrote more than" in flood["message"]) == ("WorkerDied", True)
+    assert not any("\x1b" in text for text in flood["progress"])
+    assert run("eat")["error"] == "WorkerDied"
+    spin = run("spin", {"cpu_seconds": 1})
+    assert (spin["error"], "SIGKILL" in spin["message"] or "SIGXCPU" in spin["message"]) == ("WorkerDied", True)
+
+
+def test_what_it_says_is_checked() -> None:
+    shout = run("shout")
+    assert (shout["error"], shout["message"]) == ("WorkerDied", "the worker's answer cannot be read")
+
+
+@confined_only
+def test_a_core_that_names_secrets_is_shown_programs_only(tmp_path: Path) -> None:
+    key = tmp_path / "id_rsa"
+    key.write_text("-----BEGIN OPENSSH PRIVATE KEY-----")
+    core = crashing.core("exception")
+    link = tmp_path / "link"
+    link.symlink_to(key)
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    names = [
+        "/etc/shadow",
+        "/proc/self/environ",
+        "/dev/kmsg",
+        f"{tmp_path}/../x",
+        str(core),
+        *map(str, (key, link, pipe)),
+    ]
+    answer = run("ask_for_secrets", looked_for=[*names, str(crashing.program())])
+    assert answer["result"] == {**dict.fromkeys(names, False), str(crashing.program()): True}
+
+
+async def test_a_parser_that_dies_is_asked_again_for_notes_and_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    from tools.gdb import contained
+
+    asked = []
+    once = contained._once
+
+    async def dying(document: bytes, deadline: float, progress: Any) -> tuple[bytes, bytes]:
+        asked.append(json.loads(document)["arguments"]["effort"])
+        if asked[-1] == "full":
+            raise contained.WorkerDied("the worker ended by itself (SIGKILL)")
+        return await once(document, deadline, progress)
+
+    monkeypatch.setattr(contained, "_once", dying)
+    report = (await analyze_core(crashing.core("double_free"), executable=None, settings=GdbSettings())).report
+    assert asked[0] == "full"
+    assert set(asked[1:]) == {"notes"}
+    assert report.status == "PARTIAL"
+    assert report.cause_class == "heap_corruption"
+    assert any("SIGKILL" in text and "notes and memory alone" in text for text in report.soft_errors)
