@@ -21,6 +21,8 @@ class FrameLike(Protocol):
     def module_offset(self) -> str | None: ...
     @property
     def in_app(self) -> bool | None: ...
+    @property
+    def trust(self) -> str | None: ...
 
 
 AnyFrame = TypeVar("AnyFrame", bound=FrameLike)
@@ -162,7 +164,8 @@ def relevant(frames: Sequence[AnyFrame]) -> list[AnyFrame]:
         kept.append(frame)
     while kept and kept[-1].function is None and not kept[-1].in_app and any(frame.in_app for frame in kept):
         kept.pop()  # a library that started the thread, without names
-    return kept
+    # what a search of a damaged stack found may be a frame that had returned long before
+    return [frame for frame in kept if frame.trust != "scan"] or kept
 
 
 def in_application(frames: Sequence[Frame]) -> Frame | None:

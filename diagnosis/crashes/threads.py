@@ -110,7 +110,7 @@ def _names(
         if key in done or (key in seen_stacks and tid not in view.frames):
             continue
         done.add(key)
-        wanted.update(at for _, at in unnamed(stack, known, len(physical(view.frames.get(tid, [])))))
+        wanted.update(at for _, at in unnamed(stack, known, view.frames.get(tid, [])))
     return functions_at(wanted, modules, {path: Path(local) for path, local in files.items()}) if wanted else {}
 
 

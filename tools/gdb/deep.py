@@ -6,7 +6,7 @@ import re
 
 from diagnosis.crashes.modules import Modules
 from diagnosis.crashes.threads import known_frames
-from diagnosis.crashes.unwind.merge import physical, unnamed
+from diagnosis.crashes.unwind.merge import unnamed
 from diagnosis.crashes.unwind.walk import Walk
 from diagnosis.crashes.view import DebuggerView
 from incidents.crash_frames import Frame
@@ -24,7 +24,7 @@ async def deeper(session: GdbSession, modules: Modules, walk: Walk | None, deadl
     for tid in view.frames:
         stack = walk.stacks.get(tid) if walk else None
         if stack is not None:
-            wanted.update(unnamed(stack, known, len(physical(view.frames[tid]))))
+            wanted.update(unnamed(stack, known, view.frames[tid]))
     asked = [(pc, at) for pc, at in wanted.items() if modules.at(at) is not None][:_MAX_ASKED]
     if not asked:
         return

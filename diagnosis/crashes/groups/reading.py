@@ -39,6 +39,7 @@ class PlainFrame(NamedTuple):
     offset: str | None = None
     build_id: str | None = None
     in_app: bool | None = None
+    trust: str | None = None
 
 
 @dataclass(frozen=True)
@@ -172,6 +173,7 @@ def _frame(item: Any) -> PlainFrame | None:
         offset=offset,
         build_id=_text(item.get("build_id")),
         in_app=in_app if isinstance(in_app, bool) else None,
+        trust="scan" if item.get("trust") == "scan" else None,
     )
     if frame.function is None and frame.module is None:
         file = _text(item.get("file"))

@@ -173,12 +173,9 @@ def _one(stack: WalkedStack, position: int, frames: Sequence[Frame], number: int
     ]
 
 
-def unnamed(stack: WalkedStack, known: Mapping[int, Physical], seen: int) -> list[tuple[int, int]]:
-    """(program counter, address to look up) of the frames to list that no debugger named yet.
-
-    It saw the first `seen` physical ones.
-    """
-    depth = len(stack.pcs)
+def unnamed(stack: WalkedStack, known: Mapping[int, Physical], frames: Sequence[Frame]) -> list[tuple[int, int]]:
+    """(program counter, address to look up) of the frames to list that are not among the debugger's `frames`."""
+    seen, depth = _agreed(stack, physical(frames)), len(stack.pcs)
     return [
         (stack.pcs[position], stack.lookup(position))
         for position in _listed(depth, repeat_in(stack.pcs))

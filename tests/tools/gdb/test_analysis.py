@@ -114,8 +114,15 @@ async def test_a_report_holds_what_a_debugger_shows() -> None:
 
 async def test_a_stack_overflow_stays_bounded() -> None:
     report = (await analyze(crashing.core("overflow"))).report
-    assert report.threads[0].truncated
-    assert len(report.threads[0].frames) == SETTINGS.max_frames
+    thread = report.threads[0]
+    assert thread.truncated
+    assert thread.recursion is not None
+    assert (thread.recursion.period, thread.recursion.functions) == (1, ["Shop::descend"])
+    assert thread.recursion.count > 10_000
+    assert thread.frame_count > thread.recursion.omitted > thread.recursion.count - 10
+    assert len(thread.frames) < 20
+    assert [frame.function for frame in thread.frames[:2]] == ["Shop::descend"] * 2
+    assert (thread.frames[-1].function, thread.frames[-1].frame) == ("main", thread.frame_count - 1)
 
 
 async def test_the_crashing_thread_comes_first_and_all_others_are_there() -> None:
