@@ -7,17 +7,20 @@ import shutil
 import tempfile
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from diagnosis.crashes.formats import is_packed
+from errors import ToolFailed
+from settings import GdbSettings
 from tools.cores.sparse import Limits
 
 if TYPE_CHECKING:  # reducing a core needs no models, and they take longer to import than it does
     from incidents.models import Diagnosis
 
 _HEAD = 512
+_SECONDS = 1800.0
 
 
 @dataclass(frozen=True)
@@ -56,13 +59,47 @@ async def plain_core(core: Path, limits: Limits, parent: Path | None = None) -> 
     if not await asyncio.to_thread(looks_packed, core):
         yield Unpacked(core)
         return
-    from tools.cores.unpack import unpack  # its libraries are of no use to most
-
     folder = await asyncio.to_thread(_private_folder, parent)
     try:
-        yield await asyncio.to_thread(unpack, core, folder, limits)
+        yield await _unpacked(core, folder, limits)
     finally:
         await asyncio.to_thread(shutil.rmtree, folder, ignore_errors=True)
+
+
+async def _unpacked(core: Path, folder: Path, limits: Limits) -> Unpacked:
+    """`tools.cores.unpack.unpack` in a confined process; of what that says, only names inside `folder` are followed."""
+    from pydantic import TypeAdapter, ValidationError
+
+    from tools.gdb.contained import Request, WorkerDied, run
+
+    settings = GdbSettings(deadline=_SECONDS, cpu_seconds=int(_SECONDS))
+    more = {"limits": asdict(limits)}
+    request = Request("unpack", core, settings, writable=folder, file_bytes=limits.max_bytes, more=more)
+    try:
+        found = TypeAdapter(_Answer).validate_json(await run(request))
+    except ValidationError:
+        raise WorkerDied("what was unpacked cannot be read") from None
+    if found.core is None:
+        return Unpacked(core)
+    paths = [await asyncio.to_thread(_inside, folder, name) for name in (found.core, found.programs) if name]
+    programs = paths[1] if len(paths) > 1 else None
+    return Unpacked(paths[0], found.compression, programs, found.soft_errors)
+
+
+@dataclass(frozen=True)
+class _Answer:
+    core: str | None
+    compression: str | None
+    programs: str | None
+    soft_errors: tuple[str, ...]
+
+
+def _inside(folder: Path, name: str) -> Path:
+    """`name` in `folder`, when it is really there: no link leads out."""
+    path = folder / name
+    if path.resolve() != folder.resolve() / name or not path.exists():
+        raise ToolFailed("what was unpacked is not where it should be")
+    return path
 
 
 def _private_folder(parent: Path | None) -> Path:

@@ -22,7 +22,7 @@ from pathlib import Path
 
 _NEWNS, _NEWUTS, _NEWIPC = 0x00020000, 0x04000000, 0x08000000
 _NEWUSER, _NEWPID, _NEWNET = 0x10000000, 0x20000000, 0x40000000
-_RDONLY, _NOSUID, _NODEV, _REMOUNT, _BIND, _REC, _PRIVATE = 1, 2, 4, 32, 4096, 16384, 1 << 18
+_RDONLY, _NOSUID, _NODEV, _NOEXEC, _REMOUNT, _BIND, _REC, _PRIVATE = 1, 2, 4, 8, 32, 4096, 16384, 1 << 18
 _DETACH = 2
 _SYS_MOUNT_SETATTR = 442
 _AT_FDCWD, _AT_RECURSIVE = -100, 0x8000
@@ -45,12 +45,14 @@ _libc = ctypes.CDLL(None, use_errno=True)
 class View:
     """What the confined process sees, read-only, under the paths where it is outside.
 
-    `files` maps paths inside to regular files outside; `links` are symbolic links and their targets.
+    `files` maps paths inside to regular files outside; `links` are symbolic links and their targets. `writable` is the
+    one folder that results go to, if any.
     """
 
     folders: Sequence[str] = ()
     files: Mapping[str, str] = field(default_factory=dict)
     links: Mapping[str, str] = field(default_factory=dict)
+    writable: str | None = None
 
 
 @dataclass(frozen=True)
@@ -93,12 +95,15 @@ def enclose(view: View) -> None:
     folders = [name for name in sorted(view.folders, key=len) if _make_folder(root, name)]
     files = {name: source for name, source in view.files.items() if _make_file(root, name)}
     devices = [name for name in _DEVICES if _make_file(root, name)]
+    writable = [view.writable] if view.writable and _make_folder(root, view.writable) else []
     for name, target in view.links.items():
         Path(f"{root}{name}").symlink_to(target)
     for name in folders:
         _bind(name, f"{root}{name}", _NOSUID | _NODEV)
     for name, source in files.items():
         _bind(source, f"{root}{name}", _NOSUID | _NODEV)
+    for name in writable:
+        _bind(name, f"{root}{name}", _NOSUID | _NODEV | _NOEXEC, writable=True)
     for name in devices:
         _bind(name, f"{root}{name}", _NOSUID)
     _mount(None, root, None, _REMOUNT | _BIND | _RDONLY | _NOSUID | _NODEV)
@@ -109,13 +114,13 @@ def enclose(view: View) -> None:
     socket.sethostname("sandbox")
 
 
-def drop_privileges(owner: tuple[int, int] | None) -> None:
-    """No capability, and no way to get one. Root becomes `owner` (uid, gid), or nobody with None.
+def drop_privileges(owner: tuple[int, int]) -> None:
+    """No capability, and no way to get one. Root becomes `owner` (uid, gid).
 
     A core has mode 0600: its owner, without any capability, can read it and little else.
     """
     if os.geteuid() == 0:
-        uid, gid = owner or (_NOBODY, _NOBODY)
+        uid, gid = owner
         for capability in range(_LAST_CAPABILITY + 1):
             _libc.prctl(_PR_CAPBSET_DROP, capability, 0, 0, 0)
         os.setgroups([])
@@ -171,15 +176,16 @@ def _make_file(root: str, name: str) -> bool:
     return True
 
 
-def _bind(source: str, target: str, flags: int) -> None:
-    """Mount `source` read-only. A file that is not there any more, or not as it was, leaves an empty one."""
+def _bind(source: str, target: str, flags: int, *, writable: bool = False) -> None:
+    """Mount `source`. A file that is not there any more, or not as it was, leaves an empty one."""
     if _libc.mount(os.fsencode(source), os.fsencode(target), None, _BIND | _REC, None) != 0:
         return
-    attributes = (ctypes.c_uint64 * 4)(flags | _RDONLY, 0, 0, 0)  # MOUNT_ATTR_* have the values of MS_* here
+    flags |= 0 if writable else _RDONLY
+    attributes = (ctypes.c_uint64 * 4)(flags, 0, 0, 0)  # MOUNT_ATTR_* have the values of MS_* here
     call = (_SYS_MOUNT_SETATTR, _AT_FDCWD, os.fsencode(target), _AT_RECURSIVE, attributes, 32)
     if _libc.syscall(*call) != 0:  # before Linux 5.12; what the mount had must stay set
-        had = os.statvfs(target).f_flag & (_NOSUID | _NODEV | 8)
-        _mount(None, target, None, _REMOUNT | _BIND | _RDONLY | flags | had)
+        had = os.statvfs(target).f_flag & (_NOSUID | _NODEV | _NOEXEC)
+        _mount(None, target, None, _REMOUNT | _BIND | flags | had)
 
 
 def _mount(source: str | None, target: str, kind: str | None, flags: int, data: str | None = None) -> None:
@@ -193,7 +199,7 @@ def _check(result: int, what: str) -> None:
         raise OSError(number, f"{what}: {os.strerror(number)}")
 
 
-def owner_of(core: Path) -> tuple[int, int] | None:
-    """Who must read `core`: its owner where others may not, else nobody in particular."""
+def owner_of(core: Path) -> tuple[int, int]:
+    """Uid and gid of who must read `core`: its owner where others may not, else nobody in particular."""
     status = core.stat()
-    return None if status.st_mode & stat.S_IROTH else (status.st_uid, status.st_gid)
+    return (_NOBODY, _NOBODY) if status.st_mode & stat.S_IROTH else (status.st_uid, status.st_gid)

@@ -21,7 +21,7 @@ import errors as error_tree
 from diagnosis.crashes.elf import ET_DYN, ET_EXEC, FileBytes, parse_header
 from errors import ParamedicError, ToolFailed, ToolTimeout, UnusableCore
 from settings import GdbSettings
-from tools.gdb.confine import Limits, View
+from tools.gdb.confine import Limits, View, owner_of
 from tools.gdb.resolve import in_root
 from tools.gdb.sandbox import system_view
 from tools.gdb.worker import ENVIRONMENT, serve
@@ -48,7 +48,10 @@ class WorkerDied(ToolFailed):
 
 @dataclass(frozen=True)
 class Request:
-    """One job. `more` are its arguments beside the files."""
+    """One job. `more` are its arguments beside the files.
+
+    `writable` is an empty private folder for results, files of at most `file_bytes` each.
+    """
 
     job: str
     core: Path
@@ -58,6 +61,8 @@ class Request:
     debug_dirs: Sequence[Path] = ()
     executable_dirs: Sequence[Path] = ()
     fetched: Path | None = None
+    writable: Path | None = None
+    file_bytes: int = 16 << 20
     more: dict[str, Any] = field(default_factory=dict)
     progress: Callable[[str], None] | None = None
 
@@ -164,9 +169,12 @@ def _document(request: Request, needed: Sequence[str] | None) -> bytes:
             files |= _with_companions(found, path)
     system, system_files, links = system_view(request.settings.program)
     shown = [*system, *_own_folders(), *real.values(), *([str(sysroot)] if sysroot else [])]
-    view = View(shown, {**system_files, **files}, links)
     settings = request.settings
-    limits = Limits(max(settings.memory_bytes, _LEAST_MEMORY), settings.cpu_seconds)
+    limits = Limits(max(settings.memory_bytes, _LEAST_MEMORY), settings.cpu_seconds, request.file_bytes)
+    writable = request.writable.resolve() if request.writable else None
+    if writable is not None and os.geteuid() == 0:
+        os.chown(writable, *owner_of(core))  # the job will be that user
+    view = View(shown, {**system_files, **files}, links, str(writable) if writable else None)
     arguments = {
         "core": str(core),
         "executable": str(executable) if executable else None,
@@ -174,6 +182,7 @@ def _document(request: Request, needed: Sequence[str] | None) -> bytes:
         "debug_dirs": [real[str(folder)] for folder in request.debug_dirs if str(folder) in real],
         "executable_dirs": [real[str(folder)] for folder in request.executable_dirs if str(folder) in real],
         "fetched": real.get(str(request.fetched)),
+        "writable": str(writable) if writable else None,
         "settings": settings.model_dump(mode="json"),
         "declared": needed is not None or settings.sandbox == "rlimits",
         **request.more,

@@ -64,6 +64,24 @@ async def build_id(arguments: dict[str, Any], answer: Answering) -> None:
     answer.send(b"r", json.dumps(found).encode())
 
 
+async def unpack(arguments: dict[str, Any], answer: Answering) -> None:
+    """Unpack into the writable folder. The result names the core by its path in there."""
+    from tools.cores import unpack as unpacking  # its libraries are of no use to most jobs
+    from tools.cores.sparse import Limits
+
+    target = Path(arguments["writable"])
+    limits = Limits(**arguments["limits"])
+    found = await asyncio.to_thread(unpacking.unpack, Path(arguments["core"]), target, limits)
+    plain = found.core == Path(arguments["core"])
+    document = {
+        "core": None if plain else str(found.core.relative_to(target)),
+        "compression": found.compression,
+        "programs": str(found.programs.relative_to(target)) if found.programs else None,
+        "soft_errors": found.soft_errors,
+    }
+    answer.send(b"r", json.dumps(document).encode())
+
+
 async def _needs(arguments: dict[str, Any], places: dict[str, Any], answer: Answering) -> bool:
     """Ask once for the files that the core names and that cannot be seen from here."""
     if arguments["declared"]:

@@ -44,6 +44,7 @@ JOBS = {
     "analyze": "tools.gdb.jobs:analyze",
     "query": "tools.gdb.jobs:query",
     "wanted": "tools.gdb.jobs:wanted",
+    "unpack": "tools.gdb.jobs:unpack",
     "build_id": "tools.gdb.jobs:build_id",
 }
 """What can be asked: a function of the request's arguments and of `Answering`, in the module before the colon."""
