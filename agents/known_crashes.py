@@ -160,10 +160,10 @@ def _with_history(found: Diagnosis, report: CrashReport, history: History) -> Di
 
 
 def _document(stack: NormalStack) -> dict[str, object]:
-    return {"names": list(stack.names), "anchor": stack.anchor, "scope": stack.scope}
+    return {"names": list(stack.names), "anchor": stack.anchor, "kind": stack.kind, "program": stack.program}
 
 
 def _stack(document: dict[str, object]) -> NormalStack:
     names, anchor = document["names"], document["anchor"]
     assert isinstance(names, list) and isinstance(anchor, int)
-    return NormalStack(tuple(names), anchor, str(document["scope"]))
+    return NormalStack(tuple(names), anchor, str(document["kind"]), str(document["program"]))

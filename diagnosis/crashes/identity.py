@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 
 from diagnosis.crashes.groups.hashes import address_signature, duphash
-from diagnosis.crashes.groups.stack import VERSION, NormalStack, named_frames, normal_stack
+from diagnosis.crashes.groups.stack import VERSION, NormalStack, named_frames, normal_stack, outside
 from diagnosis.crashes.value import value_score
 from incidents.crash_report import CrashReport
 from incidents.crash_verdicts import Signatures
@@ -40,7 +40,7 @@ def stack_of(report: CrashReport) -> NormalStack | None:
         return None
     signal = (report.crash_info.type or "").split(" / ")[0] or None
     if report.cause_class == CauseClass.EXTERNAL_SIGNAL:
-        return NormalStack(("sent from outside", report.process.exe or ""), 0, f"|{signal or ''}")
+        return outside(report.process.exe, signal)
     thread = report.threads[0]
     return normal_stack(
         thread.frames,

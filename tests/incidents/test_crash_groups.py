@@ -10,7 +10,7 @@ from incidents.models import Incident, IncidentStatus, ObjectRef, Via
 from incidents.store import IncidentStore
 
 API = Place(workload="Deployment shop/api", revision=6, previous_revision=5, image="api@sha256:1")
-MEMBERS = [{"names": ["handle", "main"], "anchor": 0, "scope": "api|memory"}]
+MEMBERS = [{"names": ["handle", "main"], "anchor": 0, "kind": "memory", "program": "api"}]
 
 
 async def incident(store: IncidentStore, name: str = "api") -> Incident:

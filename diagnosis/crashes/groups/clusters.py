@@ -108,7 +108,7 @@ class Clusters:
     def _keep(self, number: int, stack: NormalStack) -> None:
         group = self._groups[number]
         group.members.append((stack, positions(stack.names)))
-        for name in {(stack.scope, name) for name in stack.near} - group.posted:
+        for name in {(stack.kind, name) for name in stack.near} - group.posted:
             self._postings.setdefault(name, []).append(number)
             group.posted.add(name)
 
@@ -130,7 +130,7 @@ class Clusters:
 
     def _candidates(self, stack: NormalStack) -> list[int]:
         """Groups that share names near the crash frame, those that share most of them first."""
-        lists = [posting for name in dict.fromkeys(stack.near) if (posting := self._postings.get((stack.scope, name)))]
+        lists = [posting for name in dict.fromkeys(stack.near) if (posting := self._postings.get((stack.kind, name)))]
         short = [posting for posting in lists if len(posting) <= _POSTINGS]
         if not short and lists:
             short = [min(lists, key=len)[:_POSTINGS]]
@@ -144,6 +144,8 @@ class Clusters:
         to_founder = None
         shares_frame = False
         for member, where in group.members:
+            if not stack.may_be(member):
+                return None
             alike = similarity(stack.names, member.names, where)
             if alike <= THRESHOLD:
                 return None

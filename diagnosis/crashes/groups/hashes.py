@@ -25,6 +25,8 @@ class Located(Protocol):
     @property
     def function(self) -> str | None: ...
     @property
+    def in_app(self) -> bool | None: ...
+    @property
     def build_id(self) -> str | None: ...
     @property
     def module_offset(self) -> str | None: ...
@@ -45,7 +47,7 @@ def address_signature(frames: Sequence[Located]) -> str | None:
     """
     places: list[str] = []
     last: Located | None = None
-    for frame in frames:
+    for frame in frames[: _bottom(frames)]:
         inlined = last is not None and frame.offset == last.offset and frame.function != last.function
         last = frame
         if inlined and frame.offset is not None:
@@ -53,6 +55,21 @@ def address_signature(frames: Sequence[Located]) -> str | None:
         known = frame.build_id and frame.module_offset
         places.append(f"{frame.build_id}+{frame.module_offset}" if known else "?")
     return address_hash(places)
+
+
+def _bottom(frames: Sequence[Located]) -> int:
+    """Where the start of the program begins: the entry point in the executable, called through the C library.
+
+    Walks end at `main` where that has a name; where it has none, they must not look longer for it.
+    """
+    end = len(frames)
+    if end and frames[-1].in_app and frames[-1].function is None:
+        start = end - 1
+        while start and frames[start - 1].in_app is False:
+            start -= 1
+        if 0 < start < end - 1:
+            return start
+    return end
 
 
 def address_hash(places: list[str]) -> str | None:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from diagnosis.crashes.groups.hashes import address_signature
-from diagnosis.crashes.groups.stack import NormalStack, normal_stack
+from diagnosis.crashes.groups.stack import NormalStack, normal_stack, outside
 from errors import InvalidInput
 
 MAX_FRAMES = 400
@@ -77,7 +77,7 @@ def read_crash(document: Any) -> ReadCrash:
     signal = _signal(info, report)
     program = _program(report)
     if cause == "external_signal":  # where it was running then is chance
-        return ReadCrash(NormalStack(("sent from outside", program or ""), 0, f"|{signal or ''}"), None)
+        return ReadCrash(outside(program, signal), None)
     stack = normal_stack(
         frames,
         signal=signal,

@@ -39,27 +39,42 @@ _ROUTINES = """
     strdup strtol strtok strstr strnlen memmem printf vprintf vfprintf snprintf vsnprintf sprintf vsprintf puts fputs
     fwrite fread __vfprintf_internal __vsnprintf_internal __vsprintf_internal qsort bsearch"""
 _STRINGS = frozenset(_ROUTINES.split())
+_GENERIC = frozenset({"main", "recursion"})
 _VERSIONED = re.compile(r"(?:\.so)(?:[.\d]*)$")
-_FAMILY = {"SIGSEGV": "memory", "SIGBUS": "memory", "11": "memory", "7": "memory", "6": "SIGABRT", "4": "SIGILL"}
+_BUILD = re.compile(r"(?:[-_.](?:v?\d[\d.]*|o[0-3sgz]|debug|dbg|release|stripped|static|pie|opt))+$", re.IGNORECASE)
+_KINDS = {"SIGSEGV": "memory", "SIGBUS": "memory", "11": "memory", "7": "memory", "6": "SIGABRT", "4": "SIGILL"}
 
 
 @dataclass(frozen=True)
 class NormalStack:
     """`names` innermost first, at most DEPTH; `anchor` is the index of the crash frame.
 
-    Stacks of different `scope` (the program or library of the crash frame, and the kind of signal, as far as they are
-    known) are never of one group: `main` crashes in every program.
+    `kind` is that of the signal: crashes of different kinds are never of one group. `program` is the file of the crash
+    frame. Both are empty where they are not known.
     """
 
     names: tuple[str, ...]
     anchor: int = 0
-    scope: str = ""
+    kind: str = ""
+    program: str = ""
 
     @cached_property
     def key(self) -> str:
         """Equal for stacks whose crash frame and its next callers are equal. The id of the group that it founds."""
-        parts = (f"v{VERSION}", self.scope, *self.names[self.anchor : self.anchor + TOP])
+        program = "" if self.specific else self.program
+        parts = (f"v{VERSION}", self.kind, program, *self.names[self.anchor : self.anchor + TOP])
         return "grp_" + hashlib.sha256("\x1f".join(parts).encode("utf-8", "backslashreplace")).hexdigest()[:16]
+
+    @cached_property
+    def specific(self) -> bool:
+        """Whether the names alone tell the crash: `handle` called by `main` is in every program."""
+        return len(self.names) - sum(name in _GENERIC for name in self.names) >= 2
+
+    def may_be(self, other: NormalStack) -> bool:
+        """False when the two are of different programs, and one has too few names to be known by them."""
+        return (
+            self.program == other.program or not (self.program and other.program) or (self.specific and other.specific)
+        )
 
     @property
     def crash_frame(self) -> str:
@@ -90,12 +105,17 @@ def normal_stack(
     if overflow or len(frames) >= _DEEP:
         block = one_round(round_of) if overflow and round_of else cycle(names)
         if block:
-            return NormalStack(("recursion", *block[:DEPTH]), 0, _scope(kept[-1], signal, program))
+            return NormalStack(("recursion", *block[:DEPTH]), 0, _kind(signal), _program(kept[-1], program))
     anchor = _anchor(kept, names)
     crash = kept[anchor]
     compact = merged(names)[:DEPTH]
     at = compact.index(names[anchor]) if names[anchor] in compact else 0
-    return NormalStack(tuple(compact), at, _scope(crash, signal, program))
+    return NormalStack(tuple(compact), at, _kind(signal), _program(crash, program))
+
+
+def outside(program: str | None, signal: str | None) -> NormalStack:
+    """The stack of a signal that another process sent: where the program was then is chance."""
+    return NormalStack(("sent from outside",), 0, _kind(signal), (program or "")[:4096].rsplit("/", 1)[-1])
 
 
 def one_round(functions: Sequence[str]) -> list[str]:
@@ -128,8 +148,13 @@ def _anchor(frames: Sequence[FrameLike], names: Sequence[str]) -> int:
     return 0
 
 
-def _scope(frame: FrameLike, signal: str | None, program: str | None) -> str:
+def _kind(signal: str | None) -> str:
+    """Signals that the same bug may raise are of one kind."""
+    return _KINDS.get(signal, signal)[:16] if signal else ""
+
+
+def _program(frame: FrameLike, program: str | None) -> str:
+    """The file's name without what differs between releases and builds of it."""
     path = (frame.module or program or "")[:4096].removesuffix(" (deleted)")
     name = _VERSIONED.sub(".so", path.rsplit("/", 1)[-1])[:80]
-    family = _FAMILY.get(signal, signal)[:16] if signal else ""
-    return f"{name}|{family}"
+    return _BUILD.sub("", name) or name

@@ -79,8 +79,16 @@ def test_programs_and_kinds_of_signal_are_apart() -> None:
         clusters.assign(stack("handle", "main", program="/srv/a", signal="SIGABRT")).group_id,
     ]
     assert len(set(ids)) == 3
-    moved = clusters.assign(stack("handle", "main", program="/opt/a (deleted)", signal="SIGBUS"))
+    moved = clusters.assign(stack("handle", "main", program="/opt/a-1.2.3 (deleted)", signal="SIGBUS"))
     assert moved.group_id == ids[0]
+    inlined = clusters.assign(stack("leaf", "handle", "main", program="/srv/a", signal="SIGSEGV"))
+    assert inlined.group_id == ids[0]
+
+
+def test_a_crash_that_its_names_tell_may_change_its_programs_name() -> None:
+    clusters = Clusters()
+    first = clusters.assign(stack("parse", "load", "main", program="/srv/server"))
+    assert clusters.assign(stack("parse", "load", "main", program="/srv/worker")).group_id == first.group_id
 
 
 def test_addresses_join_a_crash_without_symbols_to_the_same_one_with_them() -> None:

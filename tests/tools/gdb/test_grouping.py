@@ -1,0 +1,62 @@
+"""The same bug in another process, another build, without symbols: names and groups that stay."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from diagnosis.crashes.groups.clusters import Clusters
+from diagnosis.crashes.identity import identity_of, stack_of
+from incidents.crash_report import CrashReport
+from settings import GdbSettings
+from tests.standins import crashing
+from tools.gdb.analysis import analyze_core
+from tools.gdb.look import look_at_core
+
+pytestmark = pytest.mark.gdb
+
+
+async def report(mode: str, run: int = 0, build: tuple[str, ...] = ()) -> CrashReport:
+    program = crashing.program(*build) if build else crashing.program()
+    core = crashing.core(mode, run, executable=program)
+    return (await analyze_core(core, executable=program, settings=GdbSettings())).report
+
+
+def group(clusters: Clusters, crash: CrashReport, called: CrashReport | None = None) -> str:
+    """The group of `crash`, as if its program were called as that of another: releases keep their name."""
+    stack, name = stack_of(crash), stack_of(called or crash)
+    assert stack is not None and name is not None and crash.signatures is not None
+    return clusters.assign(replace(stack, program=name.program), crash.signatures.address_sig).group_id
+
+
+async def test_another_run_and_another_optimisation_are_the_same_crash() -> None:
+    clusters = Clusters()
+    modes = ("offset", "double_free")
+    first = {mode: await report(mode) for mode in modes}
+    groups = {mode: group(clusters, first[mode]) for mode in modes}
+    assert len(set(groups.values())) == len(modes)
+    for mode in modes:
+        again = await report(mode, run=1)
+        assert again.signatures == first[mode].signatures
+        assert again.signatures is not None and again.signatures.group_id == groups[mode]
+        other = await report(mode, build=("other-build", "-O1"))
+        assert other.signatures is not None and first[mode].signatures is not None
+        assert other.signatures.address_sig != first[mode].signatures.address_sig
+        assert other.signatures.duphash == first[mode].signatures.duphash
+        assert other.signature == first[mode].signature
+        assert group(clusters, other, first[mode]) == groups[mode]
+
+
+async def test_without_symbols_and_without_gdb_it_is_the_same_crash() -> None:
+    clusters = Clusters()
+    named = await report("offset")
+    core = crashing.core("offset", executable=crashing.stripped())
+    bare = (await analyze_core(core, executable=crashing.stripped(), settings=GdbSettings())).report
+    assert bare.signature != named.signature
+    assert group(clusters, bare) == group(clusters, named)
+    seen = await look_at_core(crashing.core("offset", 1), executable=None, settings=GdbSettings())
+    other = await look_at_core(crashing.core("double_free"), executable=None, settings=GdbSettings())
+    assert seen.crash is not None and other.crash is not None
+    assert identity_of(seen.crash) == identity_of(named) is not None
+    assert identity_of(other.crash) not in (None, identity_of(named))
