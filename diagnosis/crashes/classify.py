@@ -60,7 +60,7 @@ def classify(
     if number == signal.SIGABRT:
         return _abort(names, message, thrown)
     if number == signal.SIGSEGV:
-        return _segmentation(core, names, instruction)
+        return _segmentation(core, names)
     simple = {
         signal.SIGBUS: (CauseClass.BUS_ERROR, "SIGBUS raised by the kernel"),
         signal.SIGFPE: (CauseClass.ARITHMETIC, "SIGFPE raised by the kernel"),
@@ -99,7 +99,7 @@ def _implied(core: CoreFile, names: list[str], instruction: str | None) -> Verdi
     """The program sent the signal again from a handler: the instruction it returned to tells what it was about."""
     text = instruction or ""
     again = "the program's own handler sent the signal again"
-    if core.signo == signal.SIGSEGV and (fault := implied_fault(core, instruction)):
+    if core.signo == signal.SIGSEGV and (fault := implied_fault(core)):
         verdict = _by_fault(fault, names)
         return replace(verdict, confidence=verdict.confidence * 0.9, excluded=[f"a signal of unknown reason: {again}"])
     if core.signo == signal.SIGFPE and text.startswith(("idiv", "div")):
@@ -128,8 +128,8 @@ def _abort(names: list[str], message: MemoryText | None, thrown: ThrownObject | 
     return Verdict(CauseClass.ABORT, 0.9, because, excluded=excluded)
 
 
-def _segmentation(core: CoreFile, names: list[str], instruction: str | None) -> Verdict:
-    fault = memory_fault(core, instruction)
+def _segmentation(core: CoreFile, names: list[str]) -> Verdict:
+    fault = memory_fault(core)
     if fault is None:
         return Verdict(CauseClass.UNKNOWN, 0.3, "the core has no signal information (NT_SIGINFO)")
     verdict = _by_fault(fault, names)

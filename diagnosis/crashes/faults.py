@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import StrEnum
 
+from diagnosis.crashes.code import instruction_at
 from diagnosis.crashes.core_file import CoreFile
 from diagnosis.crashes.operands import Operand, is_canonical, operands
 from diagnosis.crashes.signals import SI_KERNEL
@@ -40,14 +41,14 @@ class Fault:
     """Upper end of the stack that ran out."""
 
 
-def implied_fault(core: CoreFile, instruction: str | None) -> Fault | None:
+def implied_fault(core: CoreFile) -> Fault | None:
     """The fault that the instruction at the program counter must raise; None when it could be executed.
 
     For programs whose handler caught the fault and sent the signal again: it is delivered when the handler returns
     to the same instruction, without the address.
     """
     machine, thread = core.header.machine, core.crashed
-    for operand in operands(instruction or "", thread.registers, machine):
+    for operand in operands(instruction_at(core, thread.pc), thread.registers, machine):
         address = operand.address
         if not is_canonical(address, machine):
             return Fault(FaultKind.NON_CANONICAL, address, operand)
@@ -58,18 +59,19 @@ def implied_fault(core: CoreFile, instruction: str | None) -> Fault | None:
         segment = core.memory.segment(address)
         if segment is None and core.mapped_at(address) is None:
             return Fault(FaultKind.UNMAPPED, address, operand)
-        if segment is not None and operand.access == "write" and not segment.writable:
+        if segment is not None and operand.writes and not segment.writable:
             return Fault(FaultKind.REFUSED, address, operand)
     return None
 
 
-def memory_fault(core: CoreFile, instruction: str | None) -> Fault | None:
+def memory_fault(core: CoreFile) -> Fault | None:
     """Classify the fault of a SIGSEGV that the kernel raised. None when the core has no signal information."""
     signal, thread = core.signal, core.crashed
     if signal is None:
         return None
     machine = core.header.machine
-    candidates = operands(instruction or "", thread.registers, machine)
+    instruction = instruction_at(core, thread.pc)
+    candidates = operands(instruction, thread.registers, machine)
     no_address = signal.code == SI_KERNEL or (machine == "x86_64" and signal.address == 0 and thread.pc != 0)
     if no_address:
         wild = next((o for o in candidates if not is_canonical(o.address, machine)), None)
@@ -77,7 +79,7 @@ def memory_fault(core: CoreFile, instruction: str | None) -> Fault | None:
             return Fault(FaultKind.NON_CANONICAL, wild.address, wild)
         if thread.pc is not None and not is_canonical(thread.pc, machine):
             return Fault(FaultKind.NON_CANONICAL, thread.pc, at_pc=True)
-        if instruction is not None and instruction.startswith("ret") and thread.sp is not None:
+        if instruction is not None and instruction.flow == "return" and thread.sp is not None:
             target = core.memory.pointer(thread.sp)
             if target is not None and not is_canonical(target, machine):
                 return Fault(FaultKind.NON_CANONICAL, target, at_pc=True)

@@ -11,6 +11,7 @@ import signal
 import struct
 from dataclasses import replace
 
+from diagnosis.crashes.code import instruction_at
 from diagnosis.crashes.core_file import CoreFile
 from diagnosis.crashes.notes import SignalInfo
 from diagnosis.crashes.operands import is_canonical, operands
@@ -75,7 +76,7 @@ def _trap(core: CoreFile, context: int, registers: dict[str, int], instruction: 
         return None
     error, trap, _, cr2 = struct.unpack("<4Q", data)
     text = instruction or ""
-    touched = operands(text, registers, core.header.machine)
+    touched = operands(instruction_at(core, registers["rip"]), registers, core.header.machine)
     offset = core.memory.file_offset(context + _TRAP_AT) or 0
     if trap == _PAGE_FAULT and any(o.address <= cr2 < o.address + (o.size or 64) for o in touched):
         return SignalInfo(signal.SIGSEGV, 2 if error & 1 else 1, cr2, 0, 0, offset, _SOURCE)

@@ -127,7 +127,7 @@ def _access(fault: Fault) -> str:
     if operand is None:
         return "access to"
     size = f" of {operand.size} bytes" if operand.size else ""
-    return f"{operand.access}{size} at" if operand.size else f"{operand.access} at"
+    return f"{operand.access.replace('_', ' and ')}{size} at"
 
 
 def _by(fault: Fault, instruction: str | None) -> str:
