@@ -35,6 +35,13 @@ class CallSites:
             self._core.may_hold_code(address) and not self._core.memory.read(address - 1, 1)
         )
 
+    def direct_target(self, address: int) -> int | None:
+        """Where the direct call that returns to `address` went; None when no such call stands before it. x86 only."""
+        code = self._core.memory.read(address - 5, 5)
+        if self._machine.link is not None or len(code) < 5 or code[0] != 0xE8:
+            return None
+        return address + int.from_bytes(code[1:], "little", signed=True) & self._machine.address_mask
+
     def in_program(self, address: int) -> bool:
         module = self._modules.at(address)
         return module is not None and module.is_main

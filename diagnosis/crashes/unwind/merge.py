@@ -19,6 +19,7 @@ LISTED_ROUNDS = 2
 LISTED_TAIL = 24
 MAX_LISTED = 256
 _MAX_INLINED = 32
+_MAX_TAIL_CALLS = 8
 
 
 @dataclass
@@ -87,6 +88,7 @@ def merge(
     groups = physical(frames)
     if stack is None or not stack.pcs:
         return Merged(list(frames), len(groups))
+    groups = _with_tail_calls(stack, groups)
     depth = len(stack.pcs)
     agreed = _agreed(stack, groups)
     merged = Merged(depth=depth, walked=True, compared=bool(groups))
@@ -129,6 +131,29 @@ def merge(
     return merged
 
 
+def _with_tail_calls(stack: WalkedStack, groups: Sequence[Physical]) -> list[Physical]:
+    """`groups` with frames that are on no stack joined to their callers.
+
+    A debugger shows a function that ended in a jump to the next one (DWARF 5, 3.4.1: DW_AT_call_tail_call), at an
+    address that no return goes to.
+    """
+    found: list[Physical] = []
+    at = 0
+    while at < len(groups):
+        depth = len(found)
+        if depth < len(stack.pcs) and groups[at].pc != stack.pcs[depth]:
+            ahead = [group.pc for group in groups[at : at + _MAX_TAIL_CALLS + 1]]
+            if stack.pcs[depth] in ahead:
+                end = at + ahead.index(stack.pcs[depth])
+                joined = tuple(frame for group in groups[at : end + 1] for frame in group.frames)
+                found.append(Physical(stack.pcs[depth], joined))
+                at = end + 1
+                continue
+        found.append(groups[at])
+        at += 1
+    return found
+
+
 def _agreed(stack: WalkedStack, groups: Sequence[Physical]) -> int:
     """Depth of the first difference."""
     for depth, group in enumerate(groups[: len(stack.pcs)]):
@@ -165,17 +190,23 @@ def _trusted(stack: WalkedStack, groups: Sequence[Physical]) -> list[Frame]:
 
 
 def _one(stack: WalkedStack, position: int, frames: Sequence[Frame], number: int) -> list[Frame]:
-    """`frames` of one physical frame, numbered from `number`, all but the last inlined."""
+    """`frames` of one physical frame, numbered from `number`: all but the last are inlined, or ended in a jump."""
     trust, last = stack.trust(position), len(frames) - 1
-    return [
-        frame.model_copy(update={"frame": number + index, "trust": trust, "inlined": True if index < last else None})
-        for index, frame in enumerate(frames)
-    ]
+    found = []
+    for index, frame in enumerate(frames):
+        real = frame.offset == frames[last].offset
+        update = {
+            "frame": number + index,
+            "trust": trust if real else "gdb",
+            "inlined": True if index < last and real else None,
+        }
+        found.append(frame.model_copy(update=update))
+    return found
 
 
 def unnamed(stack: WalkedStack, known: Mapping[int, Physical], frames: Sequence[Frame]) -> list[tuple[int, int]]:
     """(program counter, address to look up) of the frames to list that are not among the debugger's `frames`."""
-    seen, depth = _agreed(stack, physical(frames)), len(stack.pcs)
+    seen, depth = _agreed(stack, _with_tail_calls(stack, physical(frames))), len(stack.pcs)
     return [
         (stack.pcs[position], stack.lookup(position))
         for position in _listed(depth, repeat_in(stack.pcs))

@@ -21,6 +21,7 @@ MAX_ALL_FRAMES = 4_000_000
 _WINDOW = 1 << 20
 _MAX_SCANS = 16
 """Frames found by search in one stack: past that the stack is noise."""
+_LEAF_BYTES = 1024
 _MAX_SWITCHES = 64
 """Times that a stack may go on elsewhere (signal stacks, coroutines)."""
 
@@ -96,8 +97,11 @@ class _Walker:
             if step == "bottom":
                 stack.end = "bottom"
                 break
-            if isinstance(step, str) and (found := self._by_frame_pointer(registers, pc)) is not None:
-                step, trust = (*found, False), FRAME_POINTER
+            if isinstance(step, str):
+                found = self._by_leaf(registers, pc) if len(stack.pcs) == 1 else None
+                found = found or self._by_frame_pointer(registers, pc)
+                if found is not None:
+                    step, trust = (*found, False), FRAME_POINTER
             if isinstance(step, str):
                 scans += 1
                 again = self._by_search(registers, len(stack.pcs) == 1) if scans <= _MAX_SCANS else None
@@ -256,6 +260,15 @@ class _Walker:
                 known = {number: value for number, value in zip(order, values, strict=False) if value is not None}
                 return pc, known, True
         return "none"
+
+    def _by_leaf(self, registers: _Registers, pc: int) -> tuple[int, _Registers] | None:
+        """The caller of a function that has made no frame: a direct call to just before `pc` returns to the top word."""
+        machine = self._machine
+        top = self._word(registers[machine.sp])
+        target = self._calls.direct_target(top) if top is not None else None
+        if top is None or target is None or not target <= pc < target + _LEAF_BYTES:
+            return None
+        return top, {**registers, machine.sp: registers[machine.sp] + machine.word}
 
     def _by_frame_pointer(self, registers: _Registers, pc: int) -> tuple[int, _Registers] | None:
         """The caller by a chain of frame records; only where each link of it is plausible."""
