@@ -141,8 +141,11 @@ def is_helper(function: str) -> bool:
 
 def label(frame: FrameLike) -> str | None:
     """The frame in a signature: its function, else module and offset; None when not even the module is known."""
-    if frame.function:
-        return normalize(frame.function)
+    return normalize(frame.function) if frame.function else place(frame)
+
+
+def place(frame: FrameLike) -> str | None:
+    """A nameless frame by its module and offset there."""
     if frame.module and frame.module_offset:
         return f"{_CONTROL.sub('', frame.module.rsplit('/', 1)[-1])[:80]}+{frame.module_offset}"
     return None
@@ -150,22 +153,28 @@ def label(frame: FrameLike) -> str | None:
 
 def relevant(frames: Sequence[AnyFrame]) -> list[AnyFrame]:
     """The frames that say where it happened: without the way into abort above and the start of the thread below."""
+    return [frame for frame, _ in relevant_named(frames)]
+
+
+def relevant_named(frames: Sequence[AnyFrame]) -> list[tuple[AnyFrame, str | None]]:
+    """The same, each with its normalised name."""
     start = 0
-    for index, frame in enumerate(frames[:_SEARCHED]):
-        if frame.function == HANDLER_FRAME:
+    names = [normalize(frame.function) if frame.function else None for frame in frames]
+    for index, name in enumerate(names[:_SEARCHED]):
+        if frames[index].function == HANDLER_FRAME:
             start = index + 1
-        elif frame.function and index - start <= _GAP and is_exit(normalize(frame.function)):
+        elif name and index - start <= _GAP and is_exit(name):
             start = index + 1  # frames between two exit frames are unnamed insides of libraries
-    kept = []
-    for frame in frames[start:]:
-        name = normalize(frame.function) if frame.function else None
+    kept: list[tuple[AnyFrame, str | None]] = []
+    for frame, name in zip(frames[start:], names[start:], strict=True):
         if name and (is_bottom(name) or is_helper(frame.function or "")):
             continue
-        kept.append(frame)
-    while kept and kept[-1].function is None and not kept[-1].in_app and any(frame.in_app for frame in kept):
-        kept.pop()  # a library that started the thread, without names
+        kept.append((frame, name))
+    if kept and kept[-1][1] is None and any(frame.in_app for frame, _ in kept):
+        while kept[-1][1] is None and not kept[-1][0].in_app:
+            kept.pop()  # a library that started the thread, without names
     # what a search of a damaged stack found may be a frame that had returned long before
-    return [frame for frame in kept if frame.trust != "scan"] or kept
+    return [pair for pair in kept if pair[0].trust != "scan"] or kept
 
 
 def in_application(frames: Sequence[Frame]) -> Frame | None:

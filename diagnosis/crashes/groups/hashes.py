@@ -45,6 +45,8 @@ def address_signature(frames: Sequence[Located]) -> str | None:
     Of inlined frames only one is counted. None when there is but one frame, or when more than half lie in no file
     with a build-id: such a hash would join crashes that have little in common.
     """
+    if not any(frame.build_id for frame in frames[: 2 * FRAMES]):
+        return None
     places: list[str] = []
     last: Located | None = None
     for frame in frames[: _bottom(frames)]:

@@ -27,6 +27,7 @@ _FROM = re.compile(r"\s+from\s+(?P<module>/\S+)\s*$")
 _IN_MODULE = re.compile(
     r"\s*\((?P<module>[^()\s]+)\+(?P<offset>0x[0-9a-fA-F]{1,16})\)\s*(?:\(BuildId: (?P<id>[0-9a-f]+)\))?$"
 )
+_CANONICAL = re.compile(r"0x[1-9a-f][0-9a-f]{0,15}")
 _MODULE_OFFSET = re.compile(r"^(?P<module>[^\s()]+\.so[.\d]*|[^\s()+]+)\+(?P<offset>0x[0-9a-fA-F]{1,16})$")
 
 
@@ -156,24 +157,26 @@ def _frame(item: Any) -> PlainFrame | None:
         return read_line(item)
     if not isinstance(item, dict):
         return None
-    function = _text(item.get("function") or item.get("name") or item.get("symbol"))
+    get = item.get
+    function = _text(get("function") or get("name") or get("symbol"))
     if function in ("??", "<unknown>"):
         function = None
-    offset = _hex(item.get("offset"))
-    own = _hex(item.get("module_offset"))
-    if own is None and "module_offset" not in item and "address" in item:
-        own, offset = offset, _hex(item.get("address"))  # `offset` is then inside the module
-    elif own is None and offset is not None and "trust" not in item and len(offset) < 12:
-        own = offset  # a small number beside a module's name: no absolute address
-    in_app = item.get("in_app")
+    offset = _hex(get("offset"))
+    own = _hex(get("module_offset"))
+    if own is None and offset is not None and "trust" not in item:
+        if "address" in item:
+            own, offset = offset, _hex(get("address"))  # `offset` is then inside the module
+        elif len(offset) < 12:
+            own = offset  # a small number beside a module's name: no absolute address
+    in_app = get("in_app")
     frame = PlainFrame(
-        function=function,
-        module=_text(item.get("module")),
-        module_offset=own,
-        offset=offset,
-        build_id=_text(item.get("build_id")),
-        in_app=in_app if isinstance(in_app, bool) else None,
-        trust="scan" if item.get("trust") == "scan" else None,
+        function,
+        _text(get("module")),
+        own,
+        offset,
+        _text(get("build_id")),
+        in_app if isinstance(in_app, bool) else None,
+        _text(get("trust")),
     )
     if frame.function is None and frame.module is None:
         file = _text(item.get("file"))
@@ -211,11 +214,15 @@ def _program(report: dict[str, Any]) -> str | None:
 
 
 def _text(value: Any) -> str | None:
-    return value[:_TEXT] if isinstance(value, str) and value.strip() else None
+    return value[:_TEXT] if isinstance(value, str) and value and not value.isspace() else None
 
 
 def _hex(value: Any) -> str | None:
     """A number as hexadecimal text; also from texts, with leading zeros or without 0x."""
+    if value is None:
+        return None
+    if isinstance(value, str) and _CANONICAL.fullmatch(value):
+        return value
     if isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 1 << 64:
         return hex(value)
     if isinstance(value, str) and 0 < len(value) <= 20:

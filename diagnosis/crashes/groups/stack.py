@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
-from diagnosis.crashes.frames import FrameLike, is_allocator, is_exit, label, normalize, relevant
+from diagnosis.crashes.frames import FrameLike, is_allocator, is_exit, label, normalize, place, relevant_named
 from diagnosis.crashes.groups.repeats import cycle, merged, rotated
 
 VERSION = 1
@@ -131,7 +131,7 @@ def named_frames(frames: Sequence[FrameLike]) -> tuple[list[FrameLike], list[str
     Standard library code that was compiled into the program is left out: whether it is a frame depends on inlining.
     """
     frames = frames[:_READ]
-    pairs = [(frame, name) for frame in relevant(frames) if (name := label(frame))]
+    pairs = [(frame, told) for frame, name in relevant_named(frames) if (told := name or place(frame))]
     own = [pair for pair in pairs if not (pair[0].in_app is not False and pair[1].startswith(_LIBRARY))]
     pairs = own or pairs or [(frame, name) for frame in frames if (name := label(frame))]
     return [frame for frame, _ in pairs], [name for _, name in pairs]
