@@ -262,7 +262,7 @@ class _Walker:
         return "none"
 
     def _by_leaf(self, registers: _Registers, pc: int) -> tuple[int, _Registers] | None:
-        """The caller of a function that has made no frame: a direct call to just before `pc` returns to the top word."""
+        """The caller of a function that has made no frame: a direct call to it returns to the word on top."""
         machine = self._machine
         top = self._word(registers[machine.sp])
         target = self._calls.direct_target(top) if top is not None else None
