@@ -7,6 +7,7 @@ Notes are always kept whole. Of memory:
 - mappings of program files, as far as the kernel wrote them: build-ids, relocated data, global variables;
 - small anonymous mappings, which hold the dynamic linker's and the libraries' own data, and the vDSO;
 - the dynamic linker's list of objects wherever it is, so that a debugger finds the libraries;
+- goroutines;
 - pages around the crashing thread's registers and what its stack points to, one step further for small objects, and
   what other threads' stacks point to: the arguments in a backtrace, C++ exceptions and glibc's abort message.
 """
@@ -19,9 +20,10 @@ from dataclasses import dataclass
 from diagnosis.crashes.core_file import CoreFile
 from diagnosis.crashes.elf import Segment
 from diagnosis.crashes.link_map import link_map_places
+from diagnosis.crashes.reduce.goroutines import goroutines
 from diagnosis.crashes.reduce.kept import Kept, Range, pieces, without
 from diagnosis.crashes.reduce.reachable import Reach
-from diagnosis.crashes.reduce.stacks import control_blocks, left_behind, live_stacks, thread_pointers
+from diagnosis.crashes.reduce.stacks import control_blocks, left_behind, live_stacks, thread_pointers, words
 
 SMALL = 256 << 10
 ALL_SMALL = 32 << 20
@@ -32,6 +34,7 @@ ALL_FILE_DATA = 128 << 20
 _PAGE = 4096
 _FIRST = 2 * _PAGE
 _AROUND = 2048
+_SEARCHED = 16 << 10
 
 
 @dataclass(frozen=True)
@@ -76,7 +79,16 @@ def _kept(core: CoreFile) -> Kept:
         if thread.pc and core.memory.file_offset(thread.pc) is not None:
             kept.add("code at the program counters", thread.pc - _AROUND, thread.pc + _AROUND)
     reach.own_pages(data)
+    crash = [*core.crashed.registers.values(), *words(core, stacks[0], _SEARCHED)]
+    for start, end in goroutines(core, [*data, *_zeroed(core, data)], crash):
+        kept.add("goroutines", start, end)
     return kept
+
+
+def _zeroed(core: CoreFile, data: Sequence[Segment]) -> list[Segment]:
+    """The anonymous mappings behind writable data: variables without an initial value."""
+    found = (core.memory.segment(segment.end) for segment in data)
+    return [segment for segment in found if segment is not None and segment.writable and segment.filesz]
 
 
 def small_mappings(core: CoreFile) -> list[Segment]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import random
+import shutil
 import struct
 import subprocess
 import sys
@@ -15,6 +16,7 @@ import zstandard
 
 from diagnosis.crashes.core_file import CoreFile
 from diagnosis.crashes.modules import Modules
+from diagnosis.crashes.reduce.goroutines import goroutines
 from errors import InvalidInput, ParamedicError, UnusableCore
 from settings import GdbSettings
 from tests.standins import crashing
@@ -103,6 +105,39 @@ def test_the_heap_is_left_out_and_what_frames_show_of_it_is_kept(tmp_path: Path)
         assert opened.origin is not None
         assert opened.origin.size == core.stat().st_size
         assert opened.memory.segments == sorted(opened.origin.mappings, key=lambda mapping: mapping.vaddr)
+
+
+GO = """package main
+import "runtime/debug"
+type order struct{ next *order; id int }
+func wait(gate chan int, depth int) int { if depth > 0 { return wait(gate, depth-1) + depth }; return <-gate }
+func main() {
+	debug.SetTraceback("crash")
+	gate, ready := make(chan int), make(chan int)
+	for i := 0; i < 300; i++ { go func() { ready <- i; wait(gate, i) }() }
+	for i := 0; i < 300; i++ { <-ready }
+	heap := make([]order, 1<<20)
+	println(heap[7].next.id)
+}
+"""
+
+
+def test_goroutines_stay(tmp_path: Path) -> None:
+    if shutil.which("go") is None:
+        pytest.skip("go not installed: apt-get install golang-go")
+    (tmp_path / "main.go").write_text(GO)
+    executable = tmp_path / "waiting"
+    command = ["go", "build", "-ldflags=-s", "-o", str(executable), str(tmp_path / "main.go")]
+    subprocess.run(command, check=True, timeout=100)
+    core, small = crashing.crash(executable, [], tmp_path / "run"), tmp_path / "small"
+    done = reduced(core, small)
+    assert done.reduced_size < core.stat().st_size / 8
+    with CoreFile(core) as whole, CoreFile(small) as opened:
+        data = [s for s in whole.memory.segments if s.writable and s.filesz and s.end < 1 << 32]
+        ranges = list(goroutines(whole, data, []))
+        assert len(ranges) > 2 * 300
+        for start, end in ranges:
+            assert opened.memory.read(start, end - start) == whole.memory.read(start, end - start)
 
 
 @pytest.mark.gdb
