@@ -194,6 +194,7 @@ def _document(request: Request, needed: Sequence[str] | None) -> bytes:
             "arguments": arguments,
             "view": asdict(view),
             "limits": asdict(limits),
+            "identities": {str(path): _identity(path) for path in (core, executable) if path is not None},
             "namespaces": settings.sandbox != "rlimits",
         }
     ).encode()
@@ -227,6 +228,12 @@ def _real(path: Path) -> Path:
     """`path` without symbolic links. Raises UnusableCore when it is no regular file that can be read."""
     FileBytes(path).close()
     return path.resolve()
+
+
+def _identity(path: Path) -> list[int]:
+    """Device and inode: the job looks whether what it sees is still the file that was checked here."""
+    status = path.stat()
+    return [status.st_dev, status.st_ino]
 
 
 def _own_folders() -> Iterable[str]:

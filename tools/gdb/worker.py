@@ -26,7 +26,7 @@ from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import Any, NoReturn
 
-from errors import ParamedicError
+from errors import ParamedicError, UnusableCore
 from tools.gdb.confine import (
     Limits,
     View,
@@ -191,6 +191,10 @@ def _run(connection: socket.socket, request: dict[str, Any], apart: bool) -> NoR
             owner = owner_of(Path(view.files[request["core"]]))
             enclose(view)
             drop_privileges(owner)
+        for path, identity in request["identities"].items():
+            status = Path(path).stat()
+            if [status.st_dev, status.st_ino] != identity:
+                raise UnusableCore("the file was replaced by another while it was being opened")
         die_with_parent()
         os.environ.clear()
         os.environ.update(ENVIRONMENT)
@@ -200,6 +204,8 @@ def _run(connection: socket.socket, request: dict[str, Any], apart: bool) -> NoR
         code = _work(request, answer, confined=apart)
     except MemoryError:
         code = 3
+    except UnusableCore as error:
+        _fail(Answering(connection), "UnusableCore", str(error))
     except BaseException as error:
         with contextlib.suppress(Exception):
             _fail(Answering(connection), "ToolFailed", f"the worker could not start: {error}")
