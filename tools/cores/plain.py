@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING
 
 from diagnosis.crashes.formats import is_packed
 from errors import ToolFailed
-from settings import GdbSettings
 from tools.cores.sparse import Limits
 
 if TYPE_CHECKING:  # reducing a core needs no models, and they take longer to import than it does
@@ -70,6 +69,7 @@ async def _unpacked(core: Path, folder: Path, limits: Limits) -> Unpacked:
     """`tools.cores.unpack.unpack` in a confined process; of what that says, only names inside `folder` are followed."""
     from pydantic import TypeAdapter, ValidationError
 
+    from settings import GdbSettings
     from tools.gdb.contained import Request, WorkerDied, run
 
     settings = GdbSettings(deadline=_SECONDS, cpu_seconds=int(_SECONDS))
