@@ -76,9 +76,11 @@ _VARIANT = re.compile(
 )
 _CLONE = re.compile(r"(?:\s*\[clone [^\]]*\])|(?:\.(?:cold|part|isra|constprop|lto_priv|llvm)(?:\.\d+)*)+$")
 _RUST_HASH = re.compile(r"::h[0-9a-f]{16}$")
+_PLAIN = re.compile(r"(?!_|mem|str|wcslen|rawmemchr|.*::h[0-9a-f]{16}$)[A-Za-z]\w*(?:::~?[A-Za-z]\w*)*")
+"""Names with nothing to normalise."""
 _CONTROL = re.compile(r"[^\x20-\x7e\u00a0-\U0010ffff]+")
 _NAME_LIMIT = 120
-_CACHED_LENGTH = 400
+_CACHED_LENGTH = 256
 """Longer names are not remembered: the cache must stay small whatever it is fed."""
 _SEARCHED, _GAP = 40, 3
 HANDLER_FRAME = "<signal handler called>"
@@ -93,12 +95,14 @@ def normalize(function: str) -> str:
     return _normalized(function) if len(function) <= _CACHED_LENGTH else _normal_name(function)
 
 
-@lru_cache(maxsize=32_768)
+@lru_cache(maxsize=131_072)
 def _normalized(function: str) -> str:
     return _normal_name(function)
 
 
 def _normal_name(function: str) -> str:
+    if _PLAIN.fullmatch(function):
+        return function[:_NAME_LIMIT]
     name = _CONTROL.sub("", function).strip()[:4000]
     name = _RUST_HASH.sub("", _CLONE.sub("", name))
     name = name.replace("(anonymous namespace)", "{anon}").replace("operator()", "operator{call}")
@@ -185,8 +189,11 @@ def in_application(frames: Sequence[Frame]) -> Frame | None:
 
 def _without_brackets(text: str, opening: str, closing: str, instead: str) -> str:
     """`text` with each outermost bracket pair replaced; unbalanced text is cut at the bracket."""
-    if opening not in text:
+    head, found, rest = text.partition(opening)
+    if not found:
         return text
+    if opening not in rest and rest.count(closing) == 1 and closing not in head:  # most names
+        return head + instead + rest.partition(closing)[2]
     result: list[str] = []
     depth = 0
     for char in text:

@@ -158,11 +158,11 @@ def _frame(item: Any) -> PlainFrame | None:
     if not isinstance(item, dict):
         return None
     get = item.get
-    function = _text(get("function") or get("name") or get("symbol"))
+    function, module, build_id, trust = get("function"), get("module"), get("build_id"), get("trust")
+    function = _text(function or get("name") or get("symbol"))
     if function in ("??", "<unknown>"):
         function = None
-    offset = _hex(get("offset"))
-    own = _hex(get("module_offset"))
+    offset, own = _hex(get("offset")), _hex(get("module_offset"))
     if own is None and offset is not None and "trust" not in item:
         if "address" in item:
             own, offset = offset, _hex(get("address"))  # `offset` is then inside the module
@@ -171,12 +171,12 @@ def _frame(item: Any) -> PlainFrame | None:
     in_app = get("in_app")
     frame = PlainFrame(
         function,
-        _text(get("module")),
+        _text(module) if module is not None else None,
         own,
         offset,
-        _text(get("build_id")),
-        in_app if isinstance(in_app, bool) else None,
-        _text(get("trust")),
+        _text(build_id) if build_id is not None else None,
+        in_app if in_app is True or in_app is False else None,
+        "scan" if trust == "scan" else None,
     )
     if frame.function is None and frame.module is None:
         file = _text(item.get("file"))
