@@ -113,7 +113,7 @@ def _normal_name(function: str) -> str:
         kept = operator[0]
     name = _without_brackets(name, "(", ")", "")
     name = _without_brackets(name, "<", ">", "<T>")
-    name = re.sub(r"(?:\s*(?:const|volatile|&&?|noexcept))+$", "", name).strip()
+    name = re.sub(r"(?:\s+(?:const|volatile|noexcept)|\s*&&?)+$", "", name).strip()
     head, found, tail = name.partition("operator")
     name = head.rsplit(" ", 1)[-1] + found + tail  # without the return type that template functions have
     if kept:
