@@ -40,10 +40,12 @@ class Intake:
         try:
             key = await asyncio.to_thread(_key, core, self._uploads)
             async with self._busy.setdefault(key, asyncio.Lock()):
-                if key not in self._identities:
-                    self._remember(key, await self._look(core))
-            self._busy.pop(key, None)
-            return self._identities.get(key)
+                try:
+                    if key not in self._identities:
+                        self._remember(key, await self._look(core))
+                finally:
+                    self._busy.pop(key, None)
+                return self._identities.get(key)
         except (ParamedicError, OSError, TimeoutError, ValueError):
             return None
 
