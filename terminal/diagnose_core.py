@@ -36,7 +36,7 @@ def core(
     from tools.cores.plain import plain_core
     from tools.cores.sparse import Limits
     from tools.gdb.analysis import analyze_core
-    from tools.gdb.contained import prepare
+    from tools.gdb.server import prepare
 
     _must_be_folder("--sysroot", sysroot)
     for folder in debug_dir or ():

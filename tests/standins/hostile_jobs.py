@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from settings import GdbSettings
-from tools.gdb import contained, worker
+from tools.gdb import contained, server, worker
 
 SECRET = "PARAMEDIC_CANARY"
 
@@ -117,7 +117,10 @@ def _check(result: int, libc: Any) -> str:
 
 
 def _write(path: Path, count: int) -> int:
-    return path.write_bytes(bytes(count))
+    try:
+        return path.write_bytes(bytes(count))
+    finally:
+        path.unlink(missing_ok=True)
 
 
 def _is_open(number: int) -> bool:
@@ -144,6 +147,6 @@ if __name__ == "__main__":
     os.environ[SECRET] = "secret"
     kept_open = os.open(__file__, os.O_RDONLY)  # a handle of the service
     contained._EXTRA_SECONDS = 0.0
-    contained.prepare()
+    server.prepare()
     asyncio.run(_main(given["job"], Path(given["core"]), GdbSettings(**given["settings"]), given["more"]))
-    contained.finish()
+    server.finish()
