@@ -141,25 +141,19 @@ QUERIES: dict[str, QuerySpec] = {
         QuerySpec("frame", "One frame: function, file, line, module", FrameArguments, answers.frame),
         QuerySpec("locals", "Arguments and local variables of a frame", FrameArguments, answers.local_variables),
         QuerySpec(
-            "arguments", "Arguments of a frame, whole structures included", FrameArguments, answers.answer_arguments
+            "arguments", "Arguments of a frame, whole structures included", FrameArguments, answers.frame_arguments
         ),
         QuerySpec("type", "Layout of a type: members with offsets and sizes", TypeArguments, answers.type_layout),
+        QuerySpec("symbol", "The symbol, line, module and mapping at an address", SymbolArguments, answers.symbol),
         QuerySpec(
-            "symbol", "The symbol, line, module and mapping at an address", SymbolArguments, answers.answer_symbol
-        ),
-        QuerySpec(
-            "expression", "The value of a variable or member in a frame", ExpressionArguments, answers.answer_expression
+            "expression", "The value of a variable or member in a frame", ExpressionArguments, answers.expression
         ),
         QuerySpec("memory", "Bytes at an address", MemoryArguments, answers.memory),
-        QuerySpec(
-            "disassemble", "Instructions from a frame's program counter", FrameArguments, answers.answer_disassemble
-        ),
+        QuerySpec("disassemble", "Instructions from a frame's program counter", FrameArguments, answers.disassembly),
         QuerySpec("registers", "Registers of a thread at the crash", ThreadArguments, answers.registers),
         QuerySpec("threads", "All threads with their innermost frame", NoArguments, answers.threads),
         QuerySpec("modules", "Mapped files with build-ids", NoArguments, answers.modules),
-        QuerySpec(
-            "source", "Source lines around a frame, where the source is at hand", FrameArguments, answers.answer_source
-        ),
+        QuerySpec("source", "Source lines around a frame, where the source is at hand", FrameArguments, answers.source),
     )
 }
 """The whole set: nothing else can be asked."""
