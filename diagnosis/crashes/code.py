@@ -30,6 +30,8 @@ _RISCV_MEMORY = re.compile(r"(?P<offset>-?(?:0x)?[0-9a-f]+)?\((?P<base>[a-z][a-z
 _RISCV_SIZE = {"b": 1, "h": 2, "w": 4, "d": 8}
 _RISCV_ALIAS = {"fp": "s0"}
 _ARM_SIZE = {"b": 1, "h": 2, "s": 4, "w": 4, "d": 8, "x": 8, "q": 16}
+_NOT_TARGETS = frozenset({"rip", "eip", "rsp", "esp", "sp", "pc", "rflags", "eflags", "nzcv"})
+_ARM_INDIRECT = ("br", "blr", "bra", "blra")
 _BRANCHES = frozenset({"jr", "c.jr", "jalr", "c.jalr"})
 
 
@@ -63,11 +65,13 @@ class MachineInstruction:
     memory: tuple[MemoryReference, ...]
     reads: frozenset[str]
     writes: frozenset[str]
+    indirect: bool = False
+    """Where a call or jump goes is in a register or in memory."""
 
     @property
     def through(self) -> frozenset[str]:
-        """Registers that decide where a call or jump goes."""
-        return self.reads - {"rip", "eip", "rsp", "esp", "sp", "pc"} if self.flow in ("call", "jump") else frozenset()
+        """Registers that decide where an indirect call or jump goes."""
+        return self.reads - _NOT_TARGETS if self.indirect else frozenset()
 
 
 def instruction_at(core: CoreFile, address: int | None) -> MachineInstruction | None:
@@ -119,7 +123,16 @@ def _instruction(raw: Any, machine: str) -> MachineInstruction:
         )
         flow = _flow({raw.group_name(group) for group in raw.groups}, mnemonic)
         memory = _aarch64(raw, mnemonic) if machine == "aarch64" else _x86(raw, mnemonic, machine)
-    return MachineInstruction(raw.address, raw.size, mnemonic, text, flow, tuple(memory), reads, writes)
+    indirect = flow in ("call", "jump") and _is_indirect(raw, mnemonic, machine)
+    return MachineInstruction(raw.address, raw.size, mnemonic, text, flow, tuple(memory), reads, writes, indirect)
+
+
+def _is_indirect(raw: Any, mnemonic: str, machine: str) -> bool:
+    if machine == "aarch64":
+        return mnemonic.startswith(_ARM_INDIRECT)
+    if machine == "riscv64":
+        return mnemonic in _BRANCHES
+    return any(operand.type in (_REGISTER, _MEMORY) for operand in raw.operands)
 
 
 def _flow(groups: set[str | None], mnemonic: str) -> Flow | None:

@@ -5,15 +5,20 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from diagnosis.crashes.accesses import adjusted_address, inconsistencies, memory_accesses
+from diagnosis.crashes.bit_flips import bit_flips
 from diagnosis.crashes.classify import Verdict, classify
+from diagnosis.crashes.code import instruction_at, instructions_at
 from diagnosis.crashes.core_file import CoreFile
 from diagnosis.crashes.frames import HANDLER_FRAME, in_application
 from diagnosis.crashes.mechanism import mechanism
 from diagnosis.crashes.memory_causes import MemoryText, ThrownObject
 from diagnosis.crashes.modules import Match, Modules
 from diagnosis.crashes.sections import KnownNames
+from diagnosis.crashes.severity.rate import severity_of
 from diagnosis.crashes.signals import FAULTS, code_name, signal_name, was_sent
 from diagnosis.crashes.signature import signature
+from diagnosis.crashes.surroundings import memory_near
 from diagnosis.crashes.threads import threads_of
 from diagnosis.crashes.unwind.walk import Walk
 from diagnosis.crashes.view import DebuggerView
@@ -24,6 +29,7 @@ from incidents.crash_report import (
     CrashInfo,
     CrashReport,
     CxxException,
+    Instruction,
     Module,
     Process,
     Sender,
@@ -107,11 +113,13 @@ def build_report(seen: Observed) -> tuple[CrashReport, Verdict]:
             for module in seen.modules.all
         ],
         unwinding=stacks.unwinding,
-        disassembly=view.disassembly,
+        disassembly=view.disassembly or _disassembly(core),
         signature=_text(signature(signal_name(core.signo), frames, verdict.cause, threads[0].recursion)),
         crash_line=f"{own.file}:{own.line}" if own and own.file and own.line else None,
         cause_class=verdict.cause.value,
         mechanism=_text(sentence),
+        severity=severity_of(core, verdict, frames, _text(seen.message.text) if seen.message else None),
+        memory_near=memory_near(core),
     )
     return report, verdict
 
@@ -145,12 +153,29 @@ def _crash_info(seen: Observed, verdict: Verdict) -> CrashInfo:
         si_code_name=code,
         sender=Sender(pid=info.pid, uid=info.uid) if info and sent else None,
         crashing_thread=core.crashed.tid,
-        instruction=seen.view.instruction,
+        instruction=seen.view.instruction or _instruction(core),
         registers={register: hex(value) for register, value in core.crashed.registers.items()},
         assertion=_text(message) if verdict.cause is CauseClass.ASSERTION else None,
         abort_message=_text(message),
         exception=exception,
+        adjusted_address=adjusted_address(verdict.fault),
+        memory_accesses=memory_accesses(core),
+        possible_bit_flips=bit_flips(core, verdict.fault),
+        crash_inconsistencies=inconsistencies(core, verdict.fault),
     )
+
+
+def _instruction(core: CoreFile) -> str | None:
+    """Decoded by ourselves, when no debugger was there."""
+    found = instruction_at(core, core.crashed.pc)
+    return found.text if found else None
+
+
+def _disassembly(core: CoreFile) -> list[Instruction]:
+    found = instructions_at(core, core.crashed.pc)
+    return [
+        Instruction(address=hex(item.address), text=item.text, is_pc=item.address == core.crashed.pc) for item in found
+    ]
 
 
 def _text(value: str | None) -> str | None:

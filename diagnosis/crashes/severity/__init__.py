@@ -1,0 +1,1 @@
+"""How bad a crash is, by CASR's classes."""
