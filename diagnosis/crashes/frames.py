@@ -178,7 +178,8 @@ def relevant_named(frames: Sequence[AnyFrame]) -> list[tuple[AnyFrame, str | Non
         while kept[-1][1] is None and not kept[-1][0].in_app:
             kept.pop()  # a library that started the thread, without names
     # what a search of a damaged stack found may be a frame that had returned long before
-    return [pair for pair in kept if pair[0].trust != "scan"] or kept
+    better = [pair for pair in kept if pair[0].trust != "scan"]
+    return better if any(frame.function or frame.module for frame, _ in better) else kept
 
 
 def in_application(frames: Sequence[Frame]) -> Frame | None:
