@@ -61,7 +61,7 @@ def shrink(
         path, unavailable, soft = _plain(source, folder, limits, say)
         with CoreFile(path) as core:
             say("choosing what to keep")
-            choice = choose(core, unavailable)
+            choice = choose(core, sorted(unavailable))
             if core.missing_bytes:
                 soft.append(f"the core is truncated: {core.missing_bytes} bytes are missing")
             if core.note_error:

@@ -33,7 +33,8 @@ class Spool:
         self.unavailable: list[Range] = []
         self._file = SparseFile(path, limits.max_bytes, limits.disk_reserve)
         self._bytes = spool_bytes
-        self._segments: list[Segment] = []
+        self._segments: list[Segment] = []  # in the order of the file
+        self._segment_starts: list[int] = []
         self._offsets: list[Range] = []
         self._starts: list[int] = []
         self._look_at = 0
@@ -56,7 +57,8 @@ class Spool:
         """Work out what is wanted, from what came so far."""
         self._file.flush()
         with CoreFile(self.path) as core:
-            self._segments = core.memory.pieces
+            self._segments = sorted(core.memory.pieces, key=lambda segment: segment.offset)
+            self._segment_starts = [segment.offset for segment in self._segments]
             kept = pieces(wanted(core), self._segments, 1 << 63)
         self._offsets = sorted((piece.offset, piece.offset + piece.filesz) for piece in kept)
         self._starts = [start for start, _ in self._offsets]
@@ -79,7 +81,10 @@ class Spool:
 
     def _let_go(self, first: int, last: int) -> None:
         """File offsets to addresses."""
-        for segment in self._segments:
+        index = max(0, bisect_right(self._segment_starts, first) - 1)
+        while index < len(self._segments) and self._segments[index].offset < last:
+            segment = self._segments[index]
+            index += 1
             low, high = max(first, segment.offset), min(last, segment.offset + segment.filesz)
             if low < high:
                 move = segment.vaddr - segment.offset

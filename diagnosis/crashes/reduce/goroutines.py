@@ -21,6 +21,8 @@ STACKS_BYTES = 128 << 20
 _LOW, _HIGH, _SAVED_SP, _SELF = 0, 1, 7, 9  # words of struct g: stack.lo, stack.hi, sched.sp, sched.g
 _DESCRIPTOR_WORDS = 64
 _GLOBALS_BYTES = 4 << 20
+_ALL_GLOBALS_BYTES = 64 << 20
+_MAX_LOOKS = 100_000
 _MAX_STACK = 1 << 30  # the runtime's own limit
 _LEAST = 2  # a program has its main goroutine and those of the runtime
 
@@ -32,13 +34,18 @@ def goroutines(core: CoreFile, globals_: Sequence[Segment], crash: Sequence[int]
     registers and of its stack, where the handler of the signal got the real one.
     """
     word = core.header.word
+    room, looks = _ALL_GLOBALS_BYTES, _MAX_LOOKS
     for segment in globals_:
-        place = (segment.vaddr, segment.vaddr + segment.filesz)
+        place = (segment.vaddr, segment.vaddr + min(segment.filesz, _GLOBALS_BYTES, room))
+        room -= place[1] - place[0]
         found = words(core, place, _GLOBALS_BYTES)
         for at in range(len(found) - 1):
             array, count = found[at], found[at + 1]  # a slice, or a pointer and its length beside it
             if not array or array % word or not _LEAST <= count <= MAX_GOROUTINES:
                 continue
+            looks -= 1
+            if looks < 0:
+                return
             first = words(core, (array, array + _LEAST * word), _LEAST * word)
             if len(first) == _LEAST and all(_descriptor(core, address) is not None for address in first):
                 yield from _all(core, array, count, sorted(crash))

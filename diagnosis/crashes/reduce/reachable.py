@@ -21,9 +21,11 @@ OTHER_TOTAL = 8192
 _PAGE = 4096
 _OBJECT_BEFORE, _OBJECT_AFTER = 64, 448  # a heap chunk's header; the 200 characters that gdb shows of a string
 _SEARCHED = 64 << 10
+_ALL_SEARCHED = 64 << 20
 _HEADS = 16
 _HEAD_BYTES = 8 << 10  # of a heap: malloc's arena and the first thread's cache
 _OWN_PAGES = 64
+_GLOBALS = 1 << 20
 
 
 class Reach:
@@ -35,6 +37,7 @@ class Reach:
         self._starts = [segment.vaddr for segment in self._large]
         self._seen: set[int] = set()
         self._total = 0
+        self._searched = 0
 
     def _segment(self, address: int) -> Segment | None:
         index = bisect_right(self._starts, address) - 1
@@ -75,6 +78,9 @@ class Reach:
 
     def other(self, registers: Iterable[int], stack: Range) -> None:
         """Objects behind the registers and the stack of another thread."""
+        if self._total >= OTHER_TOTAL or self._searched >= _ALL_SEARCHED:
+            return
+        self._searched += min(_SEARCHED, stack[1] - stack[0])
         count = 0
         for value in dict.fromkeys([*registers, *words(self._core, stack, _SEARCHED)]):
             if self._total >= OTHER_TOTAL or count >= OTHER_OBJECTS:
@@ -94,9 +100,11 @@ class Reach:
 
     def own_pages(self, data: Iterable[Segment]) -> None:
         """Whole pages that global variables point to: glibc keeps the text of an abort in one (`__abort_msg`)."""
-        count = 0
+        count, room = 0, _ALL_SEARCHED
         for segment in data:
-            for value in words(self._core, (segment.vaddr, segment.vaddr + segment.filesz), 1 << 20):
+            place = (segment.vaddr, segment.vaddr + min(segment.filesz, _GLOBALS, room))
+            room -= place[1] - place[0]
+            for value in words(self._core, place, _GLOBALS):
                 if value and value % _PAGE == 0 and count < _OWN_PAGES and self._segment(value) is not None:
                     self._kept.add("pages of the C library", value, value + _PAGE)
                     count += 1

@@ -17,6 +17,7 @@ from diagnosis.crashes.origin import origin_note
 
 _CHUNK = 1 << 20
 _MOST_HEADERS = 65_000
+_MOST_NOTES = 16
 _PAGE = 4096
 
 
@@ -27,7 +28,7 @@ def write_core(core: CoreFile, kept: Sequence[Segment], target: BinaryIO, progre
     """
     header, order = core.header, core.header.order
     elf = ElfFile(core.file)
-    notes = [_whole_notes(core, segment) for segment in elf.segments if segment.type == PT_NOTE]
+    notes = _notes(core, elf)
     size = core.origin.size if core.origin else core.file.size
     mappings = core.memory.segments
     notes.append(origin_note(size, core.missing_bytes, mappings, order))
@@ -50,8 +51,10 @@ def write_core(core: CoreFile, kept: Sequence[Segment], target: BinaryIO, progre
     head = bytearray(core.file.read(0, fixed))
     head[fixed - 12 :] = struct.pack(order + "6H", fixed, entry, len(table), 0, 0, 0)
     struct.pack_into(order + ("QQ" if header.bits == 64 else "II"), head, 32 if header.bits == 64 else 28, fixed, 0)
-    start = b"".join([bytes(head), *table, *notes])
-    target.write(start + bytes(first - len(start)))
+    target.write(bytes(head) + b"".join(table))
+    for note in notes:
+        target.write(note)
+    target.write(bytes(first - fixed - entry * len(table) - sum(map(len, notes))))
     written = first
     for load in loads:
         written += _copy(core, load, target)
@@ -68,6 +71,17 @@ def _copy(core: CoreFile, piece: Segment, target: BinaryIO) -> int:
         target.write(chunk)
         at += len(chunk)
     return at
+
+
+def _notes(core: CoreFile, elf: ElfFile) -> list[bytes]:
+    """The notes of each segment that has some; the kernel and debuggers write one."""
+    found: list[bytes] = []
+    room = MAX_NOTE_BYTES
+    for segment in [segment for segment in elf.segments if segment.type == PT_NOTE][:_MOST_NOTES]:
+        if room > 0:
+            found.append(_whole_notes(core, segment))
+            room -= len(found[-1])
+    return found
 
 
 def _whole_notes(core: CoreFile, segment: Segment) -> bytes:
