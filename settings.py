@@ -78,7 +78,9 @@ class GdbSettings(_Section):
     max_frames: int = 256
     max_threads: int = 512
     sandbox: Literal["auto", "bubblewrap", "rlimits"] = Field(
-        default="auto", description="auto: bubblewrap where it works, else process limits alone"
+        default="auto",
+        description="Of what reads a core. auto: namespaces of its own where they can be made, else process limits and "
+        "a filter of system calls; rlimits: these alone; bubblewrap: namespaces, or nothing is read",
     )
 
 

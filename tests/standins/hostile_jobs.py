@@ -40,7 +40,7 @@ async def look_around(arguments: dict[str, Any], answer: worker.Answering) -> No
             "write_root": _tries(lambda: Path("/new").touch()),
             "write_beside": _tries(lambda: core.with_name("new").touch()),
         }
-        if arguments["confined"]
+        if arguments["settings"]["sandbox"] != "rlimits"
         else {}
     )
     found = {

@@ -191,7 +191,7 @@ def _document(request: Request, needed: Sequence[str] | None) -> bytes:
             "view": asdict(view),
             "limits": asdict(limits),
             "identities": {str(path): _identity(path) for path in (core, executable) if path is not None},
-            "namespaces": settings.sandbox != "rlimits",
+            "sandbox": settings.sandbox,
         }
     ).encode()
 

@@ -108,7 +108,7 @@ def _places(arguments: dict[str, Any]) -> dict[str, Any]:
 
 def _settings(arguments: dict[str, Any]) -> GdbSettings:
     settings = GdbSettings(**arguments["settings"])
-    return settings.model_copy(update={"sandbox": "rlimits"}) if arguments["confined"] else settings
+    return settings.model_copy(update={"sandbox": "rlimits"}) if arguments["alone"] else settings
 
 
 def _unseen(places: dict[str, Any]) -> list[str]:

@@ -18,8 +18,10 @@ import importlib
 import json
 import os
 import select
+import shutil
 import signal
 import socket
+import stat
 import struct
 import traceback
 from collections.abc import Callable, Coroutine
@@ -102,7 +104,7 @@ def _supervise(connection: socket.socket) -> NoReturn:
         os.setsid()
         adopt_orphans()
         request = _request(connection)
-        apart = bool(request["namespaces"]) and separate()
+        apart = request["sandbox"] != "rlimits" and separate()
         child = os.fork()
         if child == 0:
             _run(connection, request, apart)
@@ -172,10 +174,10 @@ def _children() -> list[int]:
     for entry in Path("/proc").iterdir():
         if entry.name.isdigit():
             try:
-                stat = (entry / "stat").read_text()
+                status = (entry / "stat").read_text()
             except OSError:
                 continue
-            if int(stat.rpartition(")")[2].split()[1]) == own:
+            if int(status.rpartition(")")[2].split()[1]) == own:
                 found.append(int(entry.name))
     return found
 
@@ -186,11 +188,7 @@ def _run(connection: socket.socket, request: dict[str, Any], apart: bool) -> NoR
     try:
         answer = Answering(connection)
         _close_others(connection.fileno())
-        view = View(**request["view"])
-        if apart:
-            owner = owner_of(Path(view.files[request["core"]]))
-            enclose(view)
-            drop_privileges(owner)
+        enclosed = apart and _enclose(request)
         for path, identity in request["identities"].items():
             status = Path(path).stat()
             if [status.st_dev, status.st_ino] != identity:
@@ -198,10 +196,11 @@ def _run(connection: socket.socket, request: dict[str, Any], apart: bool) -> NoR
         die_with_parent()
         os.environ.clear()
         os.environ.update(ENVIRONMENT)
-        limit(Limits(**request["limits"]), processes=apart)
-        if apart or not request["namespaces"]:  # else bubblewrap, which needs what is refused, may yet hold gdb
+        limit(Limits(**request["limits"]), processes=enclosed)
+        filtered = enclosed or request["sandbox"] == "rlimits" or not _bubblewrap_is_privileged()
+        if filtered:
             filter_system_calls(network=apart)
-        code = _work(request, answer, confined=apart)
+        code = _work(request, answer, alone=enclosed or (filtered and request["sandbox"] != "bubblewrap"))
     except MemoryError:
         code = 3
     except UnusableCore as error:
@@ -213,11 +212,32 @@ def _run(connection: socket.socket, request: dict[str, Any], apart: bool) -> NoR
         os._exit(code)
 
 
-def _work(request: dict[str, Any], answer: Answering, *, confined: bool) -> int:
+def _enclose(request: dict[str, Any]) -> bool:
+    """See only the case; False where mounts are refused (AppArmor does so to user namespaces) and that is accepted."""
+    view = View(**request["view"])
+    owner = owner_of(Path(view.files[request["core"]]))
+    try:
+        enclose(view)
+    except OSError:
+        if request["sandbox"] == "bubblewrap":
+            raise
+        return False
+    drop_privileges(owner)
+    return True
+
+
+def _bubblewrap_is_privileged() -> bool:
+    """Installed set-uid, it can still contain gdb where we may make no namespaces; but not through the filter."""
+    program = shutil.which("bwrap")
+    return program is not None and bool(Path(program).stat().st_mode & stat.S_ISUID)
+
+
+def _work(request: dict[str, Any], answer: Answering, *, alone: bool) -> int:
+    """Do the job. `alone`: the debugger needs no further sandbox, or cannot have one."""
     module, _, name = JOBS[request["job"]].partition(":")
     job: Job = getattr(importlib.import_module(module), name)
     try:
-        asyncio.run(job({**request["arguments"], "confined": confined}, answer))
+        asyncio.run(job({**request["arguments"], "alone": alone}, answer))
     except ParamedicError as error:
         _fail(answer, type(error).__name__, str(error))
     except MemoryError:
