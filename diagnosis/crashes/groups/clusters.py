@@ -14,11 +14,11 @@ from dataclasses import dataclass, field
 from heapq import nlargest
 from typing import NamedTuple
 
-from diagnosis.crashes.groups.similarity import THRESHOLD, positions, similarity
+from diagnosis.crashes.groups.similarity import THRESHOLD, Positions, positions, similarity
 from diagnosis.crashes.groups.stack import NormalStack
 
-MAX_GROUPS = 200_000
-MAX_KNOWN = 1_000_000
+MAX_GROUPS = 100_000
+MAX_KNOWN = 500_000
 """Stacks that are remembered. Past these limits crashes are still named, by their own top frames, but not kept."""
 _MEMBERS = 8
 _POSTINGS = 512
@@ -45,8 +45,7 @@ class Known(NamedTuple):
 @dataclass
 class _Group:
     id: str
-    members: list[tuple[NormalStack, dict[str, list[int]]]] = field(default_factory=list)
-    posted: set[tuple[str, str]] = field(default_factory=set)
+    members: list[NormalStack] = field(default_factory=list)
 
 
 class Clusters:
@@ -56,7 +55,7 @@ class Clusters:
         self._groups: list[_Group] = []
         self._ids: dict[str, int] = {}
         self._known: dict[str, int] = {}
-        self._postings: dict[tuple[str, str], list[int]] = {}
+        self._postings: dict[str, dict[str, list[int]]] = {}
 
     def __len__(self) -> int:
         return len(self._groups)
@@ -81,16 +80,15 @@ class Clusters:
             self._remember(len(self._groups) - 1, stack.key, address_sig)
             return Match(stack.key, 1.0, True)
         group = self._groups[number]
-        founder, where = group.members[0]
         if self._known.get(stack.key) is None and len(group.members) < _MEMBERS:
             self._keep(number, stack)
         self._remember(number, stack.key, address_sig)
-        return Match(group.id, round(similarity(stack.names, founder.names, where), 4), False)
+        return Match(group.id, round(similarity(stack.names, group.members[0].names), 4), False)
 
     def members(self, group_id: str) -> list[NormalStack]:
         """The stacks that stand for a group, the one that founded it first; empty for one that is not kept."""
         number = self._ids.get(group_id)
-        return [stack for stack, _ in self._groups[number].members] if number is not None else []
+        return list(self._groups[number].members) if number is not None else []
 
     def restore(self, known: Known) -> None:
         """Take up a group from the record. Its first member is the one that founded it."""
@@ -106,11 +104,11 @@ class Clusters:
             self._keep(len(self._groups) - 1, member)
 
     def _keep(self, number: int, stack: NormalStack) -> None:
-        group = self._groups[number]
-        group.members.append((stack, positions(stack.names)))
-        for name in {(stack.kind, name) for name in stack.near} - group.posted:
-            self._postings.setdefault(name, []).append(number)
-            group.posted.add(name)
+        members = self._groups[number].members
+        postings = self._postings.setdefault(stack.kind, {})
+        for name in set(stack.near).difference(*(member.near for member in members if member.kind == stack.kind)):
+            postings.setdefault(name, []).append(number)
+        members.append(stack)
 
     def _remember(self, number: int, *keys: str | None) -> None:
         for key in keys:
@@ -121,16 +119,18 @@ class Clusters:
         """The group that the stack is most similar to, if it is similar enough; of equals, the first by id."""
         best: tuple[float, str] | None = None
         nearest = None
+        where = positions(stack.names)
         for number in self._candidates(stack):
             group = self._groups[number]
-            alike = self._linked(stack, group)
+            alike = _linked(stack, where, group)
             if alike is not None and (best is None or (-alike, group.id) < best):
                 best, nearest = (-alike, group.id), number
         return nearest
 
     def _candidates(self, stack: NormalStack) -> list[int]:
         """Groups that share names near the crash frame, those that share most of them first."""
-        lists = [posting for name in dict.fromkeys(stack.near) if (posting := self._postings.get((stack.kind, name)))]
+        postings = self._postings.get(stack.kind, {})
+        lists = [posting for name in dict.fromkeys(stack.near) if (posting := postings.get(name))]
         short = [posting for posting in lists if len(posting) <= _POSTINGS]
         if not short and lists:
             short = [min(lists, key=len)[:_POSTINGS]]
@@ -139,16 +139,17 @@ class Clusters:
             shared.update(posting)
         return nlargest(_CANDIDATES, shared, key=lambda number: (shared[number], -number))
 
-    def _linked(self, stack: NormalStack, group: _Group) -> float | None:
-        """The similarity to the founder, when the stack is similar to every kept member; else None."""
-        to_founder = None
-        shares_frame = False
-        for member, where in group.members:
-            if not stack.may_be(member):
-                return None
-            alike = similarity(stack.names, member.names, where)
-            if alike <= THRESHOLD:
-                return None
-            to_founder = alike if to_founder is None else to_founder
-            shares_frame = shares_frame or stack.crash_frame in member.near or member.crash_frame in stack.near
-        return to_founder if shares_frame else None
+
+def _linked(stack: NormalStack, where: Positions, group: _Group) -> float | None:
+    """The similarity to the founder, when the stack is similar to every kept member; else None."""
+    to_founder = None
+    shares_frame = False
+    for member in group.members:
+        if not stack.may_be(member):
+            return None
+        alike = similarity(member.names, stack.names, where)
+        if alike <= THRESHOLD:
+            return None
+        to_founder = alike if to_founder is None else to_founder
+        shares_frame = shares_frame or stack.crash_frame in member.near or member.crash_frame in stack.near
+    return to_founder if shares_frame else None
