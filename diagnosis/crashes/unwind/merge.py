@@ -236,6 +236,7 @@ def _bare(stack: WalkedStack, position: int, modules: Modules, names: Mapping[in
         module=_text(module.path) if module else None,
         module_offset=hex(pc - module.base) if module else None,
         build_id=module.build_id if module else None,
+        build_id_match=modules.matches.get(module.path, "absent") if module else None,
         function=HANDLER_FRAME if handler else name.function if name else None,
         function_offset=hex(name.offset + pc - stack.lookup(position)) if name else None,
         in_app=module.is_main if module else None,
