@@ -16,6 +16,7 @@ CRASH_CLASSES = frozenset(
         CauseClass.STACK_SMASHING,
         CauseClass.ASSERTION,
         CauseClass.UNCAUGHT_EXCEPTION,
+        CauseClass.PANIC,
         CauseClass.ARITHMETIC,
         CauseClass.ILLEGAL_INSTRUCTION,
         CauseClass.BUS_ERROR,

@@ -145,6 +145,7 @@ class CauseClass(StrEnum):
     STACK_SMASHING = "stack_smashing"
     ASSERTION = "assertion"
     UNCAUGHT_EXCEPTION = "uncaught_exception"
+    PANIC = "panic"  # of a language that calls it so: Rust, Go
     ARITHMETIC = "arithmetic"
     ILLEGAL_INSTRUCTION = "illegal_instruction"
     BUS_ERROR = "bus_error"

@@ -12,6 +12,8 @@ import signal
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
+from diagnosis.crashes.causes.go import Goroutines, go_end
+from diagnosis.crashes.causes.rust import RustPanic
 from diagnosis.crashes.core_file import CoreFile
 from diagnosis.crashes.faults import Fault, FaultKind, implied_fault, memory_fault
 from diagnosis.crashes.frames import is_allocator, normalize
@@ -50,15 +52,19 @@ def classify(
     instruction: str | None,
     message: MemoryText | None,
     thrown: ThrownObject | None,
+    rust: RustPanic | None = None,
+    go: Goroutines | None = None,
 ) -> Verdict:
     """The cause of the crash. `frames` are the crashing thread's, innermost first; all of them may be nameless."""
     names = [normalize(frame.function) for frame in frames[:_TOP] if frame.function]
+    if go is not None and _sent_itself(core) and (end := go_end(go.frames)):
+        return Verdict(end.cause, 0.95, f"Go's runtime ended the program: {go.panic or end.because}")
     sent = _sent(core, names, instruction)
     if sent is not None:
         return sent
     number = core.signo
     if number == signal.SIGABRT:
-        return _abort(names, message, thrown)
+        return _abort(names, message, thrown, rust)
     if number == signal.SIGSEGV:
         return _segmentation(core, names)
     simple = {
@@ -74,6 +80,12 @@ def classify(
         cause, because = simple[signal.Signals(number)]
         return Verdict(cause, 0.9 if core.signal else 0.7, because)
     return Verdict(CauseClass.UNKNOWN, 0.3, "no rule covers this signal")
+
+
+def _sent_itself(core: CoreFile) -> bool:
+    """The kernel raised the signal, or the program did."""
+    info = core.signal
+    return info is None or not was_sent(info.code) or core.process is None or info.pid == core.process.pid
 
 
 def _sent(core: CoreFile, names: list[str], instruction: str | None) -> Verdict | None:
@@ -109,7 +121,9 @@ def _implied(core: CoreFile, names: list[str], instruction: str | None) -> Verdi
     return None
 
 
-def _abort(names: list[str], message: MemoryText | None, thrown: ThrownObject | None) -> Verdict:
+def _abort(
+    names: list[str], message: MemoryText | None, thrown: ThrownObject | None, rust: RustPanic | None
+) -> Verdict:
     text = message.text if message else ""
     if "stack smashing detected" in text or "__stack_chk_fail" in names:
         return Verdict(CauseClass.STACK_SMASHING, 0.98, "the stack protector found its canary overwritten")
@@ -117,6 +131,8 @@ def _abort(names: list[str], message: MemoryText | None, thrown: ThrownObject | 
         return Verdict(CauseClass.ASSERTION, 0.98, "an assertion failed")
     if _HEAP.search(text) or any(is_allocator(name) for name in names):
         return Verdict(CauseClass.HEAP_CORRUPTION, 0.95, "the allocator found its structures damaged")
+    if rust is not None and not text:
+        return Verdict(CauseClass.PANIC, 0.95, f"a Rust panic at {rust.location}")
     terminated = any(name in _TERMINATE for name in names)
     if thrown is not None and not text:
         if terminated:

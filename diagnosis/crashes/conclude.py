@@ -11,8 +11,11 @@ from diagnosis.crashes.identity import identified
 from diagnosis.crashes.mechanism import located
 from diagnosis.crashes.next_steps import next_steps
 from diagnosis.crashes.report import Observed, build_report
+from diagnosis.crashes.root_cause.classes import Conclusion, RootClass
+from diagnosis.crashes.root_cause.decide import root_cause_of
 from diagnosis.crashes.signals import signal_name
 from incidents.crash_report import CrashReport
+from incidents.crash_verdicts import RootCause
 from incidents.models import (
     EXCERPT_CHARS,
     Cause,
@@ -84,6 +87,10 @@ def conclude(seen: Observed) -> tuple[CrashReport, Diagnosis, dict[str, str]]:
             where,
         )
         supporting.append(location.id)
+    found = root_cause_of(seen.core, verdict, report, seen.view.layouts)
+    report = _with_root_cause(report, found, ledger, mechanism, [*core_evidence, *debugger[:4]], where)
+    if ledger.findings[-1].id not in supporting:
+        supporting.append(ledger.findings[-1].id)
     if report.status == "PARTIAL":
         ledger.find("crash.partial", "; ".join(report.soft_errors[:3]), [signal], Severity.WARNING, where)
     report = identified(report)
@@ -108,6 +115,38 @@ def conclude(seen: Observed) -> tuple[CrashReport, Diagnosis, dict[str, str]]:
         signature=report.signature,
     )
     return report, diagnosis, ledger.whole
+
+
+def _with_root_cause(
+    report: CrashReport,
+    found: Conclusion,
+    ledger: _Ledger,
+    mechanism: Finding,
+    observed: list[Evidence],
+    where: ObjectRef,
+) -> CrashReport:
+    """The report with its root cause; the proofs become evidence, and the claim a finding where it says more."""
+    claim = found.mechanism.encode("utf-8", "replace").decode()
+    proofs = [
+        ledger.see(EvidenceKind.GDB if each.source.startswith("gdb ") else EvidenceKind.CORE, each.source, each.text)
+        for each in found.proofs
+    ]
+    evidence = proofs + observed
+    if claim != report.mechanism:
+        known = found.kind not in (RootClass.EXTERNAL, RootClass.UNKNOWN)
+        mechanism = ledger.find(
+            "crash.root_cause", claim, evidence, Severity.CRITICAL if known else Severity.INFO, where
+        )
+    cause = RootCause(
+        cause_class=found.kind.value,
+        cwe=found.cwe,
+        confidence=found.confidence,
+        mechanism=claim,
+        object=found.object.encode("utf-8", "replace").decode() if found.object else None,
+        origin_frame=found.origin_frame,
+        evidence_ids=list(dict.fromkeys(item.id for item in evidence)) if proofs else mechanism.evidence_ids,
+    )
+    return report.model_copy(update={"root_cause": cause})
 
 
 def _core_evidence(ledger: _Ledger, seen: Observed, report: CrashReport, verdict: Verdict) -> list[Evidence]:
@@ -141,6 +180,13 @@ def _core_evidence(ledger: _Ledger, seen: Observed, report: CrashReport, verdict
         thrown = seen.thrown
         source = f"core memory at {hex(thrown.address)}, file offset {_hex(thrown.offset)}: C++ exception object"
         found.append(ledger.see(EvidenceKind.CORE, source, f"type={thrown.type} what={thrown.what!r}"))
+    if seen.rust is not None and verdict.cause is CauseClass.PANIC:
+        source = f"core memory at {hex(seen.rust.address)}, file offset {_hex(seen.rust.offset)}: Rust panic location"
+        found.append(ledger.see(EvidenceKind.CORE, source, f"{seen.rust.location} message={seen.rust.message!r}"))
+    if seen.go is not None and seen.go.text:
+        found.append(ledger.see(EvidenceKind.GDB, "dlv core exe core: bt", seen.go.text))
+        places = "\n".join(f"{count} at {place}" for place, count in seen.go.groups)
+        ledger.see(EvidenceKind.GDB, "dlv core exe core: goroutines -group userloc", places)
     if verdict.fault is not None and verdict.fault.address is not None:
         source = "core program headers (PT_LOAD) around the address"
         found.append(ledger.see(EvidenceKind.CORE, source, _map_around(seen, verdict.fault.address)))

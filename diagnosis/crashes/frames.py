@@ -57,6 +57,7 @@ _ALLOCATOR_NAMES = """
 _BOTTOM_NAMES = """
     _start __libc_start_main __libc_start_call_main __libc_start_main_impl generic_start_main start_thread clone
     clone3 __clone __clone3 __clone_internal execute_native_thread_routine _dl_start_user
+    runtime.main runtime.goexit runtime.rt0_go runtime.mstart runtime.mcall
     __rust_begin_short_backtrace runtime.goexit runtime.goexit.abi0 runtime.main"""
 _BOTTOM_PREFIX = (
     "std::rt::lang_start", "std::sys::backtrace::__rust_begin", "std::sys_common::backtrace::__rust_begin",
@@ -127,6 +128,8 @@ def _normal_name(function: str) -> str:
 
 
 def is_exit(name: str) -> bool:
+    if name.startswith("runtime."):  # Go's, between a panic and the signal
+        return name not in _BOTTOM
     return name in _EXIT or name.startswith(_EXIT_PREFIX)
 
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from diagnosis.crashes.causes.go import Goroutines
+from diagnosis.crashes.causes.rust import RustPanic
 from diagnosis.crashes.classify import Verdict
 from diagnosis.crashes.core_file import CoreFile
 from diagnosis.crashes.faults import Fault, FaultKind
@@ -26,11 +28,15 @@ def mechanism(
     message: MemoryText | None,
     thrown: ThrownObject | None,
     collapsed: Recursion | None = None,
+    rust: RustPanic | None = None,
+    go: Goroutines | None = None,
 ) -> str:
     """The sentence for a crash report. Outside text in it is quoted and cut."""
     name = signal_name(core.signo)
     code = code_name(core.signo, core.signal.code) if core.signal else None
     where = place(frames)
+    if go is not None and verdict.fault is None and verdict.cause is not CauseClass.EXTERNAL_SIGNAL:
+        return f"{verdict.because}, in {where}"
     match verdict.cause:
         case CauseClass.NULL_DEREFERENCE | CauseClass.WILD_POINTER | CauseClass.STACK_OVERFLOW:
             return _memory(verdict, frames, instruction, where, collapsed)
@@ -46,6 +52,11 @@ def mechanism(
             kind = thrown.type if thrown and thrown.type else "of unknown type"
             what = f": {_quote(thrown.what)}" if thrown and thrown.what else ""
             return f"uncaught C++ exception {kind}{what}, thrown in {where}"
+        case CauseClass.PANIC if rust is not None:
+            what = f": {_quote(rust.message)}" if rust.message else ""
+            return f"Rust panic at {rust.location}{what}, in {where}"
+        case CauseClass.PANIC:
+            return f"{verdict.because}, in {where}"
         case CauseClass.ABORT:
             because = verdict.because if core.signo == 6 else f"{name}: {verdict.because}"
             return f"{because}{_quoted(message)} in {where}"

@@ -14,6 +14,7 @@ _BY_CAUSE = {
     CauseClass.STACK_SMASHING: "check the sizes of local arrays in that function; -fsanitize=address names the array",
     CauseClass.ASSERTION: "the program checked this condition itself: find which caller breaks it",
     CauseClass.UNCAUGHT_EXCEPTION: "catch the exception where it can be handled, or prevent what it reports",
+    CauseClass.PANIC: "the program stopped itself at that line: handle the case that the message tells, or prevent it",
     CauseClass.ABORT: "read the program's own log just before the crash: it chose to stop",
     CauseClass.ARITHMETIC: "check the divisor before the division",
     CauseClass.ILLEGAL_INSTRUCTION: (

@@ -7,6 +7,9 @@ from dataclasses import dataclass, field
 
 from diagnosis.crashes.accesses import adjusted_address, inconsistencies, memory_accesses
 from diagnosis.crashes.bit_flips import bit_flips
+from diagnosis.crashes.causes.go import Goroutines
+from diagnosis.crashes.causes.runtime import runtime_of
+from diagnosis.crashes.causes.rust import RustPanic
 from diagnosis.crashes.classify import Verdict, classify
 from diagnosis.crashes.code import instruction_at, instructions_at
 from diagnosis.crashes.core_file import CoreFile
@@ -53,6 +56,8 @@ class Observed:
     view: DebuggerView
     soft_errors: tuple[str, ...]
     walk: Walk | None = None
+    rust: RustPanic | None = None
+    go: Goroutines | None = None
     names: Mapping[str, KnownNames] = field(default_factory=dict)
     """What is known of the names of each module that is at hand."""
 
@@ -61,15 +66,26 @@ def build_report(seen: Observed) -> tuple[CrashReport, Verdict]:
     """The report, and the verdict it rests on."""
     core, view = seen.core, seen.view
     soft = list(seen.soft_errors)
-    stacks = threads_of(core, seen.modules, seen.files_used, view, seen.walk)
+    goroutine = () if seen.go is None else (core.crashed.tid,)
+    stacks = threads_of(core, seen.modules, seen.files_used, view, seen.walk, goroutine)
     soft += stacks.soft_errors
     threads = stacks.listed
     frames = threads[0].frames
     if core.reraised:  # what the handler did afterwards is not the crash
         first = next((i for i, frame in enumerate(frames) if frame.function == HANDLER_FRAME), -1)
         frames = frames[first + 1 :]
-    verdict = classify(core, frames, view.instruction, seen.message, seen.thrown)
-    sentence = mechanism(core, verdict, frames, view.instruction, seen.message, seen.thrown, threads[0].recursion)
+    verdict = classify(core, frames, view.instruction, seen.message, seen.thrown, seen.rust, seen.go)
+    sentence = mechanism(
+        core,
+        verdict,
+        frames,
+        view.instruction,
+        seen.message,
+        seen.thrown,
+        threads[0].recursion,
+        seen.rust,
+        seen.go,
+    )
     if core.reraised:
         sentence += f"; the program's own handler then raised {signal_name(core.reraised)}"
     if core.missing_bytes:
@@ -113,6 +129,7 @@ def build_report(seen: Observed) -> tuple[CrashReport, Verdict]:
             for module in seen.modules.all
         ],
         unwinding=stacks.unwinding,
+        runtime=runtime_of(seen.message, seen.thrown, seen.rust, seen.go),
         disassembly=view.disassembly or _disassembly(core),
         signature=_text(signature(signal_name(core.signo), frames, verdict.cause, threads[0].recursion)),
         crash_line=f"{own.file}:{own.line}" if own and own.file and own.line else None,

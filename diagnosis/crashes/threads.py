@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -31,16 +31,24 @@ class Threads:
 
 
 def threads_of(
-    core: CoreFile, modules: Modules, files: Mapping[str, str], view: DebuggerView, walk: Walk | None
+    core: CoreFile,
+    modules: Modules,
+    files: Mapping[str, str],
+    view: DebuggerView,
+    walk: Walk | None,
+    as_they_are: Collection[int] = (),
 ) -> Threads:
-    """Merge what was walked with what the debugger saw. `files` are verified local files by path in the core."""
+    """Merge what was walked with what the debugger saw. `files` are verified local files by path in the core.
+
+    The stacks of threads in `as_they_are` are taken from the debugger: it knows of stacks below those of the kernel.
+    """
     result = Threads()
     known = known_frames(view)
     names = _names(modules, files, view, walk, known)
     groups: dict[bytes, tuple[int, Merged, list[Frame]]] = {}
     compared, disagreements = 0, []
     for status in core.threads[:MAX_THREADS]:
-        stack = walk.stacks.get(status.tid) if walk else None
+        stack = walk.stacks.get(status.tid) if walk and status.tid not in as_they_are else None
         key = stack.pcs.tobytes() if stack is not None and stack.pcs else str(status.tid).encode()
         own = status.tid in view.frames
         if key not in groups or (own and status is core.crashed):
@@ -127,6 +135,7 @@ def _context(modules: Modules, status: ThreadStatus) -> list[Frame]:
             module=_text(module.path) if module else None,
             module_offset=hex(status.pc - module.base) if module else None,
             build_id=module.build_id if module else None,
+            build_id_match=modules.matches.get(module.path, "absent") if module else None,
             in_app=module.is_main if module else None,
             missing_symbols=True,
         )

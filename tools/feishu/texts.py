@@ -157,6 +157,7 @@ TEXTS: dict[str, tuple[str, str]] = {
     "cause.stack_smashing": ("stack smashing", "栈破坏"),
     "cause.assertion": ("failed assertion", "断言失败"),
     "cause.uncaught_exception": ("uncaught exception", "未捕获的异常"),
+    "cause.panic": ("panic", "程序恐慌 (panic)"),
     "cause.arithmetic": ("arithmetic error", "算术错误"),
     "cause.illegal_instruction": ("illegal instruction", "非法指令"),
     "cause.bus_error": ("bus error", "总线错误"),

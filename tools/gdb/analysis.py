@@ -12,18 +12,23 @@ from typing import TYPE_CHECKING, Literal
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from diagnosis.crashes.causes.go import Goroutines
+from diagnosis.crashes.causes.rust import RustPanic, rust_panic
 from diagnosis.crashes.conclude import conclude
 from diagnosis.crashes.core_file import CoreFile
+from diagnosis.crashes.elf import ElfFile, FileBytes
 from diagnosis.crashes.frames import HANDLER_FRAME
 from diagnosis.crashes.handled import restore_fault
 from diagnosis.crashes.memory_causes import MemoryText, ThrownObject, abort_message, thrown_object
 from diagnosis.crashes.report import Observed
+from diagnosis.crashes.sections import sections_of
 from diagnosis.crashes.unwind.walk import Walk, walk
 from diagnosis.crashes.view import DebuggerView
-from errors import ToolFailed, ToolMissing, ToolTimeout
+from errors import ToolFailed, ToolMissing, ToolTimeout, UnusableCore
 from incidents.crash_report import CrashReport
 from incidents.models import Diagnosis
 from settings import GdbSettings
+from tools.delve.goroutines import goroutines
 from tools.gdb.architecture import debugger_for
 from tools.gdb.opened import OpenedCore, opened_core, refuse_swapped
 from tools.gdb.plan import Depth, look
@@ -145,9 +150,13 @@ async def examine_core(
         scan = asyncio.ensure_future(asyncio.to_thread(_scan, opened.core, core, effort))
         try:
             full = effort == "full"
-            view = await _debug(opened, stacks, settings, deadline, say) if full else DebuggerView(complete=False)
+            is_go = full and await asyncio.to_thread(_is_go, opened.case.executable)
+            view = DebuggerView(complete=False)
+            if full:
+                view = await _debug(opened, stacks, settings, deadline, say, go=is_go)
             async with asyncio.timeout_at(deadline):
-                sha256, message, thrown = await asyncio.shield(scan)
+                scanned = await asyncio.shield(scan)
+                go = await _goroutines(opened, settings, deadline, say, view) if is_go else None
         except TimeoutError:
             raise ToolTimeout(f"the core could not be read within {settings.deadline:g} s") from None
         finally:
@@ -158,14 +167,16 @@ async def examine_core(
         resolved = opened.resolved
         seen = Observed(
             core=opened.core,
-            sha256=sha256,
+            sha256=scanned.sha256,
             modules=opened.modules,
             matches=resolved.matches,
             files_used={path: str(local) for path, local in resolved.files.items()},
             executable=str(resolved.executable) if resolved.executable else None,
             executable_match=resolved.executable_match,
-            message=message,
-            thrown=thrown,
+            message=scanned.message,
+            thrown=scanned.thrown,
+            rust=scanned.rust,
+            go=go,
             view=view,
             walk=stacks,
             soft_errors=(*resolved.soft_errors, *soft_errors),
@@ -192,18 +203,61 @@ def sha256_of(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _scan(core: CoreFile, path: Path, effort: str) -> tuple[str | None, MemoryText | None, ThrownObject | None]:
+@dataclass(frozen=True)
+class _Scanned:
+    """What was found in memory alone."""
+
+    sha256: str | None = None
+    message: MemoryText | None = None
+    thrown: ThrownObject | None = None
+    rust: RustPanic | None = None
+
+
+def _scan(core: CoreFile, path: Path, effort: str) -> _Scanned:
     """What takes the whole file; runs beside gdb."""
     if effort == "identity":
-        return None, None, None
+        return _Scanned()
     aborted = core.signo == signal.SIGABRT
     message = abort_message(core) if aborted else None
-    thrown = thrown_object(core) if aborted and message is None else None
-    return sha256_of(path) if core.file.size <= _HASHED_BYTES else None, message, thrown
+    rust = rust_panic(core) if aborted and message is None else None
+    thrown = thrown_object(core) if aborted and message is None and rust is None else None
+    return _Scanned(sha256_of(path) if core.file.size <= _HASHED_BYTES else None, message, thrown, rust)
+
+
+async def _goroutines(
+    opened: OpenedCore, settings: GdbSettings, deadline: float, say: Callable[[str], None], view: DebuggerView
+) -> Goroutines | None:
+    """What delve knows of a Go program, its stack in place of gdb's; None when delve cannot tell."""
+    say("asking delve")
+    try:
+        found = await goroutines(opened, settings, deadline)
+    except (ToolFailed, ToolMissing, ToolTimeout) as error:
+        view.soft_errors.append(str(error))
+        return None
+    view.frames[opened.core.crashed.tid] = found.frames
+    view.complete = True
+    return found
+
+
+def _is_go(executable: Path | None) -> bool:
+    """Go's linker puts the build information in a section of this name (cmd/link, debug/buildinfo)."""
+    if executable is None:
+        return False
+    try:
+        with FileBytes(executable) as file:
+            return ".go.buildinfo" in sections_of(ElfFile(file))
+    except UnusableCore:
+        return False
 
 
 async def _debug(
-    opened: OpenedCore, stacks: Walk | None, settings: GdbSettings, deadline: float, say: Callable[[str], None]
+    opened: OpenedCore,
+    stacks: Walk | None,
+    settings: GdbSettings,
+    deadline: float,
+    say: Callable[[str], None],
+    *,
+    go: bool,
 ) -> DebuggerView:
     """What gdb sees. When a limit stops it: fewer frames, then no variables, then the thread that crashed alone.
 
@@ -221,6 +275,8 @@ async def _debug(
         Depth(fewer, settings.max_threads, variables=False),
         Depth(fewer, 1, variables=False),
     ]
+    if go:
+        depths = depths[-1:]  # the rest is delve's: gdb does not know goroutines
     view = DebuggerView()
     while depths:
         depth = depths.pop(0)

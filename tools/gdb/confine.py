@@ -132,6 +132,10 @@ def drop_privileges(owner: tuple[int, int]) -> None:
     _libc.prctl(_PR_SET_DUMPABLE, 0, 0, 0, 0)
 
 
+RESERVED_BYTES = 32 << 30
+"""Of addresses, not of memory, that a child may reserve above the limit of this process."""
+
+
 def limit(limits: Limits, *, processes: bool) -> None:
     """Set `limits`; `processes` also bounds their number, where the user of this process has no others."""
     wanted = {
@@ -146,7 +150,9 @@ def limit(limits: Limits, *, processes: bool) -> None:
     for which, value in wanted.items():
         hard = resource.getrlimit(which)[1]
         value = value if hard == resource.RLIM_INFINITY else min(value, hard)
-        resource.setrlimit(which, (value, value))
+        # programs in Go reserve addresses far beyond what they use: their limit is on data (tools/delve)
+        most = value + RESERVED_BYTES if which == resource.RLIMIT_AS else value
+        resource.setrlimit(which, (value, most if hard == resource.RLIM_INFINITY else min(most, hard)))
 
 
 def adopt_orphans() -> None:

@@ -21,6 +21,7 @@ from pathlib import Path
 
 from errors import ToolFailed, ToolMissing
 from settings import GdbSettings
+from tools.gdb.confine import RESERVED_BYTES
 
 _ROOT = Path("/case")
 _PROBE_SECONDS = 10.0
@@ -77,6 +78,17 @@ async def launch(case: Case, settings: GdbSettings, workdir: Path, options: Sequ
     return await asyncio.to_thread(_compose, case, settings, workdir, options, program, mode)
 
 
+async def launch_program(
+    case: Case, settings: GdbSettings, workdir: Path, options: Sequence[str], given: Mapping[str, Path]
+) -> Launch:
+    """The same for another debugger, `settings.program`, with the files `given` beside the core under their names."""
+    program = await asyncio.to_thread(shutil.which, settings.program)
+    if program is None:
+        raise ToolMissing(f"{settings.program} is not installed")
+    mode = await _mode(settings)
+    return await asyncio.to_thread(_compose, case, settings, workdir, options, program, mode, given)
+
+
 @asynccontextmanager
 async def private_folder() -> AsyncIterator[Path]:
     """A folder for one gdb, made and removed beside the event loop."""
@@ -88,17 +100,27 @@ async def private_folder() -> AsyncIterator[Path]:
 
 
 def _compose(
-    case: Case, settings: GdbSettings, workdir: Path, options: Sequence[str], program: str, mode: str | None
+    case: Case,
+    settings: GdbSettings,
+    workdir: Path,
+    options: Sequence[str],
+    program: str,
+    mode: str | None,
+    given: Mapping[str, Path] | None = None,
 ) -> Launch:
-    """Looks at the machine's files, so it blocks."""
-    limits = _limits(settings)
+    """Looks at the machine's files, so it blocks. With `given` it is not gdb, and gets no options of gdb's."""
+    limits = _limits(settings, reserves=given is not None)
     if mode is None:
         root = workdir / "case"
         _lay_out(case, root)
-        argv = [*limits, program, *options, *_directories(root)]
+        for name, path in (given or {}).items():
+            (root / name).symlink_to(path)
+        argv = [*limits, program, *options, *(_directories(root) if given is None else ())]
         env = {**_ENVIRONMENT, "HOME": str(workdir)}
         return Launch(argv, env, root, sandboxed=False)
-    argv = [*limits, *_bubblewrap(mode, case, Path(program)), program, *options, *_directories(_ROOT)]
+    binds = [part for name, path in (given or {}).items() for part in ("--ro-bind", str(path), str(_ROOT / name))]
+    contained = _bubblewrap(mode, case, Path(program), binds)
+    argv = [*limits, *contained, program, *options, *(_directories(_ROOT) if given is None else ())]
     return Launch(argv, dict(_ENVIRONMENT), None, sandboxed=True)
 
 
@@ -106,7 +128,7 @@ def _directories(root: Path) -> list[str]:
     return ["-iex", f"set sysroot {root / 'root'}", "-iex", f"set debug-file-directory {root / 'debug'}"]
 
 
-def _limits(settings: GdbSettings) -> list[str]:
+def _limits(settings: GdbSettings, *, reserves: bool = False) -> list[str]:
     """Run the rest under process limits.
 
     Not of their number: gdb starts `iconv -l` once, and when it may not, sleeps and tries again for 15 s. What it
@@ -119,6 +141,8 @@ def _limits(settings: GdbSettings) -> list[str]:
         "nofile": 4096,
         "core": 0,
     }
+    if reserves:
+        wanted |= {"as": settings.memory_bytes + RESERVED_BYTES, "data": settings.memory_bytes}
     if program := shutil.which("prlimit"):
         return [program, *(f"--{name}={value}" for name, value in wanted.items()), "--"]
     pairs = ",".join(f"RLIMIT_{name.upper()}={value}" for name, value in wanted.items())
@@ -214,8 +238,8 @@ def system_view(program: str) -> tuple[list[str], dict[str, str], dict[str, str]
     return folders, files, links
 
 
-def _bubblewrap(mode: str, case: Case, program: Path) -> list[str]:
-    binds = ["--ro-bind", str(case.core), str(_ROOT / "core")]
+def _bubblewrap(mode: str, case: Case, program: Path, more: Sequence[str] = ()) -> list[str]:
+    binds = [*more, "--ro-bind", str(case.core), str(_ROOT / "core")]
     if case.executable is not None:
         binds += ["--ro-bind", str(case.executable), str(_ROOT / "exe")]
     for target, local in case.files.items():

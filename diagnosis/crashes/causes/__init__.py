@@ -1,0 +1,1 @@
+"""What a language's runtime says about the end of its program."""

@@ -1,0 +1,77 @@
+"""Go: which of the runtime's ways to end a program was taken, told by the functions on the crashed goroutine's stack.
+
+With GOTRACEBACK=crash the runtime ends itself by SIGABRT whatever happened (runtime, "Environment Variables"); the
+signal says nothing then.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from incidents.crash_frames import Frame
+from incidents.models import CauseClass
+
+_PANICS = {
+    "runtime.panicmem": (CauseClass.NULL_DEREFERENCE, "invalid memory address or nil pointer dereference"),
+    "runtime.panicmemAddr": (CauseClass.NULL_DEREFERENCE, "invalid memory address or nil pointer dereference"),
+    "runtime.panicdivide": (CauseClass.ARITHMETIC, "integer divide by zero"),
+    "runtime.panicoverflow": (CauseClass.ARITHMETIC, "integer overflow"),
+    "runtime.panicfloat": (CauseClass.ARITHMETIC, "floating point error"),
+    "runtime.goPanicIndex": (CauseClass.PANIC, "index out of range"),
+    "runtime.goPanicIndexU": (CauseClass.PANIC, "index out of range"),
+    "runtime.panicBounds": (CauseClass.PANIC, "index or slice bounds out of range"),
+    "runtime.panicBounds64": (CauseClass.PANIC, "index or slice bounds out of range"),
+    "runtime.panicdottypeE": (CauseClass.PANIC, "a type assertion failed"),
+    "runtime.panicdottypeI": (CauseClass.PANIC, "a type assertion failed"),
+    "runtime.panicnil": (CauseClass.PANIC, "panic called with nil"),
+    "runtime.panicshift": (CauseClass.PANIC, "negative shift amount"),
+    "runtime.chansend": (CauseClass.PANIC, "send on a closed channel"),
+    "runtime.closechan": (CauseClass.PANIC, "close of a nil or closed channel"),
+    "runtime.mapassign": (CauseClass.PANIC, "assignment to an entry of a nil map"),
+    "runtime.mapassign_faststr": (CauseClass.PANIC, "assignment to an entry of a nil map"),
+    "runtime.newstack": (CauseClass.STACK_OVERFLOW, "the goroutine's stack exceeds its limit"),
+    "runtime.morestack": (CauseClass.STACK_OVERFLOW, "the goroutine's stack exceeds its limit"),
+    "runtime.checkdead": (CauseClass.ABORT, "all goroutines are asleep: deadlock"),
+    "runtime.mapaccess1": (CauseClass.ABORT, "concurrent map read and map write"),
+}
+_FATAL = ("runtime.throw", "runtime.fatal", "runtime.fatalthrow")
+_SLICE = "runtime.goPanicSlice"
+_SEARCHED = 40
+
+
+@dataclass
+class Goroutines:
+    """`frames` are the crashed goroutine's, innermost first; `groups` are (place, count) of all goroutines."""
+
+    frames: list[Frame] = field(default_factory=list)
+    count: int = 0
+    groups: list[tuple[str, int]] = field(default_factory=list)
+    panic: str | None = None
+    text: str = ""
+
+
+@dataclass(frozen=True)
+class GoEnd:
+    """Why the runtime ended the program; `fatal` where it could not have been recovered from."""
+
+    cause: CauseClass
+    because: str
+    fatal: bool
+
+
+def go_end(frames: Sequence[Frame]) -> GoEnd | None:
+    """The way that was taken, or None when the stack does not show one."""
+    names = [frame.function or "" for frame in frames[:_SEARCHED]]
+    fatal = any(name in _FATAL for name in names)
+    for name in names:
+        if name.startswith(_SLICE):
+            return GoEnd(CauseClass.PANIC, "slice bounds out of range", False)
+        if name in _PANICS and (name != "runtime.mapaccess1" or fatal):
+            cause, because = _PANICS[name]
+            return GoEnd(cause, because, fatal or cause in (CauseClass.STACK_OVERFLOW, CauseClass.ABORT))
+    if fatal:
+        return GoEnd(CauseClass.ABORT, "a fatal error of the runtime", True)
+    if "runtime.gopanic" in names:
+        return GoEnd(CauseClass.PANIC, "the program called panic", False)
+    return None
