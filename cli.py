@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import sys
+from pathlib import Path
 
 import typer
 
@@ -66,7 +67,10 @@ def main() -> None:
 
         configure_logging("warning")
     try:
-        app(standalone_mode=True)
+        if core_shrink.is_plain(sys.argv):  # typer converts arguments by pydantic, which takes longer to load than this
+            core_shrink.shrink(Path(sys.argv[3]), Path(sys.argv[4]))
+        else:
+            app(standalone_mode=True)
     except ParamedicError as error:
         typer.echo(f"paramedic: {error}", err=True)
         sys.exit(error.exit_code)

@@ -22,9 +22,9 @@ def shrink(
     import json
     import sys
 
-    from tools.cores.plain import looks_packed
     from tools.cores.shrink import shrink as reduce
     from tools.cores.sparse import Limits
+    from tools.cores.streams import looks_packed
 
     shown = sys.stderr.isatty() and not as_json
 
@@ -58,6 +58,12 @@ def shrink(
         typer.echo(f"  {_size(size):>10}  {kind}", err=True)
     for error in done.soft_errors:
         typer.echo(f"  note: {error}", err=True)
+
+
+def is_plain(arguments: list[str]) -> bool:
+    """`paramedic core shrink IN OUT` without options, as in the kernel's pipe, where a dying process waits for us."""
+    names = arguments[3:]
+    return arguments[1:3] == ["core", "shrink"] and len(names) == 2 and all(n == "-" or n[:1] != "-" for n in names)
 
 
 def _size(count: int) -> str:

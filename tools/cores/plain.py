@@ -11,14 +11,13 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from diagnosis.crashes.formats import is_packed
 from errors import ToolFailed
 from tools.cores.sparse import Limits
+from tools.cores.streams import looks_packed
 
 if TYPE_CHECKING:  # reducing a core needs no models, and they take longer to import than it does
     from incidents.models import Diagnosis
 
-_HEAD = 512
 _SECONDS = 1800.0
 
 
@@ -106,14 +105,3 @@ def _private_folder(parent: Path | None) -> Path:
     if parent is not None:
         parent.mkdir(parents=True, exist_ok=True)
     return Path(tempfile.mkdtemp(prefix="unpack-", dir=parent))
-
-
-def looks_packed(core: Path) -> bool:
-    """Whether `unpack` has something to do. Blocking."""
-    try:
-        if not core.is_file():
-            return False
-        with core.open("rb") as file:
-            return is_packed(file.read(_HEAD))
-    except (OSError, ValueError):  # the reader of cores says what is wrong with it
-        return False

@@ -17,12 +17,10 @@ from diagnosis.crashes.reduce.choose import choose
 from diagnosis.crashes.reduce.kept import Range
 from diagnosis.crashes.reduce.writer import write_core
 from errors import InvalidInput, ToolFailed
-from tools.cores.plain import looks_packed
 from tools.cores.sparse import Limits
 from tools.cores.spool import Spool
-from tools.cores.streams import Source
+from tools.cores.streams import HEAD, Source, looks_packed
 
-_HEAD = 512
 _LEVEL = 3  # of zstd: higher ones take long and gain little
 _PROGRESS_BYTES = 16 << 20
 
@@ -91,7 +89,7 @@ def _plain(
     """A plain core file, the addresses that it does not hold although it says so, and what went wrong."""
     if not isinstance(source, Path):
         stream = Source(source)
-        head = stream.peek(_HEAD)
+        head = stream.peek(HEAD)
         say("reading the core")
         if not is_packed(head):
             with Spool(folder / "core", limits) as spool:

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Protocol
 
+from diagnosis.crashes.formats import is_packed
+
 CHUNK = 1 << 20
+HEAD = 512
+"""Enough to know what a file is."""
 
 
 class Readable(Protocol):
@@ -30,3 +35,14 @@ class Source:
             found, self._head = self._head[:count], self._head[count:]
             return found
         return self._stream.read(count)
+
+
+def looks_packed(core: Path) -> bool:
+    """Whether `unpack` has something to do. Blocking."""
+    try:
+        if not core.is_file():
+            return False
+        with core.open("rb") as file:
+            return is_packed(file.read(HEAD))
+    except (OSError, ValueError):  # the reader of cores says what is wrong with it
+        return False
