@@ -5,7 +5,9 @@
 Crashes are made from a fixed seed: each group has its own crash frame, most share handlers and all share an event
 loop; a crash differs from its group's first by recursion depth, by calls that were inlined and by addresses, and one
 in five by a frame of its own. Half the crashes found groups or are new variants, so the index is worked, not only the
-memory of what came before. Measured are reading JSON, normalising and grouping. Prints a table and one JSON line.
+memory of what came before. Measured are reading JSON, normalising and grouping. `same_id_shuffled` is the share of
+crashes whose id is the same when all arrive in another order: equal crashes always are, variants where another founded
+their group are not. Prints a table and one JSON line.
 """
 
 from __future__ import annotations
@@ -84,6 +86,13 @@ def main() -> None:
         table.setdefault(signature_of_names("SIGABRT", names), str(len(table)))
     lookup = time.process_time() - started
 
+    reads = [(number, read_crash(json.loads(line))) for number, line in enumerate([*first, *lines])]
+    before = dict(enumerate([clusters.assign(read.stack).group_id for _, read in reads if read.stack]))
+    random_.shuffle(reads)
+    other = Clusters()
+    after = {number: other.assign(read.stack).group_id for number, read in reads if read.stack}
+    same = sum(before[number] == after[number] for number in before) / len(before)
+
     by_label: dict[int, set[str]] = {}
     for label, group in zip(labels, found, strict=True):
         by_label.setdefault(label, set()).add(group)
@@ -96,6 +105,7 @@ def main() -> None:
         "lookups_per_second": round(len(lines) / lookup),
         "ratio_to_lookup": round(grouping / lookup, 2),
         "bugs_in_one_group": round(sum(len(groups) == 1 for groups in by_label.values()) / len(by_label), 4),
+        "same_id_shuffled": round(same, 4),
         "own_peak_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024,
     }
     for name, value in result.items():
