@@ -9,6 +9,8 @@ from typing import Any
 from diagnosis.crashes.modules import Modules
 from incidents.crash_report import Frame, Instruction, Variable
 
+_ZEROS = ("add BYTE PTR [rax],al", "add BYTE PTR [eax],al", "udf #0", "unimp", "c.unimp", "andeq r0, r0, r0")
+"""How bytes of zero are disassembled on x86-64, i386, aarch64, riscv64 and arm."""
 _VALUE_LIMIT = 500
 _NAME_LIMIT = 1000
 _VARIABLES = 64
@@ -71,6 +73,11 @@ def variables_of(simple: Mapping[str, Any], full: Mapping[str, Any]) -> tuple[li
 
 
 def disassembly_of(payload: Mapping[str, Any], pc: int) -> list[Instruction]:
+    """What gdb disassembled; nothing when that was zeros.
+
+    A mapping that the core only names, of a file that is not at hand, gdb reads as zeros: no instructions of the
+    program, and no evidence of anything.
+    """
     found = []
     for item in _list(payload, "asm_insns"):
         address = number(item.get("address"))
@@ -85,7 +92,7 @@ def disassembly_of(payload: Mapping[str, Any], pc: int) -> list[Instruction]:
                 is_pc=address == pc,
             )
         )
-    return found
+    return [] if found and all(item.text in _ZEROS for item in found) else found
 
 
 def number(text: object) -> int | None:
