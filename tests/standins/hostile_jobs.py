@@ -12,6 +12,7 @@ import os
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -34,17 +35,8 @@ async def look_around(arguments: dict[str, Any], answer: worker.Answering) -> No
     """What a confined process sees, and what it can still do."""
     core = Path(arguments["core"])
     libc = ctypes.CDLL(None, use_errno=True)
-    writes = (
-        {
-            "write_core": _tries(lambda: core.open("r+b")),
-            "write_root": _tries(lambda: Path("/new").touch()),
-            "write_beside": _tries(lambda: core.with_name("new").touch()),
-        }
-        if arguments["settings"]["sandbox"] != "rlimits"
-        else {}
-    )
     found = {
-        "root": sorted(os.listdir("/")),
+        "root": _tries(lambda: sorted(os.listdir("/"))),
         "seen": {path: os.path.exists(path) for path in arguments["looked_for"]},
         "environment": sorted(os.environ),
         "network": _tries(lambda: [name for _, name in socket.if_nameindex()]),
@@ -52,11 +44,14 @@ async def look_around(arguments: dict[str, Any], answer: worker.Answering) -> No
         "processes": os.getpid(),
         "capabilities": _capabilities(libc),
         "core": core.open("rb").read(4).decode("latin-1"),
-        **writes,
+        "write_core": _tries(lambda: core.open("r+b").close()),
+        "write_root": _tries(lambda: Path("/paramedic-new").touch()),
+        "write_beside": _tries(lambda: core.with_name("new").touch()),
+        "read_secret": _tries(lambda: Path(arguments["secret"]).read_text()),
         "unshare": _tries(lambda: _check(libc.unshare(0x10000000 | 0x00020000), libc)),
         "mount": _tries(lambda: _check(libc.mount(b"none", b"/tmp", b"tmpfs", 0, None), libc)),
         "chroot": _tries(lambda: os.chroot("/tmp")),
-        "big_file": _tries(lambda: _write(Path("/tmp/big"), 17 << 20)),
+        "big_file": _tries(lambda: _write(Path(tempfile.gettempdir(), "big"), 17 << 20)),
         "handles": [number for number in range(3, 64) if _is_open(number)],
     }
     answer.send(b"r", json.dumps(found).encode())

@@ -180,7 +180,7 @@ def _document(request: Request, needed: Sequence[str] | None) -> bytes:
         "fetched": real.get(str(request.fetched)),
         "writable": str(writable) if writable else None,
         "settings": settings.model_dump(mode="json"),
-        "declared": needed is not None or settings.sandbox == "rlimits",
+        "declared": needed is not None,
         **request.more,
     }
     return json.dumps(

@@ -111,11 +111,21 @@ def _settings(arguments: dict[str, Any]) -> GdbSettings:
     return settings.model_copy(update={"sandbox": "rlimits"}) if arguments["alone"] else settings
 
 
+def _readable(path: Path | None) -> bool:
+    if path is None:
+        return False
+    try:
+        path.open("rb").close()
+    except OSError:  # Landlock shows that it is there, and no more
+        return False
+    return True
+
+
 def _unseen(places: dict[str, Any]) -> list[str]:
     """Paths that the core names and that cannot be seen from here: the other side decides what is shown."""
     if places["sysroot"] is not None:
         return []
     with CoreFile(places["core"]) as core:
         modules = [module for module in Modules(core).all if not (module.is_main and places["executable"])]
-    missing = [module.path for module in modules if in_root(Path("/"), module.path) is None]
+    missing = [module.path for module in modules if not _readable(in_root(Path("/"), module.path))]
     return [path for path in missing if len(path) < 4096]

@@ -23,6 +23,7 @@ import signal
 import socket
 import stat
 import struct
+import tempfile
 import traceback
 from collections.abc import Callable, Coroutine
 from pathlib import Path
@@ -40,6 +41,7 @@ from tools.gdb.confine import (
     owner_of,
     separate,
 )
+from tools.gdb.landlock import allow_only
 from tools.gdb.system_calls import filter_system_calls
 
 JOBS = {
@@ -105,10 +107,13 @@ def _supervise(connection: socket.socket) -> NoReturn:
         adopt_orphans()
         request = _request(connection)
         apart = request["sandbox"] != "rlimits" and separate()
+        folder = None if apart else tempfile.mkdtemp(prefix="paramedic-job-")
         child = os.fork()
         if child == 0:
-            _run(connection, request, apart)
+            _run(connection, request, apart, folder)
         status = _wait(connection, child, apart)
+        if folder is not None:
+            shutil.rmtree(folder, ignore_errors=True)
         with contextlib.suppress(OSError):
             connection.sendall(_FRAME.pack(b"x", len(status)) + status)
     except BaseException:
@@ -182,8 +187,8 @@ def _children() -> list[int]:
     return found
 
 
-def _run(connection: socket.socket, request: dict[str, Any], apart: bool) -> NoReturn:
-    """The confined process."""
+def _run(connection: socket.socket, request: dict[str, Any], apart: bool, folder: str | None) -> NoReturn:
+    """The confined process. `folder` is its own for temporary files, where it does not have all of them to itself."""
     code = 1
     try:
         answer = Answering(connection)
@@ -198,6 +203,11 @@ def _run(connection: socket.socket, request: dict[str, Any], apart: bool) -> NoR
         os.environ.update(ENVIRONMENT)
         limit(Limits(**request["limits"]), processes=enclosed)
         filtered = enclosed or request["sandbox"] == "rlimits" or not _bubblewrap_is_privileged()
+        if filtered and not enclosed:
+            tempfile.tempdir = folder or tempfile.mkdtemp(prefix="paramedic-job-")
+            view = View(**request["view"])
+            writable = [tempfile.tempdir, os.devnull, *([view.writable] if view.writable else [])]
+            allow_only([*view.folders, *view.files.values(), "/dev/urandom"], writable)
         if filtered:
             filter_system_calls(network=apart)
         code = _work(request, answer, alone=enclosed or (filtered and request["sandbox"] != "bubblewrap"))
