@@ -102,7 +102,7 @@ def _report(own: CrashReport, known: CrashReport) -> CrashReport:
                     "exception": known.crash_info.exception,
                 }
             ),
-            "threads": [_named(thread, names) for thread in own.threads],
+            "threads": _threads(own, known, names),
             "modules": modules,
             "disassembly": [],
             "memory_near": own.memory_near,
@@ -112,6 +112,38 @@ def _report(own: CrashReport, known: CrashReport) -> CrashReport:
             "signatures": known.signatures,
         }
     )
+
+
+def _threads(own: CrashReport, known: CrashReport, names: dict[tuple[str, str], list[Frame]]) -> list[Thread]:
+    """This core's stacks with the known names. Where the debugger saw another stack than the walk, as with goroutines
+    and handlers, the crashing thread has the frames that it saw, at this core's addresses."""
+    threads = [_named(thread, names) for thread in own.threads]
+    if not threads or not known.threads:
+        return threads
+    seen = known.threads[0]
+    if _told(threads[0]) < _told(seen):
+        bases = {
+            module.build_id: int(module.base_addr, 16) for module in own.modules if module.build_id and module.base_addr
+        }
+        frames = [
+            frame.model_copy(
+                update={
+                    "args": [],
+                    "locals": [],
+                    "offset": hex(bases[frame.build_id] + int(frame.module_offset, 16))
+                    if frame.build_id in bases and frame.module_offset
+                    else None,
+                }
+            )
+            for frame in seen.frames
+        ]
+        update = {"frames": frames, "frame_count": seen.frame_count, "recursion": seen.recursion}
+        threads[0] = threads[0].model_copy(update=update)
+    return threads
+
+
+def _told(thread: Thread) -> int:
+    return sum(frame.function is not None for frame in thread.frames[:_LISTED])
 
 
 def _named(thread: Thread, names: dict[tuple[str, str], list[Frame]]) -> Thread:
