@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import os
 import shutil
 import tempfile
@@ -21,6 +23,7 @@ from tools.cores.sparse import Limits
 from tools.cores.spool import Spool
 from tools.cores.streams import HEAD, Source, looks_packed
 
+_PIPE_BYTES = 1 << 20
 _LEVEL = 3  # of zstd: higher ones take long and gain little
 _PROGRESS_BYTES = 16 << 20
 
@@ -88,6 +91,7 @@ def _plain(
 ) -> tuple[Path, list[Range], list[str]]:
     """A plain core file, the addresses that it does not hold although it says so, and what went wrong."""
     if not isinstance(source, Path):
+        _widen(source)
         stream = Source(source)
         head = stream.peek(HEAD)
         say("reading the core")
@@ -105,6 +109,12 @@ def _plain(
     say("unpacking the core")
     found = unpack(source, folder, limits)
     return found.core, [], list(found.soft_errors)
+
+
+def _widen(source: BinaryIO) -> None:
+    """A pipe hands over 64 KiB at a time unless it is told otherwise; the crashed process waits on its other end."""
+    with contextlib.suppress(OSError, ValueError):  # no pipe
+        fcntl.fcntl(source.fileno(), fcntl.F_SETPIPE_SZ, _PIPE_BYTES)
 
 
 def _must_differ(source: Path, target: Path) -> None:

@@ -10,7 +10,7 @@ from types import TracebackType
 from errors import InputTooLarge, ToolFailed
 
 BLOCK = 1 << 16
-_ZEROS = bytes(1 << 20)
+_ZEROS = bytes(BLOCK)
 _DISK_CHECK = 64 << 20
 
 
@@ -51,18 +51,22 @@ class SparseFile:
         """Append. Raises InputTooLarge past the limit, ToolFailed when the disk is full."""
         if self.size + len(data) > self._limit:
             raise InputTooLarge(f"it unpacks to more than the {self._limit} bytes that are allowed for it")
-        if not _is_zero(data):
-            for at in range(0, len(data), BLOCK):
-                block = data[at : at + BLOCK]
-                if not _is_zero(block):
-                    self._put(block, self.size + at)
+        view = memoryview(data)
+        start = 0
+        while start < len(data):  # runs of blocks that are not zero, without copying them
+            end = start
+            while end < len(data) and not data.startswith(_ZEROS[: len(data) - end], end):
+                end += BLOCK
+            if end > start:
+                self._put(view[start:end], self.size + start)
+            start = end + BLOCK
         self.size += len(data)
 
     def skip(self, count: int) -> None:
         """Leave `count` bytes out."""
         self.size += count
 
-    def _put(self, block: bytes, offset: int) -> None:
+    def _put(self, block: memoryview, offset: int) -> None:
         if self.written >= self._next_check:
             self._next_check = self.written + _DISK_CHECK
             status = os.fstatvfs(self._fd)
@@ -93,7 +97,3 @@ class SparseFile:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
-
-
-def _is_zero(data: bytes) -> bool:
-    return not data or (data[0] == 0 and data == _ZEROS[: len(data)] if len(data) <= len(_ZEROS) else not any(data))
