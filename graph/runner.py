@@ -102,7 +102,7 @@ class Runner:
 
     async def _count(self, known: Incident, event: str, by: str) -> Incident:
         """Count a repetition, with a step while there are few: of many, each power of two has one."""
-        counted = await self._incidents.count_again(known.id)
+        counted = await self._incidents.update(known.id, again=True)
         if counted.count <= _STEPS or counted.count & (counted.count - 1) == 0:
             data: dict[str, object] = {"by": by, "count": counted.count}
             await self._incidents.add_step(known.id, "reported.again", event[:500], data=data)

@@ -146,8 +146,9 @@ class IncidentStore:
         summary: str | None = None,
         diagnosis: Diagnosis | None = None,
         proposals: list[Proposal] | None = None,
+        again: bool = False,
     ) -> Incident:
-        """Change what is given; everything else stays."""
+        """Change what is given; everything else stays. `again` counts one more report of the same crash."""
         async with self._db.write() as session:
             row = await session.get(IncidentRow, incident_id)
             incident = _incident(row, incident_id)
@@ -156,6 +157,8 @@ class IncidentStore:
             if status is not None:
                 changes["status"] = status
                 row.status = status.value
+            if again:
+                changes["count"] = incident.count + 1
             if summary is not None:
                 changes["summary"] = summary
             if diagnosis is not None:
@@ -165,18 +168,6 @@ class IncidentStore:
             if proposals is not None:
                 row.proposals = [item.model_dump(mode="json") for item in proposals]
             incident = incident.model_copy(update=changes)
-            row.updated_at = incident.updated_at
-            row.document = incident.model_dump(mode="json")
-        self._wake(incident_id)
-        return incident
-
-    async def count_again(self, incident_id: str) -> Incident:
-        """One more report of the same crash."""
-        async with self._db.write() as session:
-            row = await session.get(IncidentRow, incident_id)
-            incident = _incident(row, incident_id)
-            assert row is not None
-            incident = incident.model_copy(update={"count": incident.count + 1, "updated_at": utcnow()})
             row.updated_at = incident.updated_at
             row.document = incident.model_dump(mode="json")
         self._wake(incident_id)
