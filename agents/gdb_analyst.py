@@ -71,6 +71,7 @@ class GdbAnalyst:
                 found = await self._placed(incident, found, known, own)
                 await self._incidents.save_evidence(incident.id, found.evidence)
                 return found
+            debuginfod = configured(settings)
             analysis = await analyze_core(
                 local.core,
                 executable=local.executable,
@@ -78,7 +79,7 @@ class GdbAnalyst:
                 sysroot=local.sysroot,
                 debug_dirs=[*([local.debug_dir] if local.debug_dir else []), *settings.core.debug_dirs],
                 executable_dirs=[*local.executable_dirs, *settings.core.executable_dirs],
-                debuginfod=configured(settings),
+                debuginfod=debuginfod,
             )
 
             async def report(text: str) -> None:
@@ -94,7 +95,11 @@ class GdbAnalyst:
                     executable=local.executable,
                     settings=settings.gdb,
                     sysroot=local.sysroot,
-                    debug_dirs=[*([local.debug_dir] if local.debug_dir else []), *settings.core.debug_dirs],
+                    debug_dirs=[
+                        *([local.debug_dir] if local.debug_dir else []),
+                        *settings.core.debug_dirs,
+                        *([debuginfod.folder] if debuginfod else []),
+                    ],
                     executable_dirs=[*local.executable_dirs, *settings.core.executable_dirs],
                 ),
                 report=report,

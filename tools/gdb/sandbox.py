@@ -1,9 +1,10 @@
-"""Where gdb runs: bubblewrap where it works, process limits always.
+"""How a debugger is started: with the verified files laid out for it, under process limits.
 
-gdb reads files that may be hostile, and its authors say that it must then be contained (gdb/SECURITY.txt). Inside it
-sees the core, the executable, the verified libraries under one private sysroot, their verified debug files and the
-system's own libraries; no home, no network, no environment. Where bubblewrap cannot run (a container without user
-namespaces) the same files are laid out as symbolic links in a private folder.
+gdb reads files that may be hostile, and its authors say that it must then be contained (gdb/SECURITY.txt). The worker
+that starts it is contained already (worker.py), and lays the files out as symbolic links in a private folder: the
+core, the executable, the verified libraries under one private sysroot, their verified debug files. Only where the
+worker may make no namespaces and a privileged bubblewrap is installed, or is demanded, that contains gdb instead: the
+same files and the system's own libraries; no home, no network, no environment.
 """
 
 from __future__ import annotations
