@@ -33,7 +33,7 @@ def shrink(
             typer.echo(f"\r\x1b[K{text}", nl=False, err=True)
 
     limits = Limits()
-    if str(source) == "-" or looks_packed(source):  # else nothing is laid down, and settings take longer than the work
+    if looks_packed(source):  # else nothing is unpacked, and settings take longer than the work
         from settings import load_settings
 
         limits = Limits(max_bytes=load_settings().core.max_bytes)

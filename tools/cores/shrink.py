@@ -9,7 +9,7 @@ import shutil
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import BinaryIO
 
@@ -24,6 +24,7 @@ from tools.cores.spool import Spool
 from tools.cores.streams import HEAD, Source, looks_packed
 
 _PIPE_BYTES = 1 << 20
+_ANY_BYTES = 1 << 62
 _LEVEL = 3  # of zstd: higher ones take long and gain little
 _PROGRESS_BYTES = 16 << 20
 
@@ -96,7 +97,7 @@ def _plain(
         head = stream.peek(HEAD)
         say("reading the core")
         if not is_packed(head):
-            with Spool(folder / "core", limits) as spool:
+            with Spool(folder / "core", replace(limits, max_bytes=_ANY_BYTES)) as spool:  # holes cost nothing
                 spool.fill(stream)
             return spool.path, spool.unavailable, []
         source = folder / "packed"
