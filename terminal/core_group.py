@@ -8,7 +8,7 @@ from typing import BinaryIO
 
 import typer
 
-from errors import InvalidInput
+from errors import InvalidInput, ToolFailed
 
 MAX_LINE = 16 << 20
 """Bytes of one line. Longer ones are passed over as they come and refused by number."""
@@ -44,21 +44,20 @@ def group(
                 raise InvalidInput(f"longer than {MAX_LINE >> 20} MiB")
             document = _document(line)
             crash = read_crash(document)
+            found = clusters.assign(crash.stack, crash.address_sig) if crash.stack else None
+            answer = _with(line, document, found.group_id if found else None, found.similarity if found else None)
         except InvalidInput as error:
             typer.echo(f"paramedic: line {number}: {error}", err=True)
             refused = True
             continue
-        found = clusters.assign(crash.stack, crash.address_sig) if crash.stack else None
-        added: dict[str, object] = {
-            "group_id": found.group_id if found else None,
-            "similarity": found.similarity if found else None,
-        }
         try:
-            target.write(_with(line, document, added))
+            target.write(answer)
             target.flush()
         except BrokenPipeError:
             sys.stderr.close()  # the reader has gone; nothing is left to say
             raise typer.Exit(0) from None
+        except OSError as error:
+            raise ToolFailed(f"the output cannot be written: {error.strerror}") from None
     if refused:
         raise typer.Exit(2)
 
@@ -91,10 +90,14 @@ def _no_number(name: str) -> None:
     raise ValueError(f"{name} is no JSON number")
 
 
-def _with(line: bytes, document: dict[str, object], added: dict[str, object]) -> bytes:
-    """The line as it was, to the last digit, with `added` at its end."""
-    if document.keys() & added.keys():
-        return json.dumps(document | added, ensure_ascii=True).encode() + b"\n"
+def _with(line: bytes, document: dict[str, object], group_id: str | None, similarity: float | None) -> bytes:
+    """The line as it was, to the last digit, with the group at its end. Raises InvalidInput."""
+    added: dict[str, object] = {"group_id": group_id, "similarity": similarity}
+    if document.keys() & added.keys():  # then it has to be written anew
+        try:
+            return json.dumps(document | added, allow_nan=False).encode() + b"\n"
+        except (ValueError, RecursionError):
+            raise InvalidInput("it names a group already and cannot be written anew") from None
     inner = line.strip()[:-1].rstrip()
     comma = b", " if document else b""
     return inner + comma + json.dumps(added)[1:].encode() + b"\n"
