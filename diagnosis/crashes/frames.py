@@ -152,10 +152,11 @@ def label(frame: FrameLike) -> str | None:
 
 
 def place(frame: FrameLike) -> str | None:
-    """A nameless frame by its module and offset there."""
-    if frame.module and frame.module_offset:
-        return f"{_CONTROL.sub('', frame.module.rsplit('/', 1)[-1])[:80]}+{frame.module_offset}"
-    return None
+    """A nameless frame by its module, and its offset there if that is known (siggen: the module alone)."""
+    if not frame.module:
+        return None
+    name = _CONTROL.sub("", frame.module.rsplit("/", 1)[-1])[:80]
+    return f"{name}+{frame.module_offset}" if frame.module_offset else name or None
 
 
 def relevant(frames: Sequence[AnyFrame]) -> list[AnyFrame]:

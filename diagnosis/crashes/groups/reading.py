@@ -20,7 +20,7 @@ _TEXT = 4096
 _LINE = 600
 _LISTS = ("frames", "stacktrace", "Stacktrace", "stack", "backtrace")
 _NUMBERED = re.compile(r"^\s*#\d+\s*")
-_ADDRESS = re.compile(r"^(0x[0-9a-fA-F]{1,16})\s+(?:in\s+)?")
+_ADDRESS = re.compile(r"^(0x[0-9a-fA-F]{1,16})(?:\s+(?:in\s+)?|$)")
 _IN_FILE = re.compile(r"\s+at\s+(?P<file>\S[^\n]*?):(?P<line>\d{1,9})(?::\d{1,9})?\s*$")
 _PLACE = re.compile(r"\s+(?P<file>/[^\n:]+|[\w./+-]+\.\w{1,5}):(?P<line>\d{1,9})(?::\d{1,9})?\s*$")
 _FROM = re.compile(r"\s+from\s+(?P<module>/\S+)\s*$")
@@ -86,6 +86,9 @@ def read_crash(document: Any) -> ReadCrash:
         overflow=cause == "stack_overflow",
         round_of=_round(report),
     )
+    if stack is None:  # CASR: else the address, which is the same in every run of programs that are not moved
+        named = [frame._replace(function=f"@{frame.offset}") for frame in frames if frame.offset]
+        stack = normal_stack(named, signal=signal, program=program)
     return ReadCrash(stack, address_signature(frames))
 
 
@@ -94,7 +97,7 @@ def read_line(text: str) -> PlainFrame | None:
     rest = _NUMBERED.sub("", text[:_TEXT]).strip()
     address = None
     if found := _ADDRESS.match(rest):
-        address, rest = found[1], rest[found.end() :]
+        address, rest = _hex(found[1]), rest[found.end() :]
     module = offset = build_id = None
     cut = max(rest.rfind(") at "), rest.rfind(") from "))
     if len(rest) > _LINE:  # patterns are for lines of ordinary length; what follows the arguments is no name

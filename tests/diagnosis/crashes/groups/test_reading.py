@@ -54,6 +54,17 @@ def test_lines(text: str, function: str | None, module: str | None, offset: str 
     assert (frame.function, frame.module, frame.module_offset) == (function, module, offset)
 
 
+def test_without_names_modules_or_addresses_tell_crashes_apart() -> None:
+    def names(*frames: str) -> tuple[str, ...] | None:
+        stack = read_crash({"frames": list(frames)}).stack
+        return stack.names if stack else None
+
+    in_library = "#1  0x00007f32 in ?? () from /lib/libssl.so.3"
+    assert names(in_library, "#2  0x00007f34 in ?? () from /lib/libssl.so.3", "main") == ("libssl.so.3", "main")
+    assert names("#0  0x0000000000401136 in ?? ()", "0x401200") == ("@0x401136", "@0x401200")
+    assert names("??") is None
+
+
 def test_a_signal_from_outside_has_no_place() -> None:
     def killed(function: str) -> dict[str, Any]:
         return {
