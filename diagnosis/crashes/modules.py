@@ -7,11 +7,12 @@ the same path says nothing.
 
 from __future__ import annotations
 
+import struct
 from dataclasses import dataclass
 from typing import Literal
 
 from diagnosis.crashes.core_file import CoreFile
-from diagnosis.crashes.elf import PT_LOAD, PT_NOTE, ElfFile, build_id_in, parse_header, parse_segments
+from diagnosis.crashes.elf import PT_DYNAMIC, PT_LOAD, PT_NOTE, ElfFile, build_id_in, parse_header, parse_segments
 from diagnosis.crashes.notes import MappedFile
 
 Match = Literal["exact", "mismatch", "absent", "unchecked"]
@@ -19,6 +20,8 @@ Match = Literal["exact", "mismatch", "absent", "unchecked"]
 
 MAX_MODULES = 4096
 _PAGE = 4096
+_DYNAMIC_BYTES = 1 << 16
+_DT_DEBUG = 21  # the loader writes into it
 
 
 @dataclass(frozen=True)
@@ -75,6 +78,33 @@ def compare(module: MappedModule, file: ElfFile) -> Match:
     if module.program_headers and module.program_headers != file.table[: len(module.program_headers)]:
         return "mismatch"
     return "unchecked"
+
+
+def same_dynamic_section(core: CoreFile, module: MappedModule, file: ElfFile) -> bool | None:
+    """Does the dynamic section in the core's memory come from `file`? None when a cut-off core cannot tell.
+
+    For modules whose first page is not in the core. The loader writes to the section, so it is dumped: sizes, counts
+    and offsets stay as they are in the file, addresses are moved by where the module lies (glibc, elf/dl-load.c).
+    """
+    segment = next((segment for segment in file.segments if segment.type == PT_DYNAMIC), None)
+    first = next((segment for segment in file.segments if segment.type == PT_LOAD), None)
+    if segment is None or first is None or file.header.word != core.header.word:
+        return None
+    moved = module.base - (first.vaddr - first.offset)
+    length = min(segment.filesz, _DYNAMIC_BYTES)
+    there, here = core.memory.read(segment.vaddr + moved, length), file.file.read(segment.offset, length)
+    if core.memory.file_offset(segment.vaddr + moved) is None or len(there) != len(here):
+        return None if core.missing_bytes else False
+    layout = core.header.order + ("QQ" if core.header.word == 8 else "II")
+    whole = len(here) - len(here) % struct.calcsize(layout)
+    limit = 1 << (8 * core.header.word)
+    pairs = zip(struct.iter_unpack(layout, there[:whole]), struct.iter_unpack(layout, here[:whole]), strict=True)
+    for (tag, value), (known_tag, known) in pairs:
+        if tag != known_tag or (tag != _DT_DEBUG and value not in (known, (known + moved) % limit)):
+            return False
+        if tag == 0:
+            return True
+    return True
 
 
 def _module(core: CoreFile, path: str, mappings: tuple[MappedFile, ...], is_main: bool) -> MappedModule | None:

@@ -11,7 +11,7 @@ from pathlib import Path
 from diagnosis.crashes.core_file import CoreFile
 from diagnosis.crashes.elf import ET_DYN, ET_EXEC, ElfFile, FileBytes
 from diagnosis.crashes.link_map import loaded_names
-from diagnosis.crashes.modules import MappedModule, Match, Modules, compare
+from diagnosis.crashes.modules import MappedModule, Match, Modules, compare, same_dynamic_section
 from errors import UnusableCore
 from tools.gdb.debug_files import DebugFiles
 
@@ -57,9 +57,9 @@ def resolve(
     debug_dirs = [*debug_dirs, *([sysroot / "usr/lib/debug"] if sysroot else []), *([fetched] if fetched else [])]
     try:
         if executable is not None:
-            _given(resolved, executable, main)
+            _given(resolved, core, executable, main)
         elif main is not None:
-            _searched(resolved, main, sysroot, debug_dirs, executable_dirs)
+            _searched(resolved, core, main, sysroot, debug_dirs, executable_dirs)
         else:
             resolved.soft_errors.append("the core does not say which executable it is of (no NT_FILE or NT_AUXV)")
         for module in modules.all:
@@ -95,12 +95,12 @@ def _debug_files(resolved: Resolved, modules: Modules, folders: Sequence[Path], 
     resolved.soft_errors += resolved.debug.soft_errors
 
 
-def _given(resolved: Resolved, executable: Path, main: MappedModule | None) -> None:
+def _given(resolved: Resolved, core: CoreFile, executable: Path, main: MappedModule | None) -> None:
     with FileBytes(executable) as file:
         elf = ElfFile(file)
         if elf.header.type not in (ET_EXEC, ET_DYN):
             raise UnusableCore(f"{str(executable)!a} is not an executable (a core dump or object file)")
-        match: Match = compare(main, elf) if main else "unchecked"
+        match: Match = _check(core, main, executable) if main else "unchecked"
         found = elf.build_id()
     if match == "mismatch":
         wanted = f"build-id {main.build_id}" if main and main.build_id else "other program headers"
@@ -118,13 +118,14 @@ def _given(resolved: Resolved, executable: Path, main: MappedModule | None) -> N
 
 def _searched(
     resolved: Resolved,
+    core: CoreFile,
     main: MappedModule,
     sysroot: Path | None,
     debug_dirs: Sequence[Path],
     executable_dirs: Sequence[Path],
 ) -> None:
     for candidate in _candidates(main, sysroot, debug_dirs, executable_dirs):
-        match = _check(main, candidate)
+        match = _check(core, main, candidate)
         if match == "exact" or (match == "unchecked" and main.build_id is None):
             resolved.executable, resolved.executable_match = candidate, match
             if match == "unchecked":
@@ -181,10 +182,10 @@ def _library(
     resolved: Resolved, core: CoreFile, module: MappedModule, sysroot: Path | None, folders: Sequence[Path]
 ) -> None:
     found = in_root(sysroot or Path("/"), module.path)
-    match: Match = _check(module, found) if found else "absent"
+    match: Match = _check(core, module, found) if found else "absent"
     for folder in folders if match in ("absent", "mismatch") and module.build_id else ():
         stored = by_build_id(folder, module.build_id or "")
-        if stored.is_file() and _check(module, stored) == "exact":
+        if stored.is_file() and _check(core, module, stored) == "exact":
             found, match = stored, "exact"
             break
     resolved.matches[module.path] = match
@@ -210,11 +211,14 @@ def _use(resolved: Resolved, core: CoreFile, module: MappedModule, local: Path) 
             core.memory.back(mapped, file)
 
 
-def _check(module: MappedModule, path: Path) -> Match:
+def _check(core: CoreFile, module: MappedModule, path: Path) -> Match:
     """How `path` compares with `module`; a file that is no ELF file is another one."""
     try:
         with FileBytes(path) as file:
-            return compare(module, ElfFile(file))
+            elf = ElfFile(file)
+            match = compare(module, elf)
+            other = match == "unchecked" and same_dynamic_section(core, module, elf) is False
+            return "mismatch" if other else match
     except UnusableCore:
         return "mismatch"
 

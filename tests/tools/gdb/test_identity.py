@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from diagnosis.crashes.core_file import CoreFile
 from incidents.crash_report import CrashReport, Module
 from settings import GdbSettings
 from tests.standins import crashing
@@ -136,3 +137,28 @@ async def test_a_program_without_a_build_id_is_not_the_one_that_had_one(tmp_path
     report = await report_of(core, sysroot=tmp_path)
     assert report.executable is None
     assert any("is another build than the one that crashed" in text for text in report.soft_errors)
+
+
+@pytest.mark.parametrize("right", [True, False])
+async def test_a_library_whose_first_page_is_not_in_the_core_is_still_told(right: bool, tmp_path: Path) -> None:
+    """As with coredump_filter 0x23: no ELF header of libc, so no build-id; its dynamic section was dumped."""
+    whole = crashing.core("abort")
+    with CoreFile(whole) as opened:
+        libc = next(mapped for mapped in opened.files if "libc.so" in mapped.path)
+        at = opened.memory.file_offset(libc.start)
+    if at is None:
+        pytest.skip("this core holds no first pages of libraries anyway")
+    core = crashing.changed(whole, tmp_path / "core", lambda data: data.__setitem__(slice(at, at + 64), bytes(64)))
+    other = Path("/usr/bin/env") if not right else Path(libc.path)
+    for path, content in ((str(crashing.program()), crashing.program()), (libc.path, other)):
+        target = tmp_path / "root" / path.lstrip("/")
+        target.parent.mkdir(parents=True)
+        shutil.copy(content, target)
+    report = await report_of(core, sysroot=tmp_path / "root")
+    module = next(module for module in report.modules if module.filename == libc.path)
+    assert module.build_id is None
+    assert module.build_id_match == ("unchecked" if right else "mismatch")
+    assert (
+        any(frame.function == "raise" or "abort" in (frame.function or "") for frame in report.threads[0].frames)
+        is right
+    )
