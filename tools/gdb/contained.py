@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import json
 import os
+import shutil
 import socket
 import sysconfig
 from collections.abc import Callable, Iterable, Sequence
@@ -33,6 +34,7 @@ _LEAST_MEMORY = 2 << 30
 """A fork of the service has much address space from the start; the debugger's own limit is what the settings say."""
 
 _ROOT = Path(__file__).parents[2]
+_DEBUGGERS = ("gdb-multiarch", "dlv")
 _NEVER_SHOWN = ("/proc", "/sys", "/dev", "/run")
 
 
@@ -163,7 +165,9 @@ def _document(request: Request, needed: Sequence[str] | None) -> bytes:
     for path in needed or ():
         if (found := may_be_shown(path)) is not None:
             files |= _with_companions(found, path)
-    system, system_files, links = system_view(request.settings.program)
+    programs = [shutil.which(name) for name in (request.settings.program, *_DEBUGGERS)]
+    debuggers = [Path(program).absolute() for program in programs if program]
+    system, system_files, links = system_view(debuggers)
     shown = [*system, *_own_folders(), *real.values(), *([str(sysroot)] if sysroot else [])]
     settings = request.settings
     limits = Limits(max(settings.memory_bytes, _LEAST_MEMORY), settings.cpu_seconds, request.file_bytes)
@@ -192,6 +196,11 @@ def _document(request: Request, needed: Sequence[str] | None) -> bytes:
             "limits": asdict(limits),
             "identities": {str(path): _identity(path) for path in (core, executable) if path is not None},
             "sandbox": settings.sandbox,
+            "path": [
+                *dict.fromkeys(str(program.parent) for program in debuggers),
+                "/usr/bin",
+                "/bin",
+            ],
         }
     ).encode()
 

@@ -222,8 +222,11 @@ def _system(program: Path | None) -> tuple[str, ...]:
     return (*arguments, "--dev", "/dev", "--tmpfs", "/tmp")  # noqa: S108 (inside the sandbox)
 
 
-def system_view(program: str) -> tuple[list[str], dict[str, str], dict[str, str]]:
-    """Folders, files and symbolic links of the system's own programs and libraries, and of the debugger `program`."""
+def system_view(programs: Sequence[Path]) -> tuple[list[str], dict[str, str], dict[str, str]]:
+    """Folders, files and symbolic links of the system's own programs and libraries, and of the debuggers `programs`.
+
+    Of a debugger in another place only itself and what it was installed with are shown: its folder may be a home.
+    """
     folders = [name for name in _SYSTEM if Path(name).is_dir()]
     files = {"/etc/ld.so.cache": "/etc/ld.so.cache"} if Path("/etc/ld.so.cache").is_file() else {}
     links = {}
@@ -232,10 +235,14 @@ def system_view(program: str) -> tuple[list[str], dict[str, str], dict[str, str]
             links[name] = str(Path(name).readlink())
         elif Path(name).is_dir():
             folders.append(name)
-    found = shutil.which(program)
-    if found is not None and (real := Path(found).resolve()).parent not in (Path("/usr/bin"), Path("/bin")):
-        folders.append(str(real.parent.parent if real.parent.name == "bin" else real.parent))
-        files[found] = str(real)
+    for program in programs:
+        real = program.resolve()
+        if real.parent in (Path("/usr/bin"), Path("/bin")):
+            continue
+        files |= {str(program): str(real), str(real): str(real)}
+        if real.parent.name == "bin":
+            installed = [real.parent.parent / name for name in ("share/gdb", "lib", "lib64")]
+            folders += [str(folder) for folder in installed if folder.is_dir()]
     return folders, files, links
 
 

@@ -200,7 +200,7 @@ def _run(connection: socket.socket, request: dict[str, Any], apart: bool, folder
                 raise UnusableCore("the file was replaced by another while it was being opened")
         die_with_parent()
         os.environ.clear()
-        os.environ.update(ENVIRONMENT)
+        os.environ.update({**ENVIRONMENT, "PATH": ":".join(request["path"])})
         limit(Limits(**request["limits"]), processes=enclosed)
         filtered = enclosed or request["sandbox"] == "rlimits" or not _bubblewrap_is_privileged()
         if filtered and not enclosed:
