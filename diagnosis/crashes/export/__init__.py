@@ -1,0 +1,1 @@
+"""A crash report in other tools' formats."""
