@@ -1,4 +1,4 @@
-"""Jobs as a parser that was taken over by a hostile core would run them: a program, asked by JSON, answers in JSON.
+"""Jobs as a parser that was taken over by a hostile core would run them: a program, asked and answering in JSON.
 
 It registers its own jobs with the worker's server, which is forked off it, and runs one of them from the trusted end.
 """
@@ -126,13 +126,13 @@ def _is_open(number: int) -> bool:
     return True
 
 
-async def _main(job: str, core: Path, settings: GdbSettings, more: dict[str, Any]) -> None:
+async def _main(job: str, core: Path, settings: GdbSettings, more: dict[str, Any]) -> dict[str, Any]:
     said: list[str] = []
     try:
         found = await contained.run(contained.Request(job, core, settings, progress=said.append, more=more))
-        print(json.dumps({"result": json.loads(found), "progress": said[:3]}))
+        return {"result": json.loads(found), "progress": said[:3]}
     except Exception as error:
-        print(json.dumps({"error": type(error).__name__, "message": str(error), "progress": said[:3]}))
+        return {"error": type(error).__name__, "message": str(error), "progress": said[:3]}
 
 
 if __name__ == "__main__":
@@ -143,5 +143,6 @@ if __name__ == "__main__":
     kept_open = os.open(__file__, os.O_RDONLY)  # a handle of the service
     contained._EXTRA_SECONDS = 0.0
     server.prepare()
-    asyncio.run(_main(given["job"], Path(given["core"]), GdbSettings(**given["settings"]), given["more"]))
+    settings = GdbSettings(**given["settings"])
+    print(json.dumps([asyncio.run(_main(job, Path(given["core"]), settings, given["more"])) for job in given["jobs"]]))
     server.finish()

@@ -26,13 +26,18 @@ confined_only = pytest.mark.skipif(not NAMESPACES, reason="no namespaces may be 
 
 
 def run(job: str, settings: dict[str, Any] | None = None, **more: object) -> dict[str, Any]:
-    """The job in a program of its own, whose server is forked off it."""
-    request = {"job": job, "core": str(crashing.core("null")), "settings": settings or {}, "more": more}
+    (answer,) = run_all([job], settings, **more)
+    return answer
+
+
+def run_all(jobs: list[str], settings: dict[str, Any] | None = None, **more: object) -> list[dict[str, Any]]:
+    """The jobs in a program of its own, whose server is forked off it."""
+    request = {"jobs": jobs, "core": str(crashing.core("null")), "settings": settings or {}, "more": more}
     command = [sys.executable, "-m", "tests.standins.hostile_jobs", json.dumps(request)]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=100, check=False)
     assert done.returncode == 0, done.stderr
-    answer: dict[str, Any] = json.loads(done.stdout)
-    return answer
+    answers: list[dict[str, Any]] = json.loads(done.stdout)
+    return answers
 
 
 @confined_only
@@ -86,17 +91,12 @@ def _command(pid: str) -> str:
         return ""
 
 
-def test_limits_end_a_parser_that_takes_too_much() -> None:
-    flood = run("flood")
+def test_limits_end_a_parser_that_takes_too_much_and_what_it_says_is_checked() -> None:
+    flood, eat, spin, shout = run_all(["flood", "eat", "spin", "shout"], {"cpu_seconds": 1})
     assert (flood["error"], "wrote more than" in flood["message"]) == ("WorkerDied", True)
     assert not any("\x1b" in text for text in flood["progress"])
-    assert run("eat")["error"] == "WorkerDied"
-    spin = run("spin", {"cpu_seconds": 1})
+    assert eat["error"] == "WorkerDied"
     assert (spin["error"], "SIGKILL" in spin["message"] or "SIGXCPU" in spin["message"]) == ("WorkerDied", True)
-
-
-def test_what_it_says_is_checked() -> None:
-    shout = run("shout")
     assert (shout["error"], shout["message"]) == ("WorkerDied", "the worker's answer cannot be read")
 
 
