@@ -57,6 +57,7 @@ class CoreSettings(_Section):
     )
     executable_dirs: list[Path] = Field(default_factory=list, description="Searched for executables by build-id")
     debug_dirs: list[Path] = Field(default_factory=lambda: [Path("/usr/lib/debug")])
+    source_dirs: list[Path] = Field(default_factory=list, description="Searched for source files; nothing else is read")
     sysroot: Path | None = None
     debuginfod_urls: list[Annotated[str, Field(pattern=r"^https?://[^@\s]+$")]] = Field(
         default_factory=list, description="Servers asked for missing programs and debug information; empty: none"

@@ -21,6 +21,7 @@ from tools.debuginfod.client import configured
 from tools.gdb.analysis import analyze_core
 from tools.gdb.look import look_at_core
 from tools.llm.models import Models
+from tools.source import with_source
 
 
 class GdbAnalyst:
@@ -106,6 +107,7 @@ class GdbAnalyst:
                 whole=analysis.whole,
             )
             found = await _hashed(found, local.core)
+            found = await asyncio.to_thread(with_source, found, settings.core.source_dirs, as_named=False)
             found = await self._placed(incident, found, known, own, analysed=_complete(found))
         await self._incidents.save_evidence(incident.id, found.evidence, analysis.whole)
         return found

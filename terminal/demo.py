@@ -11,6 +11,8 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from terminal.plain import plain
+
 if TYPE_CHECKING:
     import httpx
     from rich.console import Console
@@ -124,7 +126,7 @@ def _watch(client: httpx.Client, path: str, console: Console) -> None:
         if name == "end":
             return
         mark = (f"{_MARKS.get(step['type'], '·')} ", "bold")
-        line = Text.assemble(mark, (f"{step.get('agent') or 'service'}  ", "cyan"), _plain(step["text"]))
+        line = Text.assemble(mark, (f"{step.get('agent') or 'service'}  ", "cyan"), plain(step["text"]))
         if step["type"] == "hop":
             line.append(f" → {step['data'].get('to', '')}", "dim")
         console.print(Padding(line, (0, 0, 0, 2)))
@@ -140,9 +142,9 @@ def _show(incident: dict[str, Any], source: list[str], console: Console) -> None
     diagnosis = incident.get("diagnosis")
     if not diagnosis or not diagnosis["causes"] or not diagnosis["crash"]:
         why = "; ".join(diagnosis["unseen"]) if diagnosis else "there is none"
-        raise ToolFailed(f"the incident ended without a cause: {_plain(why)}")
+        raise ToolFailed(f"the incident ended without a cause: {plain(why)}")
     cause, crash = diagnosis["causes"][0], diagnosis["crash"]
-    text = Text.assemble((f"{_plain(cause['summary'])}\n", "bold"))
+    text = Text.assemble((f"{plain(cause['summary'])}\n", "bold"))
     text.append(f"{cause['class']}, confidence {cause['confidence']:.0%}")
     if crash["crash_line"]:
         file, _, line = crash["crash_line"].rpartition(":")
@@ -154,18 +156,18 @@ def _show(incident: dict[str, Any], source: list[str], console: Console) -> None
     frames = Table("", "function", "where", title="The crashing thread", title_justify="left", box=None)
     for frame in crash["threads"][0]["frames"][:5]:
         where = f"{Path(frame['file']).name}:{frame['line']}" if frame["file"] else frame["module"] or ""
-        frames.add_row(str(frame["frame"]), Text(_plain(frame["function"] or "?")), Text(_plain(where)))
+        frames.add_row(str(frame["frame"]), Text(plain(frame["function"] or "?")), Text(plain(where)))
     console.print(frames)
 
     evidence = {item["id"]: item["source"] for item in diagnosis["evidence"]}
     console.print(Text("Every claim, and where it was seen", style="italic"))
     for finding in diagnosis["findings"]:
-        console.print(Text(f"• {_plain(finding['claim'])}"))
+        console.print(Text(f"• {plain(finding['claim'])}"))
         for key in finding["evidence_ids"]:
-            seen = Text(f"    {key}  {_plain(evidence.get(key, ''))}", style="dim")
+            seen = Text(f"    {key}  {plain(evidence.get(key, ''))}", style="dim")
             console.print(seen, no_wrap=True, overflow="ellipsis")
     for item in diagnosis["unseen"]:
-        console.print(Text(f"not seen: {_plain(item)}", style="yellow"))
+        console.print(Text(f"not seen: {plain(item)}", style="yellow"))
 
 
 def _how_to_go_on(console: Console) -> None:
@@ -185,8 +187,3 @@ def _how_to_go_on(console: Console) -> None:
             "                    paramedic diagnose workload Deployment/NAME -n NAMESPACE",
         ]
     console.print(Text("\n".join(lines)))
-
-
-def _plain(text: str) -> str:
-    """Outside text without control characters, so that it cannot command the terminal."""
-    return "".join(char if char.isprintable() else " " for char in text)

@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from diagnosis.crashes.export.formats import ReportFormat, rendered
+
 
 def core(
     core: Annotated[Path, typer.Argument(help="The core dump; packed ones and archives are unpacked")],
@@ -20,7 +22,14 @@ def core(
         list[Path] | None,
         typer.Option("--debug-dir", help="Folder of separate debug information (.build-id/…); may be repeated"),
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON document on stdout")] = False,
+    source: Annotated[
+        list[Path] | None,
+        typer.Option("--source", help="Folder of the program's sources, where they are not where they were built"),
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON document on stdout: --format json")] = False,
+    format: Annotated[
+        ReportFormat, typer.Option("--format", help="casrep and sarif are JSON for other tools")
+    ] = ReportFormat.TEXT,
 ) -> None:
     """Say why a program crashed: signal, place, mechanism, stack, evidence.
 
@@ -37,8 +46,11 @@ def core(
     from tools.cores.sparse import Limits
     from tools.gdb.analysis import analyze_core
     from tools.gdb.server import prepare
+    from tools.source import with_source
 
     _must_be_folder("--sysroot", sysroot)
+    for folder in source or ():
+        _must_be_folder("--source", folder)
     for folder in debug_dir or ():
         _must_be_folder("--debug-dir", folder)
     settings = load_settings()
@@ -64,13 +76,16 @@ def core(
                     debuginfod=debuginfod,
                     progress=status.update,
                 )
-                return plain.described(analysis.diagnosis)
+                found = plain.described(analysis.diagnosis)
+                return await asyncio.to_thread(with_source, found, source or (), as_named=True)
 
     diagnosis = asyncio.run(run())
     if as_json:
-        typer.echo(diagnosis.model_dump_json(by_alias=True, indent=2))
-    else:
+        format = ReportFormat.JSON
+    if format is ReportFormat.TEXT:
         show_crash(Console(highlight=False, soft_wrap=True), diagnosis)
+    else:
+        typer.echo(rendered(diagnosis, format), nl=False)
     if diagnosis.status is not DiagnosisStatus.DIAGNOSED:
         raise typer.Exit(1)
 

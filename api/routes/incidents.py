@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from fastapi import APIRouter, Header, Path, Query, Request
 from pydantic import BaseModel
@@ -15,6 +15,7 @@ from api.dependencies import KnownIncident, checked_id, services_of
 from api.fields import Namespace
 from api.problems import RESPONSES, UnusableField
 from api.sse import Event, event_stream, last_event_id
+from diagnosis.crashes.export.formats import MEDIA_TYPES, ReportFormat, rendered
 from errors import NotFound
 from incidents.models import Incident, IncidentStatus
 
@@ -56,6 +57,27 @@ async def list_incidents(
 async def get_incident(request: Request, _caller: Reader, incident: KnownIncident) -> IncidentDetail:
     """One incident with its diagnosis, proposals, approvals and links to its evidence."""
     return await incident_detail(services_of(request), incident)
+
+
+@router.get(
+    "/{incident_id}/report",
+    response_class=Response,
+    responses={
+        200: {"description": "The document", "content": {kind: {} for kind in sorted(set(MEDIA_TYPES.values()))}}
+    },
+)
+async def crash_report(
+    request: Request,
+    _caller: Reader,
+    incident: KnownIncident,
+    format: Annotated[Literal["json", "markdown", "casrep", "sarif"], Query()] = "markdown",
+) -> Response:
+    """The incident's crash report for other tools: a ticket (Markdown), CASR (casrep), code scanning (SARIF)."""
+    diagnosis = await services_of(request).incidents.diagnosis(incident.id)
+    if diagnosis is None or diagnosis.crash is None:
+        raise NotFound(f"incident {incident.id} has no crash report")
+    chosen = ReportFormat(format)
+    return Response(rendered(diagnosis, chosen), media_type=MEDIA_TYPES[chosen])
 
 
 @router.get("/{incident_id}/evidence")

@@ -41,7 +41,10 @@ def test_people_read_signal_place_mechanism_source_and_evidence() -> None:
     assert "null pointer dereference: write of 4 bytes at address 0x18" in out
     assert f"→ {line:5}     static_cast<Order*>(order)->amount = 1;" in out
     assert "#0  Shop::work(order=0x0)" in out
-    assert "threads with this stack" in out
+    assert "5 threads in" in out
+    lines = out.splitlines()
+    marked = next(index for index, text in enumerate(lines) if text.startswith("→"))
+    assert lines[marked + 1].index("^^^^^") == lines[marked].index("order)")
     assert "Shop::idle" in out
     assert "gdb -stack-list-frames --thread 1" in out
     assert "core note NT_SIGINFO at offset" in out
@@ -142,3 +145,39 @@ def test_a_packed_core_brings_its_executable_along(tmp_path: Path) -> None:
     assert crash["executable_match"] == "exact"
     assert crash["threads"][0]["frames"][0]["function"] == "Shop::read_null"
     assert list(temporary.iterdir()) == []
+
+
+def test_a_recursion_is_one_line_and_the_place_where_it_began_is_listed() -> None:
+    out = run(crashing.core("overflow")).stdout
+    assert "rounds" in out
+    assert sum("Shop::descend(" in line for line in out.splitlines() if line.startswith("  #")) < 6
+    assert "main() at" in out
+
+
+def test_a_ticket_holds_the_report_and_no_markup_of_the_program(tmp_path: Path) -> None:
+    done = run(crashing.core("exception"), "--format", "markdown")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith("# SIGABRT")
+    assert "connection refused" in done.stdout
+    assert "## Crashed thread" in done.stdout
+    assert "::" in done.stdout
+
+
+def test_code_scanning_gets_a_place_and_fingerprints() -> None:
+    document = json.loads(run(crashing.core("null"), "--format", "sarif").stdout)
+    assert document["version"] == "2.1.0"
+    (run_,) = document["runs"]
+    (result,) = run_["results"]
+    assert result["ruleId"] == run_["tool"]["driver"]["rules"][0]["id"]
+    place = result["locations"][0]["physicalLocation"]
+    assert place["artifactLocation"]["uri"] == f"file://{crashing.SOURCE}"
+    assert place["region"]["startLine"] == crashing.line_of("null")
+    assert result["partialFingerprints"]["signature/v1"] == "SIGSEGV | Shop::read_null | main"
+
+
+def test_casr_gets_its_fields() -> None:
+    document = json.loads(run(crashing.core("null"), "--format", "casrep").stdout)
+    assert document["CrashSeverity"]["ShortDescription"] == "SourceAvNearNull"
+    assert document["CrashLine"].endswith(f":{crashing.line_of('null')}")
+    assert "Shop::read_null" in document["Stacktrace"][0]
+    assert isinstance(document["Registers"]["rip"], int)

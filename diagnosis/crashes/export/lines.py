@@ -1,4 +1,4 @@
-"""Lines that every rendering of a crash report shares: frames, groups of threads, recursion. Plain text, one line each."""
+"""Lines that every rendering of a crash report shares: frames, groups of threads, recursion. Plain text."""
 
 from __future__ import annotations
 

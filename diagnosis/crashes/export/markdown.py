@@ -17,7 +17,9 @@ from incidents.crash_report import CrashReport, Frame, Thread
 from incidents.models import Diagnosis
 
 _FRAMES, _GROUP_FRAMES, _GROUPS = 32, 6, 10
-_SPECIAL = re.compile(r"([\\`*_{}\[\]()#+!|~<>&@:-])")
+_SPECIAL = re.compile(r"([\\`*_{}\[\]()!|~])")
+_ENTITIES = str.maketrans({char: f"&#{ord(char)};" for char in "<>&@#"})  # no HTML, no mention, no issue
+_LINK = re.compile(r"://|www\.", re.IGNORECASE)
 _FENCE = re.compile(r"`{3,}")
 
 
@@ -54,7 +56,9 @@ def to_markdown(diagnosis: Diagnosis) -> str:
 def text(value: str) -> str:
     """`value` as one line of literal text."""
     printable = "".join(char if char.isprintable() else "�" for char in value.replace("\n", " "))
-    return _SPECIAL.sub(r"\\\1", printable)
+    return _LINK.sub(
+        lambda found: f"&#{ord(found[0][0])};{found[0][1:]}", _SPECIAL.sub(r"\\\1", printable.translate(_ENTITIES))
+    )
 
 
 def fenced(lines: Iterable[str]) -> str:

@@ -1,0 +1,30 @@
+"""Outside text in a ticket stays text."""
+
+from __future__ import annotations
+
+import re
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from diagnosis.crashes.export.markdown import fenced, text
+
+
+def test_nothing_is_a_link_a_mention_an_image_or_a_tag() -> None:
+    shown = text(
+        "<img src=x onerror=alert(1)> @team #1 [a](https://evil.example) ![x](y) `code` **bold** www.evil.example"
+    )
+    for piece in ("<", ">", "@team", "#1", "](", "://", "www.", "`code`", "**b**"):
+        assert piece not in re.sub(r"\\.", "", shown)
+
+
+def test_a_line_break_starts_no_new_block() -> None:
+    assert "\n" not in text("a\n# heading\n- item")
+
+
+@given(st.lists(st.text(), max_size=5))
+def test_a_code_block_ends_where_it_should(lines: list[str]) -> None:
+    block = fenced(lines).split("\n")
+    fence = block[0].removesuffix("text")
+    assert block[-1] == fence
+    assert all(not line.startswith(fence) for line in block[1:-1])

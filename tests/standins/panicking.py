@@ -1,0 +1,115 @@
+"""Cores of Rust and Go programs that panic: compiled and run in the test run."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+from functools import cache
+from pathlib import Path
+
+import pytest
+
+from tests.standins import crashing
+
+_LIMIT = 120
+_RUST = """
+#[inline(never)]
+fn look(name: &str) -> usize {
+    match name {
+        "formatted" => panic!("order {} not found in shard {}", name, 1000),
+        "plain" => panic!("the ledger is closed today"),
+        "unwrap" => name.parse::<usize>().unwrap(),
+        "index" => { let prices = vec![1usize]; prices[name.len()] }
+        _ => name.len(),
+    }
+}
+fn main() {
+    let arguments: Vec<String> = std::env::args().collect();
+    println!("{}", look(&arguments[1]));
+}
+"""
+_GO = """package main
+
+import (
+	"fmt"
+	"os"
+	"time"
+)
+
+type Order struct{ id, price int }
+
+//go:noinline
+func handle(order *Order) int { return order.price }
+
+//go:noinline
+func refuse(name string) { panic(fmt.Sprintf("order %s not found", name)) }
+
+//go:noinline
+func divide(total, parts int) int { return total / parts }
+
+func main() {
+	for i := 0; i < 20; i++ {
+		go func() { time.Sleep(time.Hour) }()
+	}
+	time.Sleep(20 * time.Millisecond)
+	switch os.Args[1] {
+	case "nil":
+		fmt.Println(handle(nil))
+	case "divide":
+		fmt.Println(divide(7, len(os.Args)-2))
+	case "deadlock":
+		select {}
+	}
+	refuse("zz-17")
+}
+"""
+
+
+def require(*programs: str) -> None:
+    """Skip the test, by name, when one of `programs` is missing."""
+    packages = {"rustc": "rustc", "go": "golang-go", "dlv": "delve"}
+    if missing := [name for name in programs if shutil.which(name) is None]:
+        pytest.skip(
+            f"{', '.join(missing)} not installed: apt-get install {' '.join(packages[name] for name in missing)}"
+        )
+
+
+@cache
+def rust_program(*options: str) -> Path:
+    """The program, stripped when `options` say so; panics abort."""
+    target = crashing.folder() / f"panics{len(options)}{''.join(c for c in ''.join(options) if c.isalnum())}"
+    source = crashing.folder() / "panics.rs"
+    source.write_text(_RUST)
+    command = ["rustc", "-C", "panic=abort", "-C", "link-arg=-Wl,--build-id", *options, "-o", str(target), str(source)]
+    subprocess.run(command, check=True, timeout=_LIMIT, capture_output=True)
+    return target
+
+
+@cache
+def rust_core(mode: str, executable: Path) -> Path:
+    return crashing.crash(executable, [mode], crashing.folder() / f"{executable.name}-{mode}")
+
+
+@cache
+def go_program() -> Path:
+    folder = crashing.folder() / "go"
+    folder.mkdir()
+    (folder / "main.go").write_text(_GO)
+    (folder / "go.mod").write_text("module shop\n\ngo 1.19\n")
+    environment = {**os.environ, "GOFLAGS": "-mod=mod -buildvcs=false", "GOTOOLCHAIN": "local", "CGO_ENABLED": "0"}
+    subprocess.run(["go", "build", "-o", "shop", "."], check=True, timeout=_LIMIT, cwd=folder, env=environment)
+    return folder / "shop"
+
+
+@cache
+def go_core(mode: str) -> Path:
+    before = os.environ.get("GOTRACEBACK")
+    os.environ["GOTRACEBACK"] = "crash"
+    try:
+        return crashing.crash(go_program(), [mode], crashing.folder() / f"go-{mode}")
+    finally:
+        if before is None:
+            del os.environ["GOTRACEBACK"]
+        else:
+            os.environ["GOTRACEBACK"] = before
