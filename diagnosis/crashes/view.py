@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from diagnosis.crashes.layouts import Layout
 from incidents.crash_report import Frame, Instruction
 
 
@@ -17,6 +18,8 @@ class DebuggerView:
     at: dict[int, Frame] = field(default_factory=dict)
     """Frames known by their program counter alone: depths that were not listed."""
     disassembly: list[Instruction] = field(default_factory=list)
+    layouts: list[Layout] = field(default_factory=list)
+    """Of what the pointers at the crash point to."""
     texts: list[tuple[str, str]] = field(default_factory=list)
     handler_context: int | None = None
     """Stack pointer in the frame of a signal handler; the interrupted function is the frame after it."""

@@ -14,6 +14,7 @@ from diagnosis.crashes.view import DebuggerView, render_frames
 from incidents.crash_report import Frame, Variable
 from tools.gdb.deep import deeper
 from tools.gdb.frames import arguments_of, disassembly_of, frames_of, number, variables_of
+from tools.gdb.layout import layouts, rendered
 from tools.gdb.opened import OpenedCore
 from tools.gdb.session import Answer, GdbSession, GdbStopped
 
@@ -54,6 +55,9 @@ async def look(
     ids = await load(session, opened, depth.frames, deadline, printers=depth.variables)
     crashed = ids.get(core.crashed.tid, 1)
     await _crash_thread(session, core, modules, depth, deadline, view, crashed)
+    if depth.variables:
+        await layouts(session, core, crashed, deadline, view)
+        view.texts += rendered(view.layouts)
     await _other_threads(session, opened, depth, deadline, view, _representatives(core, walk, ids, depth))
     await deeper(session, modules, walk, deadline, view)
     view.soft_errors += _warnings(session.warnings)

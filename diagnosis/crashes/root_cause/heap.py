@@ -1,0 +1,167 @@
+"""glibc's heap as it lies in memory, read without symbols: chunks in a row, and the lists of freed ones.
+
+Layouts: glibc, malloc/malloc.c, `struct malloc_chunk` (the size word holds three flags in its low bits) and
+`tcache_perthread_struct`, which is the first chunk of the main heap. Since 2.32 the link of a freed chunk is stored as
+`(its address >> 12) ^ next`. 64-bit and little-endian only.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from diagnosis.crashes.core_file import CoreFile, Memory
+from diagnosis.crashes.elf import Segment
+from diagnosis.crashes.root_cause.classes import Proof
+
+_HEADER = 16
+_LEAST = 0x20
+_FLAGS = 7
+_TCACHE = {0x290: 128, 0x250: 64}  # size of the first chunk: bytes of its counters; then 64 lists
+_LISTS, _LIST_LIMIT = 64, 64
+_MAX_CHUNKS = 200_000
+_BLOCK = 1 << 18
+_MAX_HEAPS = 4
+_TEXT = 200
+
+
+@dataclass(frozen=True)
+class Chunk:
+    """`address` is what malloc returned, `usable` the bytes up to the next chunk's size word."""
+
+    address: int
+    size: int
+
+    @property
+    def usable(self) -> int:
+        return self.size - 8
+
+
+@dataclass(frozen=True)
+class Broken:
+    """The first size word in a heap that cannot be one, at `at`, and the chunk before it."""
+
+    at: int
+    word: int
+    before: Chunk | None
+
+
+def main_heaps(core: CoreFile) -> Iterator[Segment]:
+    """Mappings that begin with the first chunk of a main heap; at most four."""
+    memory, found = core.memory, 0
+    if memory.word != 8 or memory.order != "<":
+        return
+    for segment in memory.segments:
+        if found >= _MAX_HEAPS:
+            return
+        if not segment.writable or not segment.filesz or core.mapped_at(segment.vaddr) is not None:
+            continue
+        start = memory.read(segment.vaddr, _HEADER)
+        if len(start) == _HEADER and start[:8] == bytes(8) and _size(start) & ~_FLAGS in _TCACHE:
+            found += 1
+            yield segment
+
+
+def first_broken(memory: Memory, heap: Segment) -> Broken | None:
+    """Go from chunk to chunk. None when the sizes lead to the end of the heap, or to where nothing can be read."""
+    at, before, block, block_at = heap.vaddr, None, b"", heap.vaddr
+    for _ in range(_MAX_CHUNKS):
+        if at + _HEADER > heap.end:
+            return None
+        if not block_at <= at <= block_at + len(block) - _HEADER:
+            block, block_at = memory.read(at, _BLOCK), at
+            if len(block) < _HEADER:
+                return None
+        word = _size(block[at - block_at : at - block_at + _HEADER])
+        size = word & ~_FLAGS
+        if size < _LEAST or size % 16 or word & 6 or at + size > heap.end:
+            return Broken(at + 8, word, before)
+        if at + size == heap.end:
+            return None
+        before = Chunk(at + _HEADER, size)
+        at += size
+    return None
+
+
+def freed(core: CoreFile) -> dict[int, tuple[int, int]]:
+    """Freed chunks in the main thread's cache: their two first words, by address."""
+    memory, result = core.memory, {}
+    for heap in main_heaps(core):
+        counters = _TCACHE[_size(memory.read(heap.vaddr, _HEADER)) & ~_FLAGS]
+        table = memory.read(heap.vaddr + _HEADER + counters, _LISTS * 8)
+        for (first,) in struct.iter_unpack("<Q", table[: len(table) // 8 * 8]):
+            at = first
+            for _ in range(_LIST_LIMIT):
+                if at == 0 or at % 16 or at in result or not heap.vaddr <= at < heap.end:
+                    break
+                words = _words(memory, at)
+                if words is None:
+                    break
+                result[at] = words
+                linked = words[0] ^ at >> 12
+                at = linked if linked == 0 or (linked % 16 == 0 and heap.vaddr <= linked < heap.end) else words[0]
+    return result
+
+
+def chunk_at(core: CoreFile, address: int) -> Chunk | None:
+    """The chunk that malloc returned as `address`, when the word before it can be its size."""
+    memory = core.memory
+    segment = memory.segment(address)
+    if memory.word != 8 or address % 16 or segment is None or not segment.writable:
+        return None
+    if core.mapped_at(address) is not None or address - _HEADER < segment.vaddr:
+        return None
+    word = memory.pointer(address - 8)
+    size = (word or 0) & ~_FLAGS
+    if size < _LEAST or size % 16 or address - _HEADER + size > segment.end:
+        return None
+    return Chunk(address, size)
+
+
+def is_freed(core: CoreFile, address: int) -> bool:
+    """Its first word is a link of the thread cache: mangled by its own address, which nothing else looks like."""
+    if chunk_at(core, address) is None:
+        return False
+    words = _words(core.memory, address)
+    if words is None or words[1] == 0:  # the second word of a cached chunk is the cache's random key
+        return False
+    linked = words[0] ^ address >> 12
+    heap, segment = core.memory.segment(address), core.memory.segment(linked)
+    return linked == 0 or (linked % 16 == 0 and segment is not None and segment is heap)
+
+
+def text_around(memory: Memory, at: int) -> str | None:
+    """The printable text that covers `at`, at least 8 characters; up to 200."""
+    start = max(0, at - _TEXT)
+    data = memory.read(start, 2 * _TEXT)
+    here = at - start
+    if here >= len(data) or not 32 <= data[here] < 127:
+        return None
+    first = last = here
+    while first > 0 and 32 <= data[first - 1] < 127:
+        first -= 1
+    while last + 1 < len(data) and 32 <= data[last + 1] < 127:
+        last += 1
+    text = data[first : last + 1].decode("ascii")
+    return text[:_TEXT] if len(text) >= 8 else None
+
+
+def bytes_at(memory: Memory, address: int, count: int, what: str) -> Proof | None:
+    """`count` bytes of the core (at most 256) as a proof that a reader can look up again."""
+    data = memory.read(address, min(count, 256))
+    if not data:
+        return None
+    offset = memory.file_offset(address)
+    place = f"file offset {hex(offset)}" if offset is not None else "from the mapped file"
+    text = "".join(chr(byte) if 32 <= byte < 127 else "." for byte in data)
+    return Proof(f"core memory at {hex(address)}, {place}: {what}", f"{data.hex(' ')}  {text}")
+
+
+def _size(header: bytes) -> int:
+    return int(struct.unpack_from("<Q", header, 8)[0]) if len(header) >= _HEADER else 0
+
+
+def _words(memory: Memory, address: int) -> tuple[int, int] | None:
+    data = memory.read(address, 16)
+    return struct.unpack("<QQ", data) if len(data) == 16 else None

@@ -1,0 +1,95 @@
+"""The pointer that is to blame for a bad access: its value, its name, and where in memory it was read from."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from diagnosis.crashes.core_file import CoreFile
+from diagnosis.crashes.faults import NEAR_NULL, Fault
+from diagnosis.crashes.layouts import Layout, layout_of
+from diagnosis.crashes.root_cause.classes import Proof
+from diagnosis.crashes.root_cause.heap import bytes_at
+from diagnosis.crashes.root_cause.variables import Held, holding, origin
+from incidents.crash_report import Frame
+
+_SEARCHED = 512
+"""Bytes of an object in which the bad value is looked for."""
+
+
+@dataclass(frozen=True)
+class Blamed:
+    """`expression` is how the program says it (`order->next`); `layout` of the type that it should point to."""
+
+    value: int
+    expression: str | None = None
+    held: Held | None = None
+    layout: Layout | None = None
+    came_from: str | None = None
+    origin_frame: int | None = None
+    handed_in: str | None = None
+    proofs: tuple[Proof, ...] = ()
+
+
+def bad_value(fault: Fault) -> int | None:
+    """What the bad pointer holds: the register that is no good address itself, else the address."""
+    if fault.at_pc or fault.operand is None or not fault.operand.registers:
+        return fault.address
+    values = [value for _, value in fault.operand.registers]
+    if fault.address is not None and fault.address < NEAR_NULL:
+        return 0 if 0 in values or len(values) > 1 else values[0]
+    return values[0]
+
+
+def blamed_pointer(core: CoreFile, fault: Fault, frames: Sequence[Frame], layouts: Sequence[Layout]) -> Blamed | None:
+    """The variable that holds the bad value, or the member of an object that it was read from; None when unknown."""
+    value = bad_value(fault)
+    if value is None:
+        return None
+    names = holding(frames, value)
+    member = _member(core, value, layouts)
+    if len(names) == 1 or (names and value):
+        held = names[0]
+        where, how = origin(frames, held)
+        layout = layout_of(layouts, held.variable.name, held.frame.frame)
+        return Blamed(value, held.variable.name, held, layout, None, where, how)
+    if member is not None:
+        owner, name, offset = member
+        expression = f"{owner.expression}->{name}"
+        proof = bytes_at(core.memory, (owner.address or 0) + offset, 16, f"`{expression}`")
+        return Blamed(
+            value,
+            expression,
+            None,
+            layout_of(layouts, expression, owner.frame),
+            f"read from `{expression}`",
+            owner.frame,
+            None,
+            (proof,) if proof else (),
+        )
+    return Blamed(value, came_from=_register_source(core, value)) if value else None
+
+
+def _member(core: CoreFile, value: int, layouts: Sequence[Layout]) -> tuple[Layout, str, int] | None:
+    """A pointer member with the bad value; only a single one can be blamed."""
+    found = []
+    for layout in layouts:
+        if layout.address is None or "->" in layout.expression:
+            continue
+        for member in layout.members:
+            if member.type.rstrip().endswith("*") and core.memory.pointer(layout.address + member.offset) == value:
+                found.append((layout, member.name, member.offset))
+    return found[0] if len(found) == 1 else None
+
+
+def _register_source(core: CoreFile, value: int) -> str | None:
+    """A register that points to memory in which the bad value lies: it was read from there."""
+    wanted = value.to_bytes(core.memory.word, "little" if core.memory.order == "<" else "big")
+    for name, base in core.crashed.registers.items():
+        segment = core.memory.segment(base)
+        if segment is None or not segment.writable or name in ("rsp", "esp", "sp", "rip", "pc"):
+            continue
+        at = core.memory.read(base, _SEARCHED).find(wanted)
+        if at >= 0 and at % core.memory.word == 0:
+            return f"it was read from {hex(base + at)} ({name} + {hex(at)})"
+    return None
