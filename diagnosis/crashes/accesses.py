@@ -12,8 +12,10 @@ from diagnosis.crashes.signals import SI_KERNEL
 from incidents.crash_report import AdjustedAddress, MemoryAccess
 
 
-def memory_accesses(core: CoreFile) -> list[MemoryAccess]:
-    """Every memory operand of the instruction at the program counter whose registers are known."""
+def memory_accesses(core: CoreFile, fault: Fault | None) -> list[MemoryAccess]:
+    """Every memory operand of the crashing instruction whose registers are known; none where control went to data."""
+    if fault is not None and fault.at_pc:
+        return []
     instruction = instruction_at(core, core.crashed.pc)
     found = operands(instruction, core.crashed.registers, core.header.machine)
     return [
@@ -52,10 +54,10 @@ def inconsistencies(core: CoreFile, fault: Fault | None) -> list[str]:
     instruction = instruction_at(core, thread.pc)
     if info is not None and thread.signal not in (0, info.signo) and not core.reraised:
         found.append(f"the signal of the thread ({thread.signal}) is not that of the process ({info.signo})")
-    if info is None or info.code <= 0 or fault is None or fault.address is None:
+    if info is None or info.code <= 0 or fault is None or fault.address is None or fault.at_pc:
         return found
     touched = operands(instruction, thread.registers, core.header.machine)
-    if core.signo in (signal.SIGSEGV, signal.SIGBUS) and instruction is not None and not fault.at_pc:
+    if core.signo in (signal.SIGSEGV, signal.SIGBUS) and instruction is not None:
         unknown = len(touched) < len(instruction.memory)
         if fault.operand is None and not unknown and info.code != SI_KERNEL and thread.pc != fault.address:
             found.append(f"no operand of `{instruction.text}` has the address {hex(fault.address)} that was reported")

@@ -176,7 +176,7 @@ def _crash_info(seen: Observed, verdict: Verdict) -> CrashInfo:
         abort_message=_text(message),
         exception=exception,
         adjusted_address=adjusted_address(verdict.fault),
-        memory_accesses=memory_accesses(core),
+        memory_accesses=memory_accesses(core, verdict.fault),
         possible_bit_flips=bit_flips(core, verdict.fault),
         crash_inconsistencies=inconsistencies(core, verdict.fault),
     )

@@ -135,7 +135,7 @@ def rendered(found: Sequence[Layout]) -> list[tuple[str, str]]:
     """The exact commands and what they told, for evidence."""
     return [
         (
-            f"ptype /o *{layout.expression}",
+            f'-interpreter-exec --frame {layout.frame} console "ptype /o *{layout.expression}"',
             f"{layout.type}, {layout.size} bytes\n"
             + "\n".join(f"{member.offset:6} {member.size:6} {member.type} {member.name}" for member in layout.members),
         )

@@ -21,7 +21,7 @@ from diagnosis.crashes.root_cause.heap import (
     text_around,
 )
 from diagnosis.crashes.root_cause.variables import Held as HeldVariable
-from diagnosis.crashes.root_cause.variables import array_length, origin, pointer_of
+from diagnosis.crashes.root_cause.variables import array_length, origin, pointer_of, variables_of
 from incidents.crash_report import Frame
 from incidents.models import CauseClass
 
@@ -51,7 +51,9 @@ def abort_cause(core: CoreFile, verdict: Verdict, frames: Sequence[Frame], messa
             RootClass.PREVENTED_OVERFLOW, 0.95, f'a checked function refused to overrun its buffer ("{text[:200]}")'
         )
     if any(words in text for words in _DOUBLE):
-        return _double_free(core, own, text)
+        # "double free or corruption": a neighbour that wrote over the size looks the same to the allocator
+        damaged = _overrun(core, own, text) if "or corruption" in text else None
+        return damaged or _double_free(core, own, text)
     if any(words in text for words in _NOT_ALLOCATED):
         return _invalid_free(core, own, text) or _overrun(core, own, text)
     found = _overrun(core, own, text or verdict.because)
@@ -185,13 +187,7 @@ def _smashed(core: CoreFile, frames: Sequence[Frame]) -> Conclusion:
 
 
 def _pointers(frames: Sequence[Frame]) -> list[HeldVariable]:
-    return [
-        HeldVariable(frame, variable, is_argument)
-        for frame in frames
-        for variables, is_argument in ((frame.args, True), (frame.locals, False))
-        for variable in variables
-        if pointer_of(variable)
-    ]
+    return [each for frame in frames for each in variables_of(frame) if pointer_of(each.variable)]
 
 
 def _freed(core: CoreFile, held: HeldVariable) -> bool:

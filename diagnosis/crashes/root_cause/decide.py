@@ -73,7 +73,7 @@ def _arithmetic(core: CoreFile, frames: Sequence[Frame]) -> Conclusion | None:
     divisor: int | None = None
     if touched:
         data = core.memory.read(touched[0].address, touched[0].size or 4)
-        divisor = int.from_bytes(data, "little") if data else None
+        divisor = int.from_bytes(data, "little", signed=True) if data else None
         name = f"{name} at {hex(touched[0].address)}"
     else:
         own = sorted(instruction.reads & set(core.crashed.registers))
@@ -81,6 +81,7 @@ def _arithmetic(core: CoreFile, frames: Sequence[Frame]) -> Conclusion | None:
         if wanted:
             bits = 32 if name.startswith("e") or name.endswith("d") else 64
             divisor = core.crashed.registers[wanted[0]] & ((1 << bits) - 1)
+            divisor -= 1 << bits if divisor >> bits - 1 and instruction.mnemonic == "idiv" else 0
     if divisor is None:
         return Conclusion(RootClass.DIVISION_BY_ZERO, 0.7, f"`{instruction.text}` divides; its divisor is not at hand")
     if divisor == 0:
@@ -96,7 +97,7 @@ def _arithmetic(core: CoreFile, frames: Sequence[Frame]) -> Conclusion | None:
     return Conclusion(
         RootClass.ARITHMETIC_OVERFLOW,
         0.95,
-        f"`{instruction.text}` divides by {hex(divisor)}: the quotient does not fit its register",
+        f"`{instruction.text}` divides by {divisor}: the quotient does not fit its register",
     )
 
 

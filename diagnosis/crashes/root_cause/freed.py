@@ -10,7 +10,7 @@ from diagnosis.crashes.faults import Fault
 from diagnosis.crashes.root_cause.classes import Conclusion, RootClass
 from diagnosis.crashes.root_cause.heap import bytes_at, chunk_at, freed, is_freed, main_heaps
 from diagnosis.crashes.root_cause.pointers import Blamed
-from diagnosis.crashes.root_cause.variables import Held, origin, pointer_of
+from diagnosis.crashes.root_cause.variables import Held, origin, pointer_of, variables_of
 from incidents.crash_report import Frame
 
 _FRAMES = 4
@@ -65,11 +65,10 @@ def _conclusion(
 def _candidates(core: CoreFile, frames: Sequence[Frame]) -> list[tuple[int, Held | None]]:
     """Pointers of the innermost frames, then registers."""
     held: list[tuple[int, Held | None]] = [
-        (address, Held(frame, variable, is_argument))
+        (address, each)
         for frame in frames[:_FRAMES]
-        for variables, is_argument in ((frame.args, True), (frame.locals, False))
-        for variable in variables
-        if (address := pointer_of(variable))
+        for each in variables_of(frame)
+        if (address := pointer_of(each.variable))
     ]
     return [*held, *((value, None) for value in core.crashed.registers.values())]
 

@@ -128,7 +128,13 @@ def _null(fault: Fault, blamed: Blamed | None, frames: Sequence[Frame], layouts:
             f"{access} of `{shown}`{inside} at offset {hex(member.offset)} of {layout.type}; {name} is null{told}",
             shown,
             where,
-            (*proofs, Proof(f"gdb ptype /o *{blamed.expression}", f"{member.type} {member.name} at {member.offset}")),
+            (
+                *proofs,
+                Proof(
+                    f'gdb -interpreter-exec --frame {layout.frame} console "ptype /o *{blamed.expression}"',
+                    f"{member.type} {member.name} at {member.offset}",
+                ),
+            ),
         )
     return Conclusion(
         RootClass.NEAR_NULL_MEMBER,

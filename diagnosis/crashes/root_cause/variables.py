@@ -10,6 +10,7 @@ from diagnosis.crashes.frames import normalize
 from incidents.crash_report import Frame, Variable
 
 _POINTER = re.compile(r"^(?:\([^()]*(?:\([^()]*\))?[^()]*\) ?)?(0x[0-9a-f]{1,16})\b")
+_INNERMOST = 4
 _DEEPEST = 16
 """Frames up which a value is followed."""
 
@@ -31,17 +32,27 @@ def pointer_of(variable: Variable) -> int | None:
 
 
 def holding(frames: Sequence[Frame], value: int) -> list[Held]:
-    """Pointers of the innermost frame that have any which equal `value`; arguments first."""
-    for frame in frames[:4]:
-        found = [
-            Held(frame, variable, is_argument)
-            for variables, is_argument in ((frame.args, True), (frame.locals, False))
-            for variable in variables
-            if pointer_of(variable) == value
-        ]
-        if found or not frame.inlined:
+    """Pointers equal to `value` in the innermost frame whose variables are known; arguments first.
+
+    Functions of libraries have none: then it is their caller's. An inlined frame is searched with what it is in.
+    """
+    for frame in frames[:_INNERMOST]:
+        found = [each for each in variables_of(frame) if pointer_of(each.variable) == value]
+        if found or (not frame.inlined and (frame.args or frame.locals)):
             return found
     return []
+
+
+def variables_of(frame: Frame) -> list[Held]:
+    """Arguments, then locals. Of an argument that was given twice, now and at entry (gdb's `x@entry`), the first."""
+    found: dict[str, Held] = {}
+    for variables, is_argument in ((frame.args, True), (frame.locals, False)):
+        for variable in variables:
+            name = variable.name.removesuffix("@entry")
+            known = found.get(name)
+            if known is None or _POINTER.match(known.variable.value or "") is None:
+                found[name] = Held(frame, variable.model_copy(update={"name": name}), is_argument)
+    return list(found.values())
 
 
 def origin(frames: Sequence[Frame], held: Held) -> tuple[int, str | None]:
@@ -61,10 +72,9 @@ def origin(frames: Sequence[Frame], held: Held) -> tuple[int, str | None]:
             break
         at = frame.frame
         candidates = [
-            Held(frame, variable, is_argument)
-            for variables, is_argument in ((frame.args, True), (frame.locals, False))
-            for variable in variables
-            if pointer_of(variable) == value and (value or _same_type(variable, current.variable))
+            each
+            for each in variables_of(frame)
+            if pointer_of(each.variable) == value and (value or _same_type(each.variable, current.variable))
         ]
         if not candidates:
             told.append(f"handed in by {_name(frame)}")

@@ -24,7 +24,7 @@ CAUSES = [
     ("smash", "stack_buffer_overflow", "CWE-121", "StackGuard", "`label` of 8 bytes in smash"),
     ("literal", "write_to_readonly", "CWE-758", "DestAv", 'the string "constant text"'),
     ("zero", "division_by_zero", "CWE-369", "FPE", "`parts` is 0"),
-    ("quotient", "arithmetic_overflow", "CWE-190", "FPE", "does not fit"),
+    ("quotient", "arithmetic_overflow", "CWE-190", "FPE", "divides by -1: the quotient does not fit"),
     ("callback", "null_function_pointer", "CWE-476", "SegFaultOnPcNearNull", "call_back called"),
     ("data", "execute_non_executable", "CWE-822", "SegFaultOnPc", "is not executable"),
     ("past", "heap_overflow", "CWE-122", "DestAv", "past the end of the memory"),
@@ -61,6 +61,7 @@ async def test_the_cause_is_told_with_its_object(
     assert found.root_cause.evidence_ids
     assert found.severity is not None
     assert found.severity.short_description == severity
+    assert found.crash_info.crash_inconsistencies == []
 
 
 async def test_every_claim_cites_evidence_that_is_there() -> None:
