@@ -4,7 +4,7 @@ BIN := .venv/bin
 CLUSTER := deploy/dev-cluster/cluster
 PYTEST_ARGS ?=
 
-.PHONY: help setup demo serve test e2e lint type bench cluster lock clean
+.PHONY: help setup demo serve test generated e2e lint type bench cluster lock clean
 .DEFAULT_GOAL := help
 
 help: ## this list
@@ -29,8 +29,11 @@ type: setup ## mypy --strict
 	$(BIN)/mypy
 
 test: lint type ## lint, types and every test that needs no cluster; ends with what was skipped, and why
-	$(BIN)/pytest -n auto --dist loadfile -m "not cluster" --ignore=tests/e2e --no-fold-skipped $(PYTEST_ARGS)
+	$(BIN)/pytest -n auto --dist loadfile -m "not cluster and not generated" --ignore=tests/e2e --no-fold-skipped $(PYTEST_ARGS)
 	@echo 'The tests on a real Kubernetes cluster are run by `make cluster` and `make e2e`.'
+
+generated: setup ## every cause of a crash in every kind of build: a few minutes more
+	$(BIN)/pytest -n auto -m generated tests/generated $(PYTEST_ARGS)
 
 e2e: setup ## every test that needs a cluster, on $$KUBECONFIG or the development cluster
 	@deploy/dev-cluster/e2e $(PYTEST_ARGS)

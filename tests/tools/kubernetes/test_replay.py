@@ -120,6 +120,7 @@ def vcr_config() -> dict[str, Any]:
 async def test_a_recorded_namespace_is_captured_and_diagnosed(kubeconfig: Path) -> None:
     async with await Cluster.connect(KubernetesSettings(kubeconfig=kubeconfig)) as cluster:
         snapshot = await capture(cluster, SPACE, TARGET)
+    snapshot.observed_at = snapshot._newest_time() or snapshot.observed_at  # the recording was read then, not now
     found = diagnose(snapshot, target=TARGET, namespace=SPACE)
     cause = found.causes[0]
     assert cause.cause_class is CauseClass.WRONG_LIVENESS_PROBE
