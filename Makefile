@@ -42,7 +42,8 @@ cluster: ## start (or find) a development cluster: kind where a Docker engine an
 	@$(CLUSTER) up
 
 bench: setup ## the benchmarks, one table each
-	@set -e; for file in benchmarks/*.py; do $(BIN)/python $$file; done
+	@set -e; for name in $(filter-out big_core,$(basename $(notdir $(wildcard benchmarks/*.py)))); do \
+	  echo "== $$name"; $(BIN)/python -m benchmarks.$$name; done
 
 lock: setup ## write both lock files anew from pyproject.toml (add UV_ARGS=--upgrade for newer versions)
 	$(BIN)/uv pip compile pyproject.toml --group dev $(LOCK) -o requirements-dev.lock

@@ -73,6 +73,10 @@ class Memory:
         """Let pages that the kernel did not dump be read from `file`, known to be the very file that was mapped."""
         self._backing.append(_Backing(mapped.start, mapped.end, mapped.file_offset, file))
 
+    def file_behind(self, address: int) -> FileBytes | None:
+        """The verified local file that is mapped at `address`, or None."""
+        return next((backing.file for backing in self._backing if backing.start <= address < backing.end), None)
+
     def read(self, address: int, count: int) -> bytes:
         """Up to `count` bytes; fewer at the end of a mapping or of a truncated core."""
         piece = self._piece(address)

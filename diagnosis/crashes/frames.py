@@ -84,6 +84,8 @@ _NAME_LIMIT = 120
 _CACHED_LENGTH = 256
 """Longer names are not remembered: the cache must stay small whatever it is fed."""
 _SEARCHED, _GAP = 40, 3
+_TOOLCHAIN = ("/usr/include/", "/usr/lib/gcc", "/usr/lib/go", "/usr/lib/llvm", "/usr/local/go/src/", "/rustc/")
+"""Where compilers keep the source of their libraries."""
 HANDLER_FRAME = "<signal handler called>"
 """gdb's name for the frame that the kernel made for a signal handler."""
 
@@ -187,9 +189,14 @@ def relevant_named(frames: Sequence[AnyFrame]) -> list[tuple[AnyFrame, str | Non
 
 
 def in_application(frames: Sequence[Frame]) -> Frame | None:
-    """The innermost relevant frame in the executable itself, one with a source line if there is any."""
+    """The innermost relevant frame in the executable itself, one with a line of its own source if there is any.
+
+    Optimised code may be told by the line of a library's header that was compiled into it.
+    """
     own = [frame for frame in relevant(frames) if frame.in_app]
-    return next((frame for frame in own if frame.line is not None), own[0] if own else None)
+    told = [frame for frame in own if frame.line is not None]
+    written = (frame for frame in told if not (frame.file or "").startswith(_TOOLCHAIN))
+    return next(written, told[0] if told else own[0] if own else None)
 
 
 def _without_brackets(text: str, opening: str, closing: str, instead: str) -> str:

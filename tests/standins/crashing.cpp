@@ -45,7 +45,7 @@ int follow(Order* order) {
 int descend(int depth) {
     char page[256];
     memset(page, depth, sizeof page);
-    return descend(depth + 1) + page[depth % 256];  // mark:overflow
+    return descend(depth + 1) ^ page[depth % 256];  // mark:overflow
 }
 
 void give_up() {

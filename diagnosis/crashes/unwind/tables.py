@@ -1,5 +1,8 @@
 """Which call frame information covers a program counter: `.eh_frame_hdr`'s search table, else `.eh_frame` in order.
 
+Static programs may have no search table (gcc's crtbeginT.o registers `.eh_frame` instead); there the section is found
+by the verified local file's section headers.
+
 All reads go through the core's memory, so that pages of verified local files stand behind what was not dumped, and a
 program whose file is not at hand is still unwound as far as its pages are in the core (the vDSO always is).
 """
@@ -12,9 +15,11 @@ from dataclasses import dataclass, replace
 from itertools import pairwise
 
 from diagnosis.crashes.core_file import CoreFile
-from diagnosis.crashes.elf import PT_LOAD, Segment, parse_header, parse_segments
+from diagnosis.crashes.elf import PT_LOAD, ElfFile, Segment, parse_header, parse_segments
 from diagnosis.crashes.modules import MappedModule, Modules
+from diagnosis.crashes.sections import sections_of
 from diagnosis.crashes.unwind.cfi import BadTable, Cie, Row, parse_cie, pointer, row_at
+from errors import UnusableCore
 
 PT_GNU_EH_FRAME = 0x6474E550
 AT_SYSINFO_EHDR = 33
@@ -79,7 +84,7 @@ class UnwindTables:
         first = next((s.vaddr - s.offset for s in segments if s.type == PT_LOAD), 0)
         bias = base - first
         frames = next((s for s in segments if s.type == PT_GNU_EH_FRAME), None)
-        return self._search_table(frames, bias) if frames is not None else None
+        return self._search_table(frames, bias) if frames is not None else self._by_section(base, bias)
 
     def _search_table(self, segment: Segment, bias: int) -> _Place | None:
         at = bias + segment.vaddr
@@ -101,6 +106,21 @@ class UnwindTables:
             if count and all(a <= b for a, b in pairwise(starts)):
                 return _Place(starts, entries)
         return self._linear(frames)
+
+    def _by_section(self, base: int, bias: int) -> _Place | None:
+        file = self._core.memory.file_behind(base)
+        if file is None:
+            return None
+        try:
+            elf = ElfFile(file)
+        except UnusableCore:
+            return None
+        section = sections_of(elf).get(".eh_frame")
+        loads = (s for s in elf.segments if s.type == PT_LOAD)
+        holder = next((s for s in loads if section and s.offset <= section.offset < s.offset + s.filesz), None)
+        if section is None or holder is None:
+            return None
+        return self._linear(bias + holder.vaddr + section.offset - holder.offset)
 
     def _linear(self, at: int) -> _Place | None:
         """All entries from `at` on, for images whose search table is missing or damaged."""

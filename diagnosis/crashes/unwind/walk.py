@@ -98,9 +98,12 @@ class _Walker:
                 stack.end = "bottom"
                 break
             if isinstance(step, str):
+                entered = self._by_bad_call(registers, pc) if len(stack.pcs) == 1 else None
                 found = self._by_leaf(registers, pc) if len(stack.pcs) == 1 else None
                 found = found or self._by_frame_pointer(registers, pc)
-                if found is not None:
+                if entered is not None:
+                    step = (*entered, False)
+                elif found is not None:
                     step, trust = (*found, False), FRAME_POINTER
             if isinstance(step, str):
                 scans += 1
@@ -260,6 +263,22 @@ class _Walker:
                 known = {number: value for number, value in zip(order, values, strict=False) if value is not None}
                 return pc, known, True
         return "none"
+
+    def _by_bad_call(self, registers: _Registers, pc: int) -> tuple[int, _Registers] | None:
+        """Who called what is no code. None of its instructions ran: the stack is as the ABI has it at each entry.
+
+        That is the row with which all call frame information begins, so it is trusted as much.
+        """
+        machine = self._machine
+        if self._core.may_hold_code(pc):
+            return None
+        if machine.link is not None:
+            link = registers.get(machine.link, 0) & machine.address_mask
+            return (link, registers.copy()) if self._calls.follows_call(link) else None
+        top = self._word(registers[machine.sp])
+        if top is None or not self._calls.follows_call(top):
+            return None
+        return top, {**registers, machine.sp: registers[machine.sp] + machine.word}
 
     def _by_leaf(self, registers: _Registers, pc: int) -> tuple[int, _Registers] | None:
         """The caller of a function that has made no frame: a direct call to it returns to the word on top."""
