@@ -1,0 +1,1 @@
+"""The Python frames of a CPython process, from its memory alone."""
