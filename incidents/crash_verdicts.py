@@ -84,14 +84,33 @@ class GlibcRuntime(Part):
 
 
 class PythonFrame(Part):
-    function: str
+    frame: int | None = Field(default=None, description="From the innermost, which is 0")
+    function: str | None = Field(default=None, description="Qualified name; before Python 3.11 the name alone")
     file: str | None = None
     line: int | None = None
+    in_app: bool | None = Field(default=None, description="Not of the standard library or an installed package")
+
+
+class PythonThread(Part):
+    native_tid: int | None = Field(default=None, description="Kernel thread id, as in `threads`")
+    frames: list[PythonFrame] = Field(default_factory=list, description="The innermost")
+    truncated: bool = False
 
 
 class PythonRuntime(Part):
-    py_stack: list[PythonFrame] = Field(default_factory=list)
+    """CPython. Frames are read from memory; what could not be read is in the report's `soft_errors`."""
+
+    py_stack: list[PythonFrame] = Field(
+        default_factory=list,
+        description="Of the crashing thread, innermost first; of a deep stack the first and the last",
+    )
+    frame_count: int | None = Field(default=None, description="Of the crashing thread, as far as they were read")
+    truncated: bool | None = Field(default=None, description="The crashing thread has more frames than were read")
     version: str | None = None
+    exception: str | None = Field(
+        default=None, description="What the crashing thread raised or handled, as `Type: text`"
+    )
+    threads: list[PythonThread] = Field(default_factory=list, description="The others that run Python")
 
 
 class Runtime(Part):

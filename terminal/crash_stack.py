@@ -8,7 +8,14 @@ from collections.abc import Sequence
 from rich.console import Console
 from rich.text import Text
 
-from diagnosis.crashes.export.lines import arguments_of, groups_of, place_of, recursion_line
+from diagnosis.crashes.export.lines import (
+    arguments_of,
+    groups_of,
+    place_of,
+    python_lines,
+    python_threads,
+    recursion_line,
+)
 from incidents.crash_report import CrashReport, Frame, Thread
 from terminal.plain import plain
 
@@ -69,6 +76,23 @@ def show_stack(console: Console, thread: Thread) -> None:
     if hidden > 0 or (thread.truncated and left_out is None):
         more = f"{hidden} more frames" if hidden > 0 else "more frames"
         console.print(Text(f"   … {more}{', not all are listed' if thread.truncated else ''}", style="dim"))
+
+
+def show_python(console: Console, report: CrashReport) -> None:
+    """The crashed thread's Python frames, and in a line each where the other threads are."""
+    python = report.runtime.python if report.runtime else None
+    if python is None:
+        return
+    if python.py_stack:
+        console.print()
+        console.print(Text("Python, innermost call first", style="underline"))
+        for line in python_lines(python, _FRAMES):
+            console.print(Text(plain(line)))
+    if python.threads:
+        console.print()
+        console.print(Text("Python in other threads", style="underline"))
+        for line in python_threads(python, _GROUPS):
+            console.print(Text(plain(line), style="dim"))
 
 
 def show_others(console: Console, threads: Sequence[Thread]) -> None:

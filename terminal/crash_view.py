@@ -8,10 +8,9 @@ from rich.text import Text
 from diagnosis.crashes.export.lines import module_problems, score_line
 from incidents.crash_report import CrashReport
 from incidents.models import Diagnosis
-from terminal.crash_stack import show_others, show_source, show_stack
+from terminal.crash_stack import show_others, show_python, show_source, show_stack
 from terminal.plain import plain
 
-_GOROUTINES = 8
 _SEVERITY_STYLE = {"EXPLOITABLE": "bold red", "PROBABLY_EXPLOITABLE": "red"}
 
 
@@ -25,6 +24,7 @@ def show_crash(console: Console, diagnosis: Diagnosis) -> None:
     show_source(console, report)
     if report.threads:
         show_stack(console, report.threads[0])
+        show_python(console, report)
         show_others(console, report.threads[1:])
     _evidence(console, diagnosis)
     _list(console, "Modules", module_problems(report), "yellow")
@@ -85,8 +85,8 @@ def _runtime(report: CrashReport) -> list[tuple[str, str | None]]:
         rows.append(("goroutines", str(found.go.goroutines)))
         rows.append(("panic", found.go.panic or found.go.fatal))
     if found.python is not None:
-        frames = [f"{frame.function} ({frame.file}:{frame.line})" for frame in found.python.py_stack[:_GOROUTINES]]
-        rows.append(("python", " ← ".join(frames)))
+        rows.append(("python", found.python.version))
+        rows.append(("exception", found.python.exception))
     return rows
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
+from diagnosis.crashes.causes.python.told import as_text, told, with_place
 from diagnosis.crashes.classify import Verdict
 from diagnosis.crashes.frames import in_application
 from diagnosis.crashes.identity import identified
@@ -87,10 +88,12 @@ def conclude(seen: Observed) -> tuple[CrashReport, Diagnosis, dict[str, str]]:
             where,
         )
         supporting.append(location.id)
+    supporting += _python(ledger, seen, report, where)
     found = root_cause_of(seen.core, verdict, report, seen.view.layouts)
     report = _with_root_cause(report, found, ledger, mechanism, [*core_evidence, *debugger[:4]], where)
     if ledger.findings[-1].id not in supporting:
         supporting.append(ledger.findings[-1].id)
+    report = _placed(report)
     if report.status == "PARTIAL":
         ledger.find("crash.partial", "; ".join(report.soft_errors[:3]), [signal], Severity.WARNING, where)
     report = identified(report)
@@ -115,6 +118,41 @@ def conclude(seen: Observed) -> tuple[CrashReport, Diagnosis, dict[str, str]]:
         signature=report.signature,
     )
     return report, diagnosis, ledger.whole
+
+
+def _python(ledger: _Ledger, seen: Observed, report: CrashReport, where: ObjectRef) -> list[str]:
+    """The Python frames as evidence; the finding about the crashing thread's, where it runs Python."""
+    python = report.runtime.python if report.runtime else None
+    if python is None or seen.python is None:
+        return []
+    if python.threads:
+        threads = (
+            "\n".join([f"thread {thread.native_tid}:", *(f"  {as_text(frame)}" for frame in thread.frames)])
+            for thread in python.threads
+        )
+        source = f"core memory: frames of CPython {python.version}, other threads"
+        ledger.see(EvidenceKind.CORE, source, "\n".join(threads))
+    place = told(python)
+    if place is None or seen.python.crashed is None:
+        return []
+    first = seen.python.crashed.frames[0].address
+    source = f"core memory at {hex(first)}, file offset {_hex(seen.core.memory.file_offset(first))}: "
+    lines = [f"#{frame.frame} {as_text(frame)}" for frame in python.py_stack]
+    if python.exception:
+        lines.append(f"raised or handled: {python.exception}")
+    tid = seen.core.crashed.tid
+    frames = ledger.see(
+        EvidenceKind.CORE, f"{source}frames of CPython {python.version}, thread {tid}", "\n".join(lines)
+    )
+    return [ledger.find("crash.python", f"In Python: {place}", [frames], Severity.ERROR, where).id]
+
+
+def _placed(report: CrashReport) -> CrashReport:
+    """The report whose sentence says where in Python it was, too: claims about the native code stay without."""
+    sentence, root = with_place(report.mechanism or "", report), report.root_cause
+    if root is not None and root.mechanism == report.mechanism:
+        root = root.model_copy(update={"mechanism": sentence})
+    return report.model_copy(update={"mechanism": sentence, "root_cause": root})
 
 
 def _with_root_cause(
@@ -234,6 +272,8 @@ def _facts(seen: Observed, report: CrashReport) -> dict[str, Fact]:
     }
     if own is not None:
         facts |= {"function": own.function, "file": own.file, "line": own.line}
+    if place := told(report.runtime.python if report.runtime else None):
+        facts["python"] = place
     if report.crash_info.address:
         facts["fault_address"] = report.crash_info.address
     return facts

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from diagnosis.crashes.causes.python.told import told, with_place, without_place
 from incidents.crash_report import CrashReport, Frame, Thread
-from incidents.models import Diagnosis, Evidence, EvidenceKind, Finding, Severity
+from incidents.crash_verdicts import RootCause, Runtime
+from incidents.models import Cause, Diagnosis, Evidence, EvidenceKind, Fact, Finding, Severity
 
 _LISTED = 16
+_OWN = frozenset({"crash.signal", "crash.python"})
 _OF_ONE_CORE = frozenset({"crash.history", "crash.known"})
 _NOT_READ = (
     "values of variables in this core: names, and the addresses in sentences, are those of incident {}; "
@@ -46,12 +49,18 @@ def recalled(own: Diagnosis, known: Diagnosis, incident_id: str) -> Diagnosis | 
         object=where,
     )
     mine = {item.id for item in own.evidence}
-    signal = [item for item in own.findings if item.rule == "crash.signal"]
-    theirs = {item.id for item in known.findings if item.rule == "crash.signal"} if signal else set()
+    signal = [item for item in own.findings if item.rule in _OWN]
+    # the same native code is called from other Python code, too
+    replaced = {"crash.python", *(item.rule for item in signal)}
+    theirs = {item.id for item in known.findings if item.rule in replaced}
     kept = [item for item in known.findings if item.rule not in _OF_ONE_CORE and item.id not in theirs]
     causes = [
         cause.model_copy(
-            update={"finding_ids": [finding.id, *(item for item in cause.finding_ids if item not in theirs)]}
+            update={
+                "finding_ids": [finding.id, *(item for item in cause.finding_ids if item not in theirs)],
+                "summary": _placed(cause.summary, own.crash, known.crash),
+                "facts": _facts(cause, own.crash),
+            }
         )
         for cause in known.causes
     ]
@@ -108,10 +117,38 @@ def _report(own: CrashReport, known: CrashReport) -> CrashReport:
             "memory_near": own.memory_near,
             "unwinding": own.unwinding,
             "history": None,
+            "runtime": _runtime(own, known),
+            "mechanism": _placed(known.mechanism, own, known) if known.mechanism else None,
+            "root_cause": _root_cause(own, known),
             "stage_timings_ms": own.stage_timings_ms,
             "signatures": known.signatures,
         }
     )
+
+
+def _placed(sentence: str, own: CrashReport, known: CrashReport) -> str:
+    """What `known` says of the native code, with the place in Python of this core."""
+    return with_place(without_place(sentence, known), own)
+
+
+def _root_cause(own: CrashReport, known: CrashReport) -> RootCause | None:
+    root = known.root_cause
+    if root is None or root.mechanism != known.mechanism:
+        return root
+    return root.model_copy(update={"mechanism": _placed(root.mechanism, own, known)})
+
+
+def _facts(cause: Cause, own: CrashReport) -> dict[str, Fact]:
+    facts = {name: value for name, value in cause.facts.items() if name != "python"}
+    where = told(own.runtime.python if own.runtime else None)
+    return facts | {"python": where} if where else facts
+
+
+def _runtime(own: CrashReport, known: CrashReport) -> Runtime | None:
+    python = own.runtime.python if own.runtime else None
+    if known.runtime is None:
+        return Runtime(python=python) if python else None
+    return known.runtime.model_copy(update={"python": python})
 
 
 def _threads(own: CrashReport, known: CrashReport, names: dict[tuple[str, str], list[Frame]]) -> list[Thread]:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from diagnosis.crashes.accesses import adjusted_address, inconsistencies, memory_accesses
 from diagnosis.crashes.bit_flips import bit_flips
 from diagnosis.crashes.causes.go import Goroutines
+from diagnosis.crashes.causes.python.stack import PythonStacks
 from diagnosis.crashes.causes.runtime import runtime_of
 from diagnosis.crashes.causes.rust import RustPanic
 from diagnosis.crashes.classify import Verdict, classify
@@ -58,6 +59,7 @@ class Observed:
     walk: Walk | None = None
     rust: RustPanic | None = None
     go: Goroutines | None = None
+    python: PythonStacks | None = None
     names: Mapping[str, KnownNames] = field(default_factory=dict)
     """What is known of the names of each module that is at hand."""
 
@@ -96,6 +98,8 @@ def build_report(seen: Observed) -> tuple[CrashReport, Verdict]:
         )
     if core.note_error:
         soft.append(core.note_error)
+    if seen.python is not None:
+        soft += seen.python.soft_errors
     own = in_application(frames)
     partial = bool(core.missing_bytes or core.note_error or not view.complete)
     report = CrashReport(
@@ -129,7 +133,7 @@ def build_report(seen: Observed) -> tuple[CrashReport, Verdict]:
             for module in seen.modules.all
         ],
         unwinding=stacks.unwinding,
-        runtime=runtime_of(seen.message, seen.thrown, seen.rust, seen.go),
+        runtime=runtime_of(seen.message, seen.thrown, seen.rust, seen.go, seen.python),
         disassembly=view.disassembly or _disassembly(core),
         signature=_text(signature(signal_name(core.signo), frames, verdict.cause, threads[0].recursion)),
         crash_line=f"{own.file}:{own.line}" if own and own.file and own.line else None,

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Literal
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from diagnosis.crashes.causes.go import Goroutines
+from diagnosis.crashes.causes.python.stack import python_stacks
 from diagnosis.crashes.causes.rust import RustPanic, rust_panic
 from diagnosis.crashes.conclude import conclude
 from diagnosis.crashes.core_file import CoreFile
@@ -177,6 +178,7 @@ async def examine_core(
             thrown=scanned.thrown,
             rust=scanned.rust,
             go=go,
+            python=await asyncio.to_thread(python_stacks, opened.core, opened.modules, resolved.files),
             view=view,
             walk=stacks,
             soft_errors=(*resolved.soft_errors, *soft_errors),

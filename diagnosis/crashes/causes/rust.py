@@ -45,7 +45,10 @@ def rust_panic(core: CoreFile) -> RustPanic | None:
         return None
     # the program's own place before one in the library that it called into
     index, location = next((item for item in places if not item[1].startswith(_LIBRARY)), places[0])
-    return RustPanic(location, _message(memory, words, index), words[index], memory.file_offset(words[index]))
+    message = _message(memory, words, index)
+    if message is None and location.startswith(_LIBRARY):
+        return None  # the standard library's frames have such places at hand when nothing panicked
+    return RustPanic(location, message, words[index], memory.file_offset(words[index]))
 
 
 def _places(memory: Memory, words: Sequence[int]) -> list[tuple[int, str]]:

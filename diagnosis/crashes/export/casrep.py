@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from diagnosis.crashes.causes.python.told import as_text
 from diagnosis.crashes.export.lines import arguments_of
 from incidents.crash_report import CrashReport, Frame
 
@@ -49,8 +50,7 @@ def to_casrep(report: CrashReport, date: str | None = None) -> dict[str, Any]:
         go = report.runtime.go
         reports["GoReport"] = [f"fatal error: {go.fatal}" if go.fatal else f"panic: {go.panic or ''}"]
     if report.runtime and report.runtime.python:
-        stack = report.runtime.python.py_stack
-        reports["PythonReport"] = [f'File "{f.file}", line {f.line}, in {f.function}' for f in stack]
+        reports["PythonReport"] = [as_text(frame) for frame in report.runtime.python.py_stack]
     return document | reports
 
 

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import groupby
 
+from diagnosis.crashes.causes.python.told import place
 from incidents.crash_report import CrashReport, Frame, Thread
+from incidents.crash_verdicts import PythonFrame, PythonRuntime
 
 _VALUE = 100
+_PYTHON_CALLERS = 3
 _STATES = {
     "futex": "waiting for a lock or condition",
     "poll": "waiting for events",
@@ -67,6 +71,43 @@ def recursion_line(thread: Thread) -> tuple[int, str] | None:
     last = recursion.first + recursion.period * recursion.count - 1
     names = " → ".join(recursion.functions[:6]) + (" → …" if len(recursion.functions) > 6 else "")
     return after, f"frames {recursion.first} to {last}: {names}, {recursion.count} rounds"
+
+
+def python_lines(python: PythonRuntime, limit: int) -> list[str]:
+    """The crashed thread's Python frames, innermost first, at most `limit` lines; equal calls in a row are one line."""
+    lines: list[str] = []
+    before = -1
+    for _, same in groupby(python.py_stack, key=_python_call):
+        calls = list(same)
+        number = calls[0].frame or 0
+        if number > before + 1:
+            lines.append(f"     … {number - before - 1} more")
+        before = calls[-1].frame or 0
+        count = before - number + 1
+        rounds = f", {count} calls" if count > 1 else ""
+        lines.append(f"#{number:<3} {_python_call(calls[0])}{rounds}")
+    if python.truncated:
+        lines.append("     … more, which were not read")
+    return lines if len(lines) <= limit else [*lines[:limit], f"     … {len(lines) - limit} more lines"]
+
+
+def python_threads(python: PythonRuntime, limit: int) -> list[str]:
+    """Where the other threads are in Python; equal stacks are one line, the largest group first."""
+    groups: dict[str, list[str]] = {}
+    for thread in python.threads:
+        callers = [place(frame) for frame in thread.frames[:_PYTHON_CALLERS]]
+        more = " ← …" if len(thread.frames) > _PYTHON_CALLERS or thread.truncated else ""
+        groups.setdefault(" ← ".join(callers) + more, []).append(str(thread.native_tid))
+    lines = []
+    for where, tids in sorted(groups.items(), key=lambda item: len(item[1]), reverse=True):
+        many = f"{len(tids)} threads" if len(tids) > 1 else "thread"
+        lines.append(f"{many} {', '.join(tids[:6])}{', …' if len(tids) > 6 else ''}: {where}")
+    return lines if len(lines) <= limit else [*lines[:limit], f"… {len(lines) - limit} more stacks"]
+
+
+def _python_call(frame: PythonFrame) -> str:
+    where = f"{frame.file or '?'}:{frame.line if frame.line is not None else '?'}"
+    return f"{frame.function or '?'} at {where}"
 
 
 def module_problems(report: CrashReport) -> list[str]:

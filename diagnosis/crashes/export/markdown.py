@@ -10,6 +10,8 @@ from diagnosis.crashes.export.lines import (
     groups_of,
     module_problems,
     place_of,
+    python_lines,
+    python_threads,
     recursion_line,
     score_line,
 )
@@ -37,6 +39,8 @@ def to_markdown(diagnosis: Diagnosis) -> str:
     if report.threads:
         parts += _source(report.threads[0].frames)
         parts.append("## Crashed thread\n\n" + fenced(_stack(report.threads[0])))
+    parts += _python(report)
+    if report.threads:
         others = groups_of(report.threads[1:])
         if others:
             shown = "\n".join(f"- {text(group.title)}" for group in others[:_GROUPS])
@@ -117,6 +121,21 @@ def _stack(thread: Thread) -> list[str]:
     if len(thread.frames) > _FRAMES:
         lines.append(f"     … {len(thread.frames) - _FRAMES} more frames")
     return lines
+
+
+def _python(report: CrashReport) -> list[str]:
+    python = report.runtime.python if report.runtime else None
+    if python is None:
+        return []
+    parts = []
+    if python.py_stack:
+        parts.append(f"## Python {text(python.version or '')} stack\n\n" + fenced(python_lines(python, _FRAMES)))
+        if python.exception:
+            parts.append(f"Raised or handled: {text(python.exception)}")
+    if python.threads:
+        shown = "\n".join(f"- {text(line)}" for line in python_threads(python, _GROUPS))
+        parts.append(f"## Other threads in Python\n\n{shown}")
+    return parts
 
 
 def _findings(diagnosis: Diagnosis) -> list[str]:

@@ -44,19 +44,19 @@ def interpreter_of(core: CoreFile, modules: Modules, files: Mapping[str, Path]) 
         local = files.get(module.path)
         if local is None:
             if named and reason is None:
-                reason = f"{ascii(module.name[:100])} is not at hand"
+                reason = f"{module.name[:100]!a} is not at hand"
             continue
         found = _symbols(local, module, {_STATE, _CODE_TYPE, _VERSION})
         state = found.get(_STATE)
         if state is None:
             if named and reason is None and not module.is_main:
-                reason = f"{ascii(module.name[:100])} has no symbol {_STATE} (Python 3.8 to 3.13 have)"
+                reason = f"{module.name[:100]!a} has no symbol {_STATE} (Python 3.8 to 3.13 have)"
             continue
         if core.header.machine != "x86_64":
             return f"Python on {core.header.machine} is not supported (x86-64 is)"
         version = _version(core, found.get(_VERSION), named)
         if version is None:
-            return f"{ascii(module.name[:100])} does not tell its version"
+            return f"{module.name[:100]!a} does not tell its version"
         minor, shown = version
         layout = layout_of(minor, core.memory, state)
         return layout if isinstance(layout, str) else Interpreter(shown, layout, state, found.get(_CODE_TYPE))

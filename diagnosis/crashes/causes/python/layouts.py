@@ -142,7 +142,7 @@ _3_13 = replace(_3_12, frame=72, frame_in=None, raised=112, handled=120)
 
 _TABLE = {8: _3_8, 9: _3_8, 10: _3_10, 11: _3_11, 12: _3_12}
 
-_DESCRIPTION = """
+_DESCRIBED = """
 runtime.size runtime.finalizing runtime.interpreters
 interpreter.size interpreter.id interpreter.next interpreter.threads interpreter.gc interpreter.modules
 interpreter.sysdict interpreter.builtins interpreter.ceval_gil interpreter.gil interpreter.gil_enabled
@@ -161,7 +161,8 @@ float.size float.value
 long.size long.tag long.digit
 bytes.size bytes.ob_size bytes.value
 unicode.size unicode.state unicode.length unicode.ascii_size
-""".split()
+"""
+_DESCRIPTION = tuple(_DESCRIBED.split())
 
 
 def layout_of(minor: int, memory: Memory, runtime: int) -> Layout | str:

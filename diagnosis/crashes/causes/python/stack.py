@@ -44,12 +44,6 @@ class PyFrame:
         """Not of the standard library or an installed package."""
         return self.file is not None and not _LIBRARY.search(self.file)
 
-    @property
-    def place(self) -> str:
-        """Such as `app.py:12 in handler`."""
-        name = (self.file or "?").rsplit("/", 1)[-1]
-        return f"{name}:{self.line if self.line is not None else '?'} in {self.function}"
-
 
 @dataclass
 class PyStack:
@@ -70,15 +64,6 @@ class PythonStacks:
     others: list[PyStack] = field(default_factory=list)
     exception: str | None = None
     soft_errors: list[str] = field(default_factory=list)
-
-    @property
-    def told(self) -> str | None:
-        """Where the crashed thread was, such as `app.py:12 in handler`."""
-        frames = self.crashed.frames if self.crashed else []
-        if not frames:
-            return None
-        own = next((frame for frame in frames if frame.in_app), frames[0])
-        return frames[0].place if own is frames[0] else f"{frames[0].place}, called from {own.place}"
 
 
 def python_stacks(core: CoreFile, modules: Modules, files: Mapping[str, Path]) -> PythonStacks | None:
@@ -216,9 +201,7 @@ class _Reader:
         return function, file, _INT.unpack(first)[0]
 
     def _line(self, code: int, first: int, offset: int) -> int | None:
-        table = self.objects.raw(
-            self.memory.pointer(code + self.layout.line_table), min(self._room, _MAX_LINE_TABLE)
-        )
+        table = self.objects.raw(self.memory.pointer(code + self.layout.line_table), min(self._room, _MAX_LINE_TABLE))
         if table is None:
             self.soft_errors.append("some lines of Python frames are unknown: their tables are not readable")
             return None
