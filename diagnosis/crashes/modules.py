@@ -13,7 +13,7 @@ from typing import Literal
 
 from diagnosis.crashes.core_file import CoreFile
 from diagnosis.crashes.elf import PT_DYNAMIC, PT_LOAD, PT_NOTE, ElfFile, build_id_in, parse_header, parse_segments
-from diagnosis.crashes.notes import MappedFile
+from diagnosis.crashes.notes import AT_ENTRY, MappedFile
 
 Match = Literal["exact", "mismatch", "absent", "unchecked"]
 """exact: build-ids are equal; mismatch: another file; absent: no local file; unchecked: nothing to compare by."""
@@ -53,7 +53,7 @@ class Modules:
         for path, mappings in by_path.items():
             if len(self.all) >= MAX_MODULES:
                 break
-            module = _module(core, path, tuple(mappings), path == main)
+            module = _module(core, path, _loaded(core, mappings), path == main)
             if module is not None:
                 self.all.append(module)
         self.all.sort(key=lambda module: (not module.is_main, module.base))
@@ -68,7 +68,8 @@ class Modules:
 
     def at(self, address: int) -> MappedModule | None:
         mapped = self._core.mapped_at(address)
-        return self.by_path.get(mapped.path) if mapped else None
+        module = self.by_path.get(mapped.path) if mapped else None
+        return module if module is not None and module.base <= address < module.end else None
 
 
 def compare(module: MappedModule, file: ElfFile) -> Match:
@@ -105,6 +106,22 @@ def same_dynamic_section(core: CoreFile, module: MappedModule, file: ElfFile) ->
         if tag == 0:
             return True
     return True
+
+
+def _loaded(core: CoreFile, mappings: list[MappedFile]) -> tuple[MappedFile, ...]:
+    """The mappings that run, of a file that is mapped more than once: Rust's panics read the program's own file."""
+    images: list[list[MappedFile]] = []
+    for mapped in mappings:
+        if not images or mapped.file_offset == 0:
+            images.append([])
+        images[-1].append(mapped)
+    entry = core.auxv.get(AT_ENTRY, 0)
+
+    def runs(mapped: MappedFile) -> bool:
+        segment = core.memory.segment(mapped.start)
+        return mapped.start <= entry < mapped.end or (segment is not None and segment.executable)
+
+    return tuple(next((image for image in images if any(runs(mapped) for mapped in image)), images[0]))
 
 
 def _module(core: CoreFile, path: str, mappings: tuple[MappedFile, ...], is_main: bool) -> MappedModule | None:

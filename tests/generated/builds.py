@@ -8,14 +8,12 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
-from tests.standins import crashing, misusing
+from tests.standins import crashing, misusing, panicking
 
 LIMIT = 120
-COMPILERS = {"c": ("gcc", misusing.SOURCE), "c++": ("g++", crashing.SOURCE)}
-FLAGS = {
-    "c": ("-std=gnu11", "-fno-builtin", "-D_FORTIFY_SOURCE=0", "-fstack-protector-strong"),
-    "c++": ("-std=c++17", "-fstack-protector-all"),
-}
+RUST = Path(__file__).with_name("crashing.rs")
+_C = ("-std=gnu11", "-fno-builtin", "-D_FORTIFY_SOURCE=0", "-fstack-protector-strong")
+_CXX = ("-std=c++17", "-fstack-protector-all")
 
 
 @dataclass(frozen=True)
@@ -39,13 +37,27 @@ class Shipped:
     debug_dir: Path | None
 
 
+def require_tools(language: str) -> None:
+    """Skip the test, by name, when what compiles `language`, or gdb, is missing."""
+    crashing.require_tools()
+    if language == "rust":
+        panicking.require("rustc")
+
+
 @cache
 def _compiled(language: str, level: str, linkage: str) -> Path:
-    compiler, source = COMPILERS[language]
     target = crashing.folder() / f"{language}{level}-{linkage}"
-    link = ["-static"] if linkage == "static" else ["-pie", "-fPIE"]
-    command = [compiler, *FLAGS[language], "-g", "-w", level, *link, "-Wl,--build-id", "-o", str(target), str(source)]
-    subprocess.run([*command, "-pthread"], check=True, timeout=LIMIT)
+    static = linkage == "static"
+    if language == "rust":
+        options = ["-g", "-C", f"opt-level={level[-1]}", "-C", "link-arg=-Wl,--build-id"]
+        options += ["-C", "target-feature=+crt-static"] if static else []
+        command = ["rustc", "-C", "panic=abort", *options, "-o", str(target), str(RUST)]
+    else:
+        compiler, flags, source = ("gcc", _C, misusing.SOURCE) if language == "c" else ("g++", _CXX, crashing.SOURCE)
+        link = ["-static"] if static else ["-pie", "-fPIE"]
+        command = [compiler, *flags, "-g", "-w", level, *link, "-Wl,--build-id", "-o", str(target), str(source)]
+        command += ["-pthread"]
+    subprocess.run(command, check=True, timeout=LIMIT, capture_output=True)
     return target
 
 

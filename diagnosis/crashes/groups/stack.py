@@ -31,7 +31,7 @@ _DEEP = 64
 _LIBRARY = (
     "std::", "__gnu_cxx::", "__cxxabiv1::", "operator new", "operator delete", "runtime.",
     "core::ops::", "core::ptr::", "core::slice::", "core::str::", "core::iter::", "core::num::", "core::cell::",
-    "core::fmt::", "alloc::vec::", "alloc::string::", "alloc::boxed::", "alloc::sync::", "alloc::rc::",
+    "core::fmt::", "core::hint::", "core::panic::", "core::intrinsics::", "alloc::vec::", "alloc::string::", "alloc::boxed::", "alloc::sync::", "alloc::rc::",
     "alloc::raw_vec::", "alloc::alloc::",
 )  # fmt: skip
 _ROUTINES = """
