@@ -17,9 +17,9 @@ def line_at(kind: LineTable, table: bytes, first: int, offset: int) -> int | Non
 
     None where the compiler gave it none, or the table ends before it.
     """
-    if offset < 0:  # called, and not begun
-        return first
-    line = {"lnotab": _lnotab, "ranges": _ranges, "locations": _locations}[kind](table, first, offset)
+    line: int | None = first
+    if offset >= 0:  # else it was called and has not begun
+        line = {"lnotab": _lnotab, "ranges": _ranges, "locations": _locations}[kind](table, first, offset)
     return line if line is not None and 0 < line < _LAST_LINE else None
 
 
