@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 
 from diagnosis.crashes.groups.hashes import address_signature, duphash
+from diagnosis.crashes.groups.reason import reason_of
 from diagnosis.crashes.groups.stack import VERSION, NormalStack, named_frames, normal_stack, outside
 from diagnosis.crashes.value import value_score
 from incidents.crash_report import CrashReport
@@ -48,7 +49,15 @@ def stack_of(report: CrashReport) -> NormalStack | None:
         program=report.process.exe,
         overflow=report.cause_class == CauseClass.STACK_OVERFLOW,
         round_of=thread.recursion.functions if thread.recursion else (),
+        reason=why(report),
     )
+
+
+def why(report: CrashReport) -> str | None:
+    """The reason that the program gave for ending itself; see groups/reason.py."""
+    info, rust = report.crash_info, report.runtime.rust if report.runtime else None
+    exception = info.exception.type if info.exception else None
+    return reason_of(report.cause_class, info.abort_message, exception, rust.location if rust else None)
 
 
 def identity_of(report: CrashReport) -> str | None:

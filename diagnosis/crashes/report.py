@@ -15,6 +15,7 @@ from diagnosis.crashes.classify import Verdict, classify
 from diagnosis.crashes.code import instruction_at, instructions_at
 from diagnosis.crashes.core_file import CoreFile
 from diagnosis.crashes.frames import HANDLER_FRAME, in_application
+from diagnosis.crashes.groups.reason import reason_of
 from diagnosis.crashes.mechanism import mechanism
 from diagnosis.crashes.memory_causes import MemoryText, ThrownObject
 from diagnosis.crashes.modules import Match, Modules
@@ -101,6 +102,12 @@ def build_report(seen: Observed) -> tuple[CrashReport, Verdict]:
     if seen.python is not None:
         soft += seen.python.soft_errors
     own = in_application(frames)
+    reason = reason_of(
+        verdict.cause,
+        seen.message.text if seen.message else None,
+        seen.thrown.type if seen.thrown else None,
+        seen.rust.location if seen.rust else None,
+    )
     partial = bool(core.missing_bytes or core.note_error or not view.complete)
     report = CrashReport(
         status="PARTIAL" if partial else "OK",
@@ -135,7 +142,7 @@ def build_report(seen: Observed) -> tuple[CrashReport, Verdict]:
         unwinding=stacks.unwinding,
         runtime=runtime_of(seen.message, seen.thrown, seen.rust, seen.go, seen.python),
         disassembly=view.disassembly or _disassembly(core),
-        signature=_text(signature(signal_name(core.signo), frames, verdict.cause, threads[0].recursion)),
+        signature=_text(signature(signal_name(core.signo), frames, verdict.cause, threads[0].recursion, reason)),
         crash_line=f"{own.file}:{own.line}" if own and own.file and own.line else None,
         cause_class=verdict.cause.value,
         mechanism=_text(sentence),

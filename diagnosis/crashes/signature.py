@@ -9,31 +9,40 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from diagnosis.crashes.frames import FrameLike
+from diagnosis.crashes.groups.reason import is_nameless
 from diagnosis.crashes.groups.repeats import cycle, merged
-from diagnosis.crashes.groups.stack import named_frames, one_round
+from diagnosis.crashes.groups.stack import named_frames, one_round, top_of
 from incidents.crash_frames import Frame, Recursion
 from incidents.models import CauseClass
 
-_FRAMES = 5
 _LIMIT = 255
 
 
-def signature(signal: str, frames: Sequence[FrameLike], cause: CauseClass, collapsed: Recursion | None = None) -> str:
+def signature(
+    signal: str,
+    frames: Sequence[FrameLike],
+    cause: CauseClass,
+    collapsed: Recursion | None = None,
+    reason: str | None = None,
+) -> str:
     """Such as `SIGSEGV | App::handle | main`. Frames that cannot be named are left out.
 
     `collapsed` is the recursion that is no longer in `frames`, because its rounds were counted instead of listed.
+    `reason` (reason.py) comes first where the program's own frames have no names.
     """
     if cause is CauseClass.EXTERNAL_SIGNAL:
         return f"{signal} | sent from outside"  # where it was running then is chance
     _, names = named_frames(frames)
     if cause is CauseClass.STACK_OVERFLOW and (block := round_of(frames, collapsed)):
         return _joined([signal, "stack overflow", *block])
+    if reason is not None and is_nameless(frames):
+        names = [reason, *names]
     return signature_of_names(signal, names)
 
 
 def signature_of_names(signal: str, names: Sequence[str]) -> str:
     """The same of names that are normalised already."""
-    return _joined([signal, *merged(list(names))[:_FRAMES]])
+    return _joined([signal, *top_of(merged(list(names)))])
 
 
 def round_of(frames: Sequence[FrameLike], collapsed: Recursion | None) -> list[str]:

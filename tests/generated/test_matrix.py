@@ -11,12 +11,11 @@ import pytest
 
 from incidents.crash_report import CrashReport
 from settings import GdbSettings
-from tests.generated.builds import Build, core, shipped
-from tests.standins import crashing
+from tests.generated.builds import Build, core, require_tools, shipped
 from tools.gdb.analysis import analyze_core
 
 # mode: signal, cause class, innermost function of the program, as it is at every level of optimisation
-MODES = {
+MODES: dict[str, dict[str, tuple[str, str, str | None]]] = {
     "c": {
         "member": ("SIGSEGV / SEGV_MAPERR", "null_dereference", "level_of"),
         "freed": ("SIGSEGV / SI_KERNEL", "wild_pointer", "level_of"),
@@ -39,6 +38,16 @@ MODES = {
         "bus": ("SIGBUS / BUS_ADRERR", "bus_error", None),
         "illegal": ("SIGILL / ILL_ILLOPN", "illegal_instruction", None),
     },
+    "rust": {
+        "null": ("SIGSEGV / SEGV_MAPERR", "null_dereference", "crashing::read_at"),
+        "wild": ("SIGSEGV / SEGV_MAPERR", "wild_pointer", "crashing::read_at"),
+        "overflow": ("SIGSEGV / SEGV_MAPERR", "stack_overflow", "crashing::descend"),
+        "thread": ("SIGSEGV / SEGV_MAPERR", "null_dereference", "crashing::read_at"),
+        "formatted": ("SIGABRT / SI_TKILL", "panic", "crashing::look"),
+        "unwrap": ("SIGABRT / SI_TKILL", "panic", "crashing::look"),
+        "index": ("SIGABRT / SI_TKILL", "panic", "crashing::look"),
+        "abort": ("SIGABRT / SI_TKILL", "abort", "crashing::look"),
+    },
 }
 """None where inlining moves the frame into its caller: the place is then only told at -O0."""
 
@@ -46,15 +55,16 @@ AT_O0 = {
     "null": "Shop::read_null", "assert": "Shop::check", "abort": "Shop::give_up", "exception": "Shop::query",
     "overflow": "Shop::descend", "bus": "Shop::read_past", "illegal": "Shop::unreachable", "literal": "rename_to",
 }  # fmt: skip
-BUILDS = [
-    Build(*parts) for parts in product(("c", "c++"), ("-O0", "-O2"), ("pie", "static"), ("whole", "stripped", "split"))
-]
+CHECKED = {("rust", "thread", "-O0"): ("SIGABRT / SI_TKILL", "panic", "crashing::read_at")}
+"""Without optimisation rustc checks pointers itself."""
+SOURCES = ("misusing.c", "crashing.cpp", "crashing.rs")
+BUILDS = [Build(*parts) for parts in product(MODES, ("-O0", "-O2"), ("pie", "static"), ("whole", "stripped", "split"))]
 CASES = [(build, mode) for build in BUILDS for mode in MODES[build.language]]
 _SAMPLE = {
     ("c-O2-pie-stripped", "heap"), ("c-O2-static-split", "member"), ("c-O0-static-stripped", "smash"),
     ("c-O2-pie-split", "freed"), ("c-O2-static-whole", "callback"), ("c++-O2-pie-stripped", "exception"),
     ("c++-O0-static-whole", "assert"), ("c++-O2-static-stripped", "thread"), ("c++-O0-pie-split", "overflow"),
-    ("c++-O2-pie-split", "null"),
+    ("c++-O2-pie-split", "null"), ("rust-O2-static-stripped", "overflow"), ("rust-O2-static-whole", "index"),
 }  # fmt: skip
 
 
@@ -64,7 +74,7 @@ def _case(build: Build, mode: str) -> object:
 
 
 async def analysed(build: Build, mode: str, run: int = 0) -> CrashReport:
-    crashing.require_tools()
+    require_tools(build.language)
     found = shipped(build)
     analysis = await analyze_core(
         core(build, mode, run),
@@ -77,7 +87,7 @@ async def analysed(build: Build, mode: str, run: int = 0) -> CrashReport:
 
 @pytest.mark.parametrize(("build", "mode"), [_case(*case) for case in CASES])
 async def test_the_crash_is_told_as_far_as_it_can_be(build: Build, mode: str) -> None:
-    signal, cause, function = MODES[build.language][mode]
+    signal, cause, function = CHECKED.get((build.language, mode, build.level), MODES[build.language][mode])
     report = await analysed(build, mode)
     assert report.status == "OK"
     assert report.crash_info.type == signal
@@ -99,7 +109,7 @@ async def test_the_crash_is_told_as_far_as_it_can_be(build: Build, mode: str) ->
             assert wanted in names, names
             assert wanted in (report.signature or "")
         assert report.crash_line is not None
-        assert report.crash_line.split(":")[0].endswith(("misusing.c", "crashing.cpp"))
+        assert report.crash_line.split(":")[0].endswith(SOURCES)
 
 
 @pytest.mark.generated
@@ -111,6 +121,20 @@ async def test_two_runs_have_one_signature(build: Build, mode: str) -> None:
     assert second.signatures is not None
     assert first.signatures.group_id == second.signatures.group_id
     assert first.signatures.address_sig == second.signatures.address_sig or mode == "overflow"
+
+
+@pytest.mark.generated
+@pytest.mark.parametrize("linkage", ["pie", "static"])
+async def test_aborts_of_a_stripped_program_are_told_apart_by_their_reason(linkage: str) -> None:
+    cases = {
+        "c": ("heap", "twice", "smash"),
+        "c++": ("assert", "abort", "exception"),
+        "rust": ("formatted", "unwrap", "index", "abort"),
+    }
+    for language, modes in cases.items():
+        found = [await analysed(Build(language, "-O2", linkage, "stripped"), mode) for mode in modes]
+        assert len({report.signature for report in found}) == len(modes)
+        assert len({report.signatures.group_id for report in found if report.signatures}) == len(modes)
 
 
 @pytest.mark.generated

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from diagnosis.crashes.groups.hashes import address_signature
+from diagnosis.crashes.groups.reason import reason_of
 from diagnosis.crashes.groups.stack import NormalStack, normal_stack, outside
 from errors import InvalidInput
 
@@ -85,6 +86,7 @@ def read_crash(document: Any) -> ReadCrash:
         program=program,
         overflow=cause == "stack_overflow",
         round_of=_round(report),
+        reason=_reason(cause, info, report),
     )
     if stack is None:  # CASR: else the address, which is the same in every run of programs that are not moved
         named = [frame._replace(function=f"@{frame.offset}") for frame in frames if frame.offset]
@@ -197,6 +199,17 @@ def _round(report: dict[str, Any]) -> Sequence[str]:
     recursion = thread.get("recursion") if isinstance(thread, dict) else None
     functions = recursion.get("functions") if isinstance(recursion, dict) else None
     return [name[:_TEXT] for name in functions[:64] if isinstance(name, str)] if isinstance(functions, list) else []
+
+
+def _reason(cause: str | None, info: dict[str, Any], report: dict[str, Any]) -> str | None:
+    exception, runtime = info.get("exception"), report.get("runtime")
+    rust = runtime.get("rust") if isinstance(runtime, dict) else None
+    return reason_of(
+        cause,
+        _text(info.get("abort_message")),
+        _text(exception.get("type")) if isinstance(exception, dict) else None,
+        _text(rust.get("location")) if isinstance(rust, dict) else None,
+    )
 
 
 def _signal(info: dict[str, Any], report: dict[str, Any]) -> str | None:

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from diagnosis.crashes.frames import FrameLike, is_allocator, is_exit, label, normalize, place, relevant_named
+from diagnosis.crashes.groups.reason import is_nameless
 from diagnosis.crashes.groups.repeats import cycle, merged, rotated
 
 VERSION = 1
@@ -22,6 +23,8 @@ DEPTH = 30
 """Names that are compared. Weights fall by 4 % a frame (CASR): what is deeper hardly counts."""
 TOP = 5
 """Names from the crash frame that make two crashes the same without a further look (apport, exploitable: 5)."""
+TOP_PLACES = 14
+"""The same where the names are but places in files: the way into abort is among them."""
 NEAR = 3
 """Frames by which inlining may move the crash frame."""
 
@@ -31,7 +34,8 @@ _DEEP = 64
 _LIBRARY = (
     "std::", "__gnu_cxx::", "__cxxabiv1::", "operator new", "operator delete", "runtime.",
     "core::ops::", "core::ptr::", "core::slice::", "core::str::", "core::iter::", "core::num::", "core::cell::",
-    "core::fmt::", "core::hint::", "core::panic::", "core::intrinsics::", "alloc::vec::", "alloc::string::", "alloc::boxed::", "alloc::sync::", "alloc::rc::",
+    "core::fmt::", "core::hint::", "core::panic::", "core::intrinsics::",
+    "alloc::vec::", "alloc::string::", "alloc::boxed::", "alloc::sync::", "alloc::rc::",
     "alloc::raw_vec::", "alloc::alloc::",
 )  # fmt: skip
 _ROUTINES = """
@@ -39,6 +43,7 @@ _ROUTINES = """
     strdup strtol strtok strstr strnlen memmem printf vprintf vfprintf snprintf vsnprintf sprintf vsprintf puts fputs
     fwrite fread __vfprintf_internal __vsnprintf_internal __vsprintf_internal qsort bsearch"""
 _STRINGS = frozenset(_ROUTINES.split())
+_PLACE = "+0x"
 _GENERIC = frozenset({"main", "recursion"})
 _VERSIONED = re.compile(r"(?:\.so)(?:[.\d]*)$")
 _BUILD = re.compile(r"(?:[-_.](?:v?\d[\d.]*|o[0-3sgz]|debug|dbg|release|stripped|static|pie|opt))+$", re.IGNORECASE)
@@ -62,7 +67,7 @@ class NormalStack:
     def key(self) -> str:
         """Equal for stacks whose crash frame and its next callers are equal. The id of the group that it founds."""
         program = "" if self.specific else self.program
-        parts = (f"v{VERSION}", self.kind, program, *self.names[self.anchor : self.anchor + TOP])
+        parts = (f"v{VERSION}", self.kind, program, *top_of(self.names[self.anchor :]))
         return "grp_" + hashlib.sha256("\x1f".join(parts).encode("utf-8", "backslashreplace")).hexdigest()[:16]
 
     @cached_property
@@ -93,15 +98,20 @@ def normal_stack(
     program: str | None = None,
     overflow: bool = False,
     round_of: Sequence[str] = (),
+    reason: str | None = None,
 ) -> NormalStack | None:
     """The normalised stack of `frames`, innermost first; None when no frame can be named.
 
     `signal` is a name or a number, `program` a path, used where the crash frame has no module. `overflow` tells that
     the stack ran out; `round_of` names the functions of one round of a recursion that was collapsed before.
+    `reason` is why the program ended itself (see reason.py), the crash frame where its own frames have no names.
     """
     kept, names = named_frames(frames)
     if not kept:
         return None
+    if reason is not None and is_nameless(frames):
+        compact = merged(names)[: DEPTH - 1]
+        return NormalStack((reason, *compact), 0, _kind(signal), _program(kept[0], program))
     if overflow or len(frames) >= _DEEP:
         block = one_round(round_of) if overflow and round_of else cycle(names)
         if block:
@@ -111,6 +121,12 @@ def normal_stack(
     compact = merged(names)[:DEPTH]
     at = compact.index(names[anchor]) if names[anchor] in compact else 0
     return NormalStack(tuple(compact), at, _kind(signal), _program(crash, program))
+
+
+def top_of(names: Sequence[str]) -> Sequence[str]:
+    """The names that make two crashes the same without a further look."""
+    places = sum(_PLACE in name for name in names[:TOP])
+    return names[: TOP_PLACES if places >= TOP - 1 else TOP]
 
 
 def outside(program: str | None, signal: str | None) -> NormalStack:
