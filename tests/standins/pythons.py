@@ -53,6 +53,8 @@ def ende(x):
         os._exit(0)
     if sys.argv[1] == "abort":
         os.abort()  # mark:abort
+    if sys.argv[1] == "deep":
+        return ctypes.string_at(x)  # mark:deep
     return ctypes.string_at(x)  # mark:segv
 
 
@@ -64,6 +66,10 @@ def schlafen(bereit):
 bereit = threading.Event()
 threading.Thread(target=schlafen, args=(bereit,), daemon=True).start()
 bereit.wait()
+if sys.argv[1] == "native":
+    library, started = ctypes.CDLL(None), ctypes.c_ulong()
+    library.pthread_create(ctypes.byref(started), None, library.abort, None)
+    threading.Event().wait(60)  # mark:native
 if sys.argv[1] == "deep":
     sys.setrecursionlimit(10000)
     Wächter().fallen(2500)

@@ -7,7 +7,7 @@ Notes are always kept whole. Of memory:
 - mappings of program files, as far as the kernel wrote them: build-ids, relocated data, global variables;
 - small anonymous mappings, which hold the dynamic linker's and the libraries' own data, and the vDSO;
 - the dynamic linker's list of objects wherever it is, so that a debugger finds the libraries;
-- goroutines;
+- goroutines, and the frames of Python programs;
 - pages around the crashing thread's registers and what its stack points to, one step further for small objects, and
   what other threads' stacks point to: the arguments in a backtrace, C++ exceptions and glibc's abort message.
 """
@@ -22,6 +22,7 @@ from diagnosis.crashes.elf import Segment
 from diagnosis.crashes.link_map import link_map_places
 from diagnosis.crashes.reduce.goroutines import goroutines
 from diagnosis.crashes.reduce.kept import Kept, Range, pieces, without
+from diagnosis.crashes.reduce.python import python_frames
 from diagnosis.crashes.reduce.reachable import Reach
 from diagnosis.crashes.reduce.stacks import control_blocks, left_behind, live_stacks, thread_pointers, words
 
@@ -80,8 +81,11 @@ def _kept(core: CoreFile) -> Kept:
             kept.add("code at the program counters", thread.pc - _AROUND, thread.pc + _AROUND)
     reach.own_pages(data)
     crash = [*core.crashed.registers.values(), *words(core, stacks[0], _SEARCHED)]
-    for start, end in goroutines(core, [*data, *_zeroed(core, data)], crash):
+    variables = [*data, *_zeroed(core, data)]
+    for start, end in goroutines(core, variables, crash):
         kept.add("goroutines", start, end)
+    for start, end in python_frames(core, variables):
+        kept.add("Python frames", start, end)
     return kept
 
 

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import pytest
 from rich.console import Console
@@ -21,11 +22,14 @@ from diagnosis.crashes.causes.python.stack import MAX_FRAMES, PyFrame, PythonSta
 from diagnosis.crashes.core_file import CoreFile
 from diagnosis.crashes.export.markdown import to_markdown
 from diagnosis.crashes.modules import Modules
+from diagnosis.crashes.recalled import recalled
 from incidents.models import Diagnosis
 from settings import GdbSettings
 from terminal.crash_view import show_crash
 from tests.standins import crashing, pythons
-from tools.gdb.analysis import analyze_core
+from tools.cores.shrink import shrink
+from tools.cores.sparse import Limits
+from tools.gdb.analysis import analyze_core, examine_core
 from tools.gdb.resolve import resolve
 
 VERSIONS = [f"3.{minor}" for minor in range(8, 14)]
@@ -175,6 +179,61 @@ def test_a_version_without_the_symbol_says_so() -> None:
         found = process.stacks()
     assert found.crashed is None
     assert "has no symbol _PyRuntime" in found.soft_errors[0]
+
+
+@pytest.mark.parametrize("which", ["system", "3.8", "3.10", "3.12", "3.13"])
+def test_a_reduced_core_has_the_same_stacks(which: str, tmp_path: Path) -> None:
+    whole, reduced = pythons.core(pythons.interpreter(which), "segv"), tmp_path / "core"
+    done = shrink(whole, reduced, Limits(), lambda text: None)
+    assert 2000 < done.bytes_by_kind["Python frames"] < 100_000
+    with opened(whole) as first, opened(reduced) as second:
+        assert second.stacks() == first.stacks()
+
+
+def test_a_thread_that_runs_no_python_has_no_python_stack() -> None:
+    with opened(pythons.core(pythons.interpreter("own"), "native")) as process:
+        found = process.stacks()
+    assert found.crashed is None
+    main = [frame for stack in found.others for frame in stack.frames if frame.function == "<module>"]
+    assert [frame.line for frame in main] == [pythons.line_of("native")]
+
+
+async def test_a_known_crash_keeps_its_own_python_stack() -> None:
+    """The native code is the same for all that Python calls by ctypes."""
+    python = pythons.interpreter("own")
+    first = await examined(pythons.core(python, "segv"), "notes")
+    second = await examined(pythons.core(python, "deep"), "identity")
+    found = recalled(second, first, "inc_1")
+    assert first.crash and second.crash and second.crash.runtime and second.crash.runtime.python
+    assert found and found.crash
+    assert first.crash.runtime != second.crash.runtime
+    assert found.crash.runtime == second.crash.runtime
+    assert [item.claim for item in found.findings if item.rule == "crash.python"] == [
+        item.claim for item in second.findings if item.rule == "crash.python"
+    ]
+    place = f"; in Python: __init__.py:{second.crash.runtime.python.py_stack[0].line} in string_at, "
+    place += f"called from {pythons.PROGRAM}:{pythons.line_of('deep')} in ende"
+    for text in (found.crash.mechanism or "", found.causes[0].summary):
+        assert text.endswith(place)
+        assert text.count("in Python: ") == 1
+    evidence = {item.id for item in found.evidence}
+    assert all(set(item.evidence_ids) <= evidence for item in found.findings)
+
+
+async def examined(core: Path, effort: Literal["notes", "identity"]) -> Diagnosis:
+    found = await examine_core(
+        core,
+        executable=None,
+        settings=GdbSettings(),
+        sysroot=None,
+        debug_dirs=[],
+        executable_dirs=[],
+        fetched=None,
+        effort=effort,
+        soft_errors=[],
+        progress=lambda text: None,
+    )
+    return found.diagnosis
 
 
 class Damaged:

@@ -18,7 +18,8 @@ LineTable = Literal["lnotab", "ranges", "locations"]
 
 FIRST_MINOR, LAST_MINOR = 8, 13
 _DESCRIBED_SINCE = 13
-_COOKIE = b"xdebugpy"
+COOKIE = b"xdebugpy"
+"""The first bytes of `_PyRuntime` since 3.13"""
 _LARGEST_OFFSET = 1 << 22
 
 
@@ -175,7 +176,7 @@ def layout_of(minor: int, memory: Memory, runtime: int) -> Layout | str:
 def _described(memory: Memory, runtime: int) -> Layout | str:
     fields = struct.Struct(f"<8s2Q{len(_DESCRIPTION)}Q")
     data = memory.read(runtime, fields.size)
-    if len(data) < fields.size or data[:8] != _COOKIE:
+    if len(data) < fields.size or data[:8] != COOKIE:
         return "the interpreter's description of itself (_Py_DebugOffsets) is not in the core or damaged"
     _, _, free_threaded, *values = fields.unpack(data)
     if free_threaded:

@@ -71,16 +71,14 @@ class Objects:
         """`Type: text` of an exception, `Type` of one that was not given a text."""
         if not address or not self._is(address, _IS_EXCEPTION):
             return None
-        name = self.type_name(self.type_of(address))
-        if name is None:
-            return None
         arguments = self.memory.pointer(address + _ARGUMENTS)
         said = None
         if arguments and self._is(arguments, _IS_TUPLE):
             count = min(self.memory.pointer(arguments + _SIZE) or 0, _TOLD_ARGUMENTS)
             texts = (self.text(self.memory.pointer(arguments + _ITEMS + 8 * index)) for index in range(count))
             said = next((text for text in texts if text), None)
-        return f"{name}: {said}" if said else name
+        name = self.type_name(self.type_of(address))
+        return f"{name}: {said}" if name and said else name
 
     def type_name(self, address: int | None) -> str | None:
         """Of the type at `address`; for classes of C code with their module."""

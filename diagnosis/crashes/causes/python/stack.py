@@ -11,7 +11,7 @@ from pathlib import Path
 from diagnosis.crashes.causes.python.interpreter import Interpreter, interpreter_of
 from diagnosis.crashes.causes.python.lines import line_at
 from diagnosis.crashes.causes.python.objects import Objects
-from diagnosis.crashes.core_file import CoreFile
+from diagnosis.crashes.core_file import CoreFile, Memory
 from diagnosis.crashes.modules import Modules
 from diagnosis.crashes.notes import ThreadStatus
 
@@ -73,8 +73,14 @@ def python_stacks(core: CoreFile, modules: Modules, files: Mapping[str, Path]) -
         return None
     if isinstance(found, str):
         return PythonStacks(soft_errors=[f"the Python stack is not shown: {found}"])
-    reader = _Reader(core, found)
-    stacks = PythonStacks(version=found.version)
+    stacks = stacks_of(core, found, core.memory)
+    return stacks if stacks.crashed or stacks.others or stacks.soft_errors else None
+
+
+def stacks_of(core: CoreFile, interpreter: Interpreter, memory: Memory) -> PythonStacks:
+    """The stacks of the threads of `core`, read from `memory`."""
+    reader = _Reader(core, interpreter, memory)
+    stacks = PythonStacks(version=interpreter.version)
     for state, status in reader.threads():
         crashed = status is core.crashed
         stack = reader.stack(state, status.tid, MAX_FRAMES if crashed else OTHER_FRAMES)
@@ -87,14 +93,14 @@ def python_stacks(core: CoreFile, modules: Modules, files: Mapping[str, Path]) -
             after = f"after {len(stack.frames)} frames" if stack.frames else "at its start"
             reader.soft_errors.append(f"the Python stack of thread {stack.tid} breaks off {after}: {stack.broken}")
     stacks.soft_errors = list(dict.fromkeys(reader.soft_errors))[:20]
-    return stacks if stacks.crashed or stacks.others or stacks.soft_errors else None
+    return stacks
 
 
 class _Reader:
-    def __init__(self, core: CoreFile, interpreter: Interpreter) -> None:
-        self.core, self.memory = core, core.memory
+    def __init__(self, core: CoreFile, interpreter: Interpreter, memory: Memory) -> None:
+        self.core, self.memory = core, memory
         self.interpreter, self.layout = interpreter, interpreter.layout
-        self.objects = Objects(core.memory, interpreter.layout)
+        self.objects = Objects(memory, interpreter.layout)
         self.soft_errors: list[str] = []
         self._room = _ALL_LINE_TABLES
         self._codes: dict[int, tuple[str, str | None, int] | None] = {}
@@ -190,8 +196,8 @@ class _Reader:
 
     def _code(self, code: int) -> tuple[str, str | None, int] | None:
         """Function, file and first line of a code object; None when there is none at `code`."""
-        kind = self.interpreter.code_type
-        if kind is not None and self.objects.type_of(code) != kind:
+        kind = self.objects.type_of(code)
+        if kind is None or self.interpreter.code_type not in (kind, None):
             return None
         function = self.objects.text(self.memory.pointer(code + self.layout.function))
         first = self.memory.read(code + self.layout.first_line, 4)
