@@ -67,6 +67,7 @@ async def open_services(settings: Settings) -> AsyncIterator[Services]:
         approvals = ApprovalStore(database)
         models = Models.from_settings(settings.llm, UsageStore(database))
         notifier = Notifier(settings, database)
+        stack.push_async_callback(notifier.close)
         gate = Gate(database, settings.gate, cluster, helm) if cluster else None
         uploads = settings.data_dir / "uploads"
         known = KnownCrashes(database, incidents, settings.core.repeat_seconds)

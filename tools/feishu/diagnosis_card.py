@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
+from diagnosis.crashes.frames import relevant
 from incidents.crash_report import CrashReport
 from incidents.models import Cause, Diagnosis, DiagnosisStatus, Finding, Incident
 from incidents.plan import Proposal
@@ -142,9 +143,17 @@ def _cause(language: Language, cause: Cause, limit: int) -> str:
 
 
 def _stack(language: Language, crash: CrashReport, size: _Size) -> list[Element]:
+    """The crash in short: what, why, how bad, whether it is new, and the frames that say where."""
     lines = [inline(line, size(300)) for line in (crash.crash_info.type, crash.mechanism) if line]
+    root, severity, history = crash.root_cause, crash.severity, crash.history
+    pairs = (
+        ("label.root_cause", f"{root.cause_class} ({', '.join(root.cwe)})" if root and root.cwe else ""),
+        ("label.severity", f"{severity.type}, {severity.short_description}" if severity else ""),
+        ("label.history", history.sentence if history and history.sentence else ""),
+    )
+    lines += [f"**{text(language, label)}** {inline(value, size(300))}" for label, value in pairs if value]
     frames = crash.threads[0].frames if crash.threads else []  # the crashing thread comes first
-    for frame in frames[:_FRAMES]:
+    for frame in (relevant(frames) or frames)[:_FRAMES]:
         place = f" {frame.file}:{frame.line}" if frame.file and frame.line else f" {frame.module or ''}"
         lines.append(inline(f"#{frame.frame} {frame.function or '??'}{place}", size(200)))
     return [markdown("\n".join([f"**{text(language, 'label.stack')}**", *lines]))] if lines else []
