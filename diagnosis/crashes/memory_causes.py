@@ -3,7 +3,7 @@
 - glibc keeps the text of an abort in a page of its own for core readers: `struct abort_msg_s {unsigned size;
   char msg[];}` (include/stdlib.h, assert/assert.c, sysdeps/posix/libc_fatal.c).
 - libstdc++ marks each thrown object by the class `GNUCC++` in front of it (Itanium C++ ABI, exception handling,
-  2.2.1; libsupc++/unwind-cxx.h for the layout, 64-bit only here).
+  2.2.1; libsupc++/unwind-cxx.h for the layout, which is the generic one on all machines here but 32-bit ARM).
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from diagnosis.crashes.core_file import CoreFile, Memory
+from diagnosis.crashes.demangle import demangle_type
 from diagnosis.crashes.elf import Segment
 
 SCAN_BYTES = 1 << 30
@@ -23,7 +24,9 @@ _CHUNK = 4 << 20
 _PAGE = 4096
 _MESSAGE_LIMIT = 4000
 _EXCEPTION_CLASS = b"\0++CCUNG"  # little-endian "GNUCC++\0"
-_TYPE_BEFORE, _OBJECT_AFTER, _COUNT_BEFORE = 80, 32, 96
+_OBJECT_AFTER = 32
+_TYPE_BEFORE, _COUNT_BEFORE = {8: 80, 4: 48}, {8: 96, 4: 64}
+"""By the size of a word: how far in front of the class the type's pointer and the count of references are."""
 _WHAT_LIMIT = 2000
 _STANDARD_WITH_TEXT = ("St13runtime_error", "St11logic_error")  # both hold a copy-on-write string after the vtable
 
@@ -39,7 +42,7 @@ class MemoryText:
 
 @dataclass(frozen=True)
 class ThrownObject:
-    """A live C++ exception object. `type` is demangled as far as that is simple; each part may be unreadable."""
+    """A live C++ exception object. Each part may be unreadable."""
 
     type: str | None
     what: str | None
@@ -69,7 +72,7 @@ def abort_message(core: CoreFile) -> MemoryText | None:
 def thrown_object(core: CoreFile) -> ThrownObject | None:
     """The exception that is being handled, or None. Objects that were freed are told by their reference count."""
     memory = core.memory
-    if memory.word != 8 or memory.order != "<":
+    if memory.order != "<" or core.header.machine == "arm":  # its exceptions have a layout of their own (EHABI)
         return None
     for segment, at, chunk in _chunks(memory, len(_EXCEPTION_CLASS)):
         found = chunk.find(_EXCEPTION_CLASS)
@@ -82,10 +85,11 @@ def thrown_object(core: CoreFile) -> ThrownObject | None:
 
 
 def _thrown(memory: Memory, header: int) -> ThrownObject | None:
-    count, padding = memory.pointer(header - _COUNT_BEFORE), memory.pointer(header - _COUNT_BEFORE + 8)
+    count_at = header - _COUNT_BEFORE[memory.word]
+    count, padding = memory.pointer(count_at), memory.pointer(count_at + memory.word)
     if count is None or not 1 <= count <= 1000 or padding != 0:
         return None
-    type_info = memory.pointer(header - _TYPE_BEFORE)
+    type_info = memory.pointer(header - _TYPE_BEFORE[memory.word])
     if not type_info or memory.segment(type_info) is None:
         return None
     names = _type_names(memory, type_info)
@@ -93,20 +97,20 @@ def _thrown(memory: Memory, header: int) -> ThrownObject | None:
     what = _what(memory, where, names)
     if not names and what is None:
         return None
-    return ThrownObject(demangle(names[0]) if names else None, what, where, memory.file_offset(where))
+    return ThrownObject(demangle_type(names[0]) if names else None, what, where, memory.file_offset(where))
 
 
 def _type_names(memory: Memory, type_info: int) -> list[str]:
     """Mangled names of the type and of its single bases, as far as memory holds them."""
     names: list[str] = []
     for _ in range(8):
-        name_at = memory.pointer(type_info + 8)
+        name_at = memory.pointer(type_info + memory.word)
         name = memory.c_string(name_at, 500) if name_at else None
         if not name or not re.fullmatch(rb"\*?[A-Za-z0-9_.$]+", name):
             break
         names.append(name.decode("ascii").lstrip("*"))
-        base = memory.pointer(type_info + 16)
-        if not base or base % 8 or memory.segment(base) is None:
+        base = memory.pointer(type_info + 2 * memory.word)
+        if not base or base % memory.word or memory.segment(base) is None:
             break
         type_info = base
     return names
@@ -121,7 +125,7 @@ def _what(memory: Memory, where: int, names: list[str]) -> str | None:
     if kind in ("i", "j", "l", "m"):
         data = memory.read(where, 8)
         wide, signed = kind in ("l", "m"), kind in ("i", "l")
-        size = 8 if wide else 4
+        size = memory.word if wide else 4
         return str(int.from_bytes(data[:size], "little", signed=signed)) if len(data) >= size else None
     if (
         names
@@ -130,7 +134,7 @@ def _what(memory: Memory, where: int, names: list[str]) -> str | None:
         and names[-1] != "St9exception"
     ):
         return None
-    text_at = memory.pointer(where + 8)
+    text_at = memory.pointer(where + memory.word)
     return _message(memory.c_string(text_at, _WHAT_LIMIT)) if text_at else None
 
 
@@ -141,29 +145,6 @@ def _message(text: bytes | None) -> str | None:
     decoded = text.decode("utf-8", "replace")
     strange = sum(not char.isprintable() and char not in "\n\t\r" for char in decoded)
     return decoded if strange * 5 <= len(decoded) else None
-
-
-def demangle(name: str) -> str:
-    """Itanium names without templates, such as `N3app7DbErrorE` and `St12out_of_range`; others stay as they are."""
-    simple = {"i": "int", "j": "unsigned int", "l": "long", "m": "unsigned long", "PKc": "const char*", "Pc": "char*"}
-    if name in simple:
-        return simple[name]
-    body = name[1:-1] if name.startswith("N") and name.endswith("E") else name
-    parts: list[str] = []
-    if body.startswith("St"):
-        parts.append("std")
-        body = body[2:]
-    while body:
-        number = re.match(r"[1-9]\d{0,3}", body)
-        if number is None:
-            return name
-        length = int(number[0])
-        part = body[number.end() : number.end() + length]
-        if len(part) < length:
-            return name
-        parts.append("(anonymous namespace)" if part.startswith("_GLOBAL__N_") else part)
-        body = body[number.end() + length :]
-    return "::".join(part for part in parts if not part.startswith("__cxx11")) if parts else name
 
 
 def _chunks(memory: Memory, overlap: int) -> Iterator[tuple[Segment, int, bytes]]:

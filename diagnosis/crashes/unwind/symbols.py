@@ -1,6 +1,6 @@
 """Function names of addresses, from the symbol tables of verified local files: what there is without a debugger.
 
-Names are those of the linker; C++ names stay mangled, a debugger shows them better where it runs.
+Names are those of the linker, demangled; a debugger shows them better where it runs.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from diagnosis.crashes.demangle import demangle
 from diagnosis.crashes.elf import PT_LOAD, ElfFile, FileBytes
 from diagnosis.crashes.modules import MappedModule, Modules
 from diagnosis.crashes.sections import SHT_NOBITS, sections_of
@@ -80,5 +81,5 @@ def _in_file(elf: ElfFile, module: MappedModule, wanted: list[int]) -> dict[int,
             _, value, name = best[target]
             raw = elf.file.read(strings[0] + name, min(512, max(0, strings[1] - name))).partition(b"\0")[0]
             if raw:
-                found[address] = NamedAddress(raw.decode("utf-8", "replace"), target - value)
+                found[address] = NamedAddress(demangle(raw.decode("utf-8", "replace")), target - value)
     return found

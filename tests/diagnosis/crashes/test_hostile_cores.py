@@ -15,7 +15,7 @@ from diagnosis.crashes.conclude import conclude
 from diagnosis.crashes.core_file import CoreFile
 from diagnosis.crashes.elf import MAX_SEGMENTS
 from diagnosis.crashes.link_map import loaded_names
-from diagnosis.crashes.memory_causes import abort_message, demangle, thrown_object
+from diagnosis.crashes.memory_causes import abort_message, thrown_object
 from diagnosis.crashes.modules import Modules
 from diagnosis.crashes.report import Observed
 from diagnosis.crashes.view import DebuggerView
@@ -138,27 +138,6 @@ def test_any_notes_at_all(tmp_path: Path, data: bytes) -> None:
     path = tmp_path / "core"
     path.write_bytes(elf_header() + program_header(4, 120, len(notes)) + notes)
     read_all(path)
-
-
-@given(st.text(alphabet="NStE_0123456789abcI*", max_size=40))
-def test_any_mangled_name(name: str) -> None:
-    assert isinstance(demangle(name), str)
-
-
-@pytest.mark.parametrize(
-    ("mangled", "name"),
-    [
-        ("7DbError", "DbError"),
-        ("N3app7DbErrorE", "app::DbError"),
-        ("St12out_of_range", "std::out_of_range"),
-        ("N12_GLOBAL__N_15OopsyE", "(anonymous namespace)::Oopsy"),
-        ("St6vectorIiSaIiEE", "St6vectorIiSaIiEE"),
-        ("i", "int"),
-        ("3ab", "3ab"),
-    ],
-)
-def test_demangling(mangled: str, name: str) -> None:
-    assert demangle(mangled) == name
 
 
 def test_paths_stay_inside_a_sysroot(tmp_path: Path) -> None:
