@@ -99,6 +99,11 @@ class Memory:
             return None
         return int(struct.unpack(self.order + ("Q" if self.word == 8 else "I"), data)[0])
 
+    def words(self, data: bytes) -> tuple[int, ...]:
+        """`data` as words of the machine; what is left of the last is dropped."""
+        count = len(data) // self.word
+        return struct.unpack_from(f"{self.order}{count}{'Q' if self.word == 8 else 'I'}", data)
+
     def c_string(self, address: int, limit: int = 1000) -> bytes | None:
         """The zero-terminated string at `address`; None when unreadable or longer than `limit`."""
         data = self.read(address, limit + 1)

@@ -1,8 +1,8 @@
 """Cores of programs of other machines: run by qemu's user emulation, and written as Linux on that machine writes them.
 
-qemu 7 writes a core of its own for aarch64 (without NT_SIGINFO, NT_FILE and code) and none for riscv64. Here the program
-stops in qemu's debug stub at its fatal signal; registers come from the stub, memory from the emulator's own process,
-and what the signal said from its log. Layouts: elf(5), core(5), <linux/elfcore.h>.
+qemu 7 writes a core of its own for aarch64 (without NT_SIGINFO, NT_FILE and code) and none for riscv64. Here the
+program stops in qemu's debug stub at its fatal signal; registers come from the stub, memory from the emulator's own
+process, and what the signal said from its log. Layouts: elf(5), core(5), <linux/elfcore.h>.
 """
 
 from __future__ import annotations
@@ -132,15 +132,18 @@ def _stopped(machine: str, stub: _Stub, pid: int) -> _Stopped:
     signo = int(_FROM_GDB.get(number, number))
     found = re.search(r"thread:(?:p[0-9a-f]+\.)?([0-9a-f]+)", answer)
     crashed = int(found[1], 16) if found else pid
-    names = stub.ask("qfThreadInfo")[1:].split(",")
+    names, more = [], stub.ask("qfThreadInfo")
+    while more.startswith("m"):
+        names += more[1:].split(",")
+        more = stub.ask("qsThreadInfo")
     threads: dict[int, bytes] = {}
     for name in sorted(names, key=lambda name: int(name.split(".")[-1], 16) != crashed):
         stub.ask(f"Hg{name}")
         threads[int(name.split(".")[-1], 16)] = _registers(machine, bytes.fromhex(stub.ask("g").replace("x", "0")))
     auxv = stub.binary("qXfer:auxv:read::0,1000")
+    stopped = _Stopped(signo, threads, list(_mappings(pid)), auxv, pid)
     with suppress(EOFError, OSError):
-        stopped = _Stopped(signo, threads, list(_mappings(pid)), auxv, pid)
-        stub.tell(f"C{number:02x}")  # let it die of it: only then is the log told what it was
+        stub.ask(f"C{number:02x}")  # let it go on with the signal: only then is the log told what it was
     return stopped
 
 
@@ -164,14 +167,23 @@ def _mappings(pid: int) -> Iterator[_Mapping]:
             if flags == _R and _is_code(name, at, end - start):
                 flags |= _X
             found = _Mapping(start, end, flags, at, name)
-            if flags & _W or not name:
-                with suppress(OSError):
-                    memory.seek(start)
-                    found.data = memory.read(end - start) if flags else b""
-            elif at == 0:
+            if flags:
                 memory.seek(start)
-                found.data = memory.read(_PAGE)  # as the kernel does, for the build-id
+                with suppress(OSError):
+                    found.data = _dumped(found, memory.read(end - start))
             yield found
+
+
+def _dumped(mapping: _Mapping, data: bytes) -> bytes:
+    """What the kernel dumps of a mapping: all that may differ from the file, and the first page of an ELF file."""
+    if mapping.flags & _W or not mapping.path:
+        return data
+    with Path(mapping.path).open("rb") as file:
+        file.seek(mapping.offset)
+        same = file.read(len(data)) == data[: Path(mapping.path).stat().st_size - mapping.offset]
+    if not same:
+        return data
+    return data[:_PAGE] if mapping.offset == 0 else b""
 
 
 def _is_code(path: str, offset: int, size: int) -> bool:
@@ -195,12 +207,12 @@ def _code(path: str) -> tuple[tuple[int, int], ...]:
 
 
 def _signal_in(log: str) -> tuple[int, int, int]:
-    lines = [line for line in log.splitlines() if line.startswith("--- SIG")]
-    text = lines[0] if lines else ""
+    found = re.search(r"--- SIG(?:SEGV|BUS|ABRT|IOT|ILL|FPE|TRAP) .*", log)
+    text = found[0] if found else ""
 
     def number(name: str) -> int:
-        found = re.search(rf"{name}\s*=\s*(-?\w+)", text)
-        word = found[1] if found else "0"
+        value = re.search(rf"{name}\s*=\s*(-?\w+)", text)
+        word = value[1] if value else "0"
         return _WORDS[word] if word in _WORDS else int(word, 0)
 
     return number("si_code"), number("si_addr"), number("si_pid")

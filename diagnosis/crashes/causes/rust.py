@@ -36,10 +36,10 @@ class RustPanic:
 def rust_panic(core: CoreFile) -> RustPanic | None:
     """The panic that ended the crashed thread, or None. Bounded: 64 KiB of its stack are searched."""
     memory, sp = core.memory, core.crashed.sp
-    if memory.word != 8 or memory.order != "<" or sp is None:
+    if memory.order != "<" or sp is None:
         return None
     data = memory.read(sp, _SEARCHED_BYTES)
-    words = struct.unpack(f"<{len(data) // 8}Q", data[: len(data) // 8 * 8])
+    words = memory.words(data)
     places = _places(memory, words)
     if not places:
         return None
@@ -56,7 +56,7 @@ def _places(memory: Memory, words: Sequence[int]) -> list[tuple[int, str]]:
     found: list[tuple[int, str]] = []
     seen: dict[int, str | None] = {}
     for index, word in enumerate(words):
-        if word < 4096 or word % 8:
+        if word < 4096 or word % memory.word:
             continue
         if word not in seen:
             seen[word] = _place(memory, word)
@@ -68,10 +68,11 @@ def _places(memory: Memory, words: Sequence[int]) -> list[tuple[int, str]]:
 def _place(memory: Memory, address: int) -> str | None:
     if memory.segment(address) is None:
         return None
-    data = memory.read(address, 24)
-    if len(data) < 24:
+    layout = struct.Struct("<QQII" if memory.word == 8 else "<4I")
+    data = memory.read(address, layout.size)
+    if len(data) < layout.size:
         return None
-    pointer, length, line, column = struct.unpack("<QQII", data)
+    pointer, length, line, column = layout.unpack(data)
     if not (4 <= length <= _MAX_PATH and 1 <= line < 1 << 22 and 1 <= column < 1 << 12):
         return None
     name = memory.read(pointer, length)

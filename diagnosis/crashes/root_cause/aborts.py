@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import struct
 from collections.abc import Sequence
 
 from diagnosis.crashes.classify import Verdict
@@ -197,8 +196,7 @@ def _freed(core: CoreFile, held: HeldVariable) -> bool:
 def _stack_words(core: CoreFile) -> set[int]:
     """Words near the stack pointer and in registers: where the allocator keeps what it was called with."""
     data = core.memory.read(core.crashed.sp or 0, _STACK_SEARCHED)
-    words = {word for (word,) in struct.iter_unpack("<Q", data[: len(data) // 8 * 8])}
-    return words | set(core.crashed.registers.values())
+    return set(core.memory.words(data)) | set(core.crashed.registers.values())
 
 
 def _broken(core: CoreFile) -> Broken | None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import struct
 from collections.abc import Sequence
 
 from diagnosis.crashes.core_file import CoreFile
@@ -20,7 +19,7 @@ _SEARCHED = 512
 def freed_source(core: CoreFile, fault: Fault, blamed: Blamed | None, frames: Sequence[Frame]) -> Conclusion | None:
     """The cause when the bad pointer came out of a freed chunk; None when that cannot be shown."""
     value = blamed.value if blamed else fault.address
-    if value is None or core.memory.word != 8 or core.memory.order != "<":
+    if value is None or core.memory.order != "<":
         return None
     for address, held in _candidates(core, frames):
         if is_freed(core, address) and value in _words(core, address):
@@ -43,8 +42,10 @@ def _conclusion(
     core: CoreFile, fault: Fault, value: int, address: int, held: Held | None, frames: Sequence[Frame]
 ) -> Conclusion:
     words = _words(core, address)
-    offset = words.index(value) * 8
-    part = {0: "the allocator's list link", 8: "the allocator's key"}.get(offset, f"what was at offset {hex(offset)}")
+    offset = words.index(value) * core.memory.word
+    part = {0: "the allocator's list link", core.memory.word: "the allocator's key"}.get(
+        offset, f"what was at offset {hex(offset)}"
+    )
     chunk = chunk_at(core, address)
     room = f" of {chunk.usable} bytes" if chunk else ""
     name = f"`{held.variable.name}` points to" if held else "an object was in"
@@ -76,4 +77,4 @@ def _candidates(core: CoreFile, frames: Sequence[Frame]) -> list[tuple[int, Held
 def _words(core: CoreFile, address: int) -> list[int]:
     chunk = chunk_at(core, address)
     data = core.memory.read(address, min(chunk.usable if chunk else 16, _SEARCHED))
-    return [word for (word,) in struct.iter_unpack("<Q", data[: len(data) // 8 * 8])]
+    return list(core.memory.words(data))

@@ -2,12 +2,12 @@
 
 Layouts: glibc, malloc/malloc.c, `struct malloc_chunk` (the size word holds three flags in its low bits) and
 `tcache_perthread_struct`, which is the first chunk of the main heap. Since 2.32 the link of a freed chunk is stored as
-`(its address >> 12) ^ next`. 64-bit and little-endian only.
+`(its address >> 12) ^ next`. Little-endian only. Where words have 4 bytes the header has 8, what malloc returns is
+still a multiple of 16, and so the first chunk begins 8 bytes into the heap.
 """
 
 from __future__ import annotations
 
-import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -15,11 +15,11 @@ from diagnosis.crashes.core_file import CoreFile, Memory
 from diagnosis.crashes.elf import Segment
 from diagnosis.crashes.root_cause.classes import Proof
 
-_HEADER = 16
-_LEAST = 0x20
 _FLAGS = 7
-_TCACHE = {0x290: 128, 0x250: 64}  # size of the first chunk: bytes of its counters; then 64 lists
+_TCACHE = {8: {0x290: 128, 0x250: 64}, 4: {0x190: 128, 0x150: 64}}
+"""By the size of a word: size of the first chunk, and the bytes of its counters; 64 lists come after them."""
 _LISTS, _LIST_LIMIT = 64, 64
+_BEFORE_FIRST = 8192
 _MAX_CHUNKS = 200_000
 _BLOCK = 1 << 18
 _MAX_HEAPS = 4
@@ -32,10 +32,11 @@ class Chunk:
 
     address: int
     size: int
+    word: int
 
     @property
     def usable(self) -> int:
-        return self.size - 8
+        return self.size - self.word
 
 
 @dataclass(frozen=True)
@@ -48,38 +49,38 @@ class Broken:
 
 
 def main_heaps(core: CoreFile) -> Iterator[Segment]:
-    """Mappings that begin with the first chunk of a main heap; at most four."""
+    """Mappings that hold the first chunk of a main heap near their start; at most four."""
     memory, found = core.memory, 0
-    if memory.word != 8 or memory.order != "<":
+    if memory.order != "<":
         return
     for segment in memory.segments:
         if found >= _MAX_HEAPS:
             return
         if not segment.writable or not segment.filesz or core.mapped_at(segment.vaddr) is not None:
             continue
-        start = memory.read(segment.vaddr, _HEADER)
-        if len(start) == _HEADER and start[:8] == bytes(8) and _size(start) & ~_FLAGS in _TCACHE:
+        if _first(memory, segment) is not None:
             found += 1
             yield segment
 
 
 def first_broken(memory: Memory, heap: Segment) -> Broken | None:
     """Go from chunk to chunk. None when the sizes lead to the end of the heap, or to where nothing can be read."""
-    at, before, block, block_at = heap.vaddr, None, b"", heap.vaddr
+    at, before, block, block_at = _first(memory, heap) or heap.end, None, b"", heap.vaddr
+    header, read = 2 * memory.word, memory.words
     for _ in range(_MAX_CHUNKS):
-        if at + _HEADER > heap.end:
+        if at + header > heap.end:
             return None
-        if not block_at <= at <= block_at + len(block) - _HEADER:
+        if not block_at <= at <= block_at + len(block) - header:
             block, block_at = memory.read(at, _BLOCK), at
-            if len(block) < _HEADER:
+            if len(block) < header:
                 return None
-        word = _size(block[at - block_at : at - block_at + _HEADER])
+        word = read(block[at - block_at : at - block_at + header])[1]
         size = word & ~_FLAGS
-        if size < _LEAST or size % 16 or word & 6 or at + size > heap.end:
-            return Broken(at + 8, word, before)
+        if size < 2 * header or size % 16 or word & 6 or at + size > heap.end:
+            return Broken(at + memory.word, word, before)
         if at + size == heap.end:
             return None
-        before = Chunk(at + _HEADER, size)
+        before = Chunk(at + header, size, memory.word)
         at += size
     return None
 
@@ -88,9 +89,10 @@ def freed(core: CoreFile) -> dict[int, tuple[int, int]]:
     """Freed chunks in the main thread's cache: their two first words, by address."""
     memory, result = core.memory, {}
     for heap in main_heaps(core):
-        counters = _TCACHE[_size(memory.read(heap.vaddr, _HEADER)) & ~_FLAGS]
-        table = memory.read(heap.vaddr + _HEADER + counters, _LISTS * 8)
-        for (first,) in struct.iter_unpack("<Q", table[: len(table) // 8 * 8]):
+        start = _first(memory, heap) or heap.vaddr
+        counters = _TCACHE[memory.word].get((memory.pointer(start + memory.word) or 0) & ~_FLAGS, 0)
+        table = memory.read(start + 2 * memory.word + counters, _LISTS * memory.word)
+        for first in memory.words(table):
             at = first
             for _ in range(_LIST_LIMIT):
                 if at == 0 or at % 16 or at in result or not heap.vaddr <= at < heap.end:
@@ -108,15 +110,15 @@ def chunk_at(core: CoreFile, address: int) -> Chunk | None:
     """The chunk that malloc returned as `address`, when the word before it can be its size."""
     memory = core.memory
     segment = memory.segment(address)
-    if memory.word != 8 or address % 16 or segment is None or not segment.writable:
+    if memory.order != "<" or address % 16 or segment is None or not segment.writable:
         return None
-    if core.mapped_at(address) is not None or address - _HEADER < segment.vaddr:
+    if core.mapped_at(address) is not None or address - 2 * memory.word < segment.vaddr:
         return None
-    word = memory.pointer(address - 8)
+    word = memory.pointer(address - memory.word)
     size = (word or 0) & ~_FLAGS
-    if size < _LEAST or size % 16 or address - _HEADER + size > segment.end:
+    if size < 4 * memory.word or size % 16 or address - 2 * memory.word + size > segment.end:
         return None
-    return Chunk(address, size)
+    return Chunk(address, size, memory.word)
 
 
 def is_freed(core: CoreFile, address: int) -> bool:
@@ -158,10 +160,16 @@ def bytes_at(memory: Memory, address: int, count: int, what: str) -> Proof | Non
     return Proof(f"core memory at {hex(address)}, {place}: {what}", f"{data.hex(' ')}  {text}")
 
 
-def _size(header: bytes) -> int:
-    return int(struct.unpack_from("<Q", header, 8)[0]) if len(header) >= _HEADER else 0
+def _first(memory: Memory, heap: Segment) -> int | None:
+    """Where the header of the first chunk is, told by its size; a static program has its thread's data before it."""
+    step = 16 // memory.word
+    words = memory.words(memory.read(heap.vaddr, _BEFORE_FIRST))
+    for index in range(step - 2, len(words) - 1, step):
+        if words[index] == 0 and words[index + 1] & 1 and words[index + 1] & ~_FLAGS in _TCACHE[memory.word]:
+            return heap.vaddr + index * memory.word
+    return None
 
 
 def _words(memory: Memory, address: int) -> tuple[int, int] | None:
-    data = memory.read(address, 16)
-    return struct.unpack("<QQ", data) if len(data) == 16 else None
+    data = memory.read(address, 2 * memory.word)
+    return (words[0], words[1]) if len(words := memory.words(data)) == 2 else None
