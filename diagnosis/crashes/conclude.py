@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
-from diagnosis.crashes.causes.python.told import as_text, told, with_place
+from diagnosis.crashes.causes.python.told import as_text, placed, told
 from diagnosis.crashes.classify import Verdict
 from diagnosis.crashes.frames import in_application
 from diagnosis.crashes.identity import identified
@@ -93,7 +93,7 @@ def conclude(seen: Observed) -> tuple[CrashReport, Diagnosis, dict[str, str]]:
     report = _with_root_cause(report, found, ledger, mechanism, [*core_evidence, *debugger[:4]], where)
     if ledger.findings[-1].id not in supporting:
         supporting.append(ledger.findings[-1].id)
-    report = _placed(report)
+    report = placed(report)
     if report.status == "PARTIAL":
         ledger.find("crash.partial", "; ".join(report.soft_errors[:3]), [signal], Severity.WARNING, where)
     report = identified(report)
@@ -145,14 +145,6 @@ def _python(ledger: _Ledger, seen: Observed, report: CrashReport, where: ObjectR
         EvidenceKind.CORE, f"{source}frames of CPython {python.version}, thread {tid}", "\n".join(lines)
     )
     return [ledger.find("crash.python", f"In Python: {place}", [frames], Severity.ERROR, where).id]
-
-
-def _placed(report: CrashReport) -> CrashReport:
-    """The report whose sentence says where in Python it was, too: claims about the native code stay without."""
-    sentence, root = with_place(report.mechanism or "", report), report.root_cause
-    if root is not None and root.mechanism == report.mechanism:
-        root = root.model_copy(update={"mechanism": sentence})
-    return report.model_copy(update={"mechanism": sentence, "root_cause": root})
 
 
 def _with_root_cause(

@@ -7,12 +7,23 @@ import os
 import subprocess
 import sys
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from typing import Literal
 
 import pytest
 
+from diagnosis.crashes.causes.python.stack import PythonStacks, python_stacks
+from diagnosis.crashes.core_file import CoreFile
+from diagnosis.crashes.modules import Modules
+from incidents.models import Diagnosis
+from settings import GdbSettings
 from tests.standins import crashing
+from tools.gdb.analysis import examine_core
+from tools.gdb.resolve import resolve
 
 _LIMIT = 20
 _SYSTEM = Path("/usr/bin/python3")
@@ -131,3 +142,45 @@ def core(python: Path, mode: str) -> Path:
     program = folder / PROGRAM
     program.write_text(SOURCE, encoding="utf-8")
     return crashing.crash(python, [str(program), mode], folder / "run")
+
+
+@dataclass
+class Opened:
+    """A core with the local files that were verified."""
+
+    core: CoreFile
+    modules: Modules
+    files: dict[str, Path]
+
+    def stacks(self) -> PythonStacks:
+        found = python_stacks(self.core, self.modules, self.files)
+        assert found is not None
+        return found
+
+
+@contextmanager
+def opened(path: Path) -> Iterator[Opened]:
+    with CoreFile(path) as core:
+        modules = Modules(core)
+        resolved = resolve(core, modules, executable=None, sysroot=None, debug_dirs=[], executable_dirs=[])
+        try:
+            yield Opened(core, modules, resolved.files)
+        finally:
+            resolved.close()
+
+
+async def examined(core: Path, effort: Literal["notes", "identity"]) -> Diagnosis:
+    """What is told of a core without a debugger."""
+    found = await examine_core(
+        core,
+        executable=None,
+        settings=GdbSettings(),
+        sysroot=None,
+        debug_dirs=[],
+        executable_dirs=[],
+        fetched=None,
+        effort=effort,
+        soft_errors=[],
+        progress=lambda text: None,
+    )
+    return found.diagnosis

@@ -3,25 +3,14 @@
 from __future__ import annotations
 
 import io
-import os
-import random
-import shutil
-import struct
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 import pytest
 from rich.console import Console
 
-from diagnosis.crashes.causes.python.interpreter import Interpreter, interpreter_of
 from diagnosis.crashes.causes.python.layouts import layout_of
-from diagnosis.crashes.causes.python.stack import MAX_FRAMES, PyFrame, PythonStacks, python_stacks
-from diagnosis.crashes.core_file import CoreFile
+from diagnosis.crashes.causes.python.stack import MAX_FRAMES, PyFrame, python_stacks
 from diagnosis.crashes.export.markdown import to_markdown
-from diagnosis.crashes.modules import Modules
 from diagnosis.crashes.recalled import recalled
 from incidents.models import Diagnosis
 from settings import GdbSettings
@@ -29,8 +18,7 @@ from terminal.crash_view import show_crash
 from tests.standins import crashing, pythons
 from tools.cores.shrink import shrink
 from tools.cores.sparse import Limits
-from tools.gdb.analysis import analyze_core, examine_core
-from tools.gdb.resolve import resolve
+from tools.gdb.analysis import analyze_core
 
 VERSIONS = [f"3.{minor}" for minor in range(8, 14)]
 OWN = {
@@ -40,29 +28,6 @@ OWN = {
     "fallen": "Wächter.fallen",
 }
 """Qualified names; before 3.11 code objects have the last part only."""
-
-
-@dataclass
-class Opened:
-    core: CoreFile
-    modules: Modules
-    files: dict[str, Path]
-
-    def stacks(self) -> PythonStacks:
-        found = python_stacks(self.core, self.modules, self.files)
-        assert found is not None
-        return found
-
-
-@contextmanager
-def opened(path: Path) -> Iterator[Opened]:
-    with CoreFile(path) as core:
-        modules = Modules(core)
-        resolved = resolve(core, modules, executable=None, sysroot=None, debug_dirs=[], executable_dirs=[])
-        try:
-            yield Opened(core, modules, resolved.files)
-        finally:
-            resolved.close()
 
 
 def calls(frames: list[PyFrame]) -> list[tuple[str, int | None]]:
@@ -94,7 +59,7 @@ CRASHES = [(which, mode) for which in ("system", "own") for mode in ("segv", "ab
 @pytest.mark.parametrize(("which", "mode"), CRASHES + [(version, "segv") for version in VERSIONS])
 def test_every_version_tells_its_functions_and_lines(which: str, mode: str) -> None:
     python = pythons.interpreter(which)
-    with opened(pythons.core(python, mode)) as process:
+    with pythons.opened(pythons.core(python, mode)) as process:
         found = process.stacks()
     assert found.soft_errors == []
     assert pythons.version(python).startswith(found.version or "none")
@@ -115,7 +80,7 @@ def test_every_version_tells_its_functions_and_lines(which: str, mode: str) -> N
 
 @pytest.mark.parametrize("which", ["own", "3.10", "3.13"])
 def test_a_recursion_deeper_than_is_read_is_cut_and_says_so(which: str) -> None:
-    with opened(pythons.core(pythons.interpreter(which), "deep")) as process:
+    with pythons.opened(pythons.core(pythons.interpreter(which), "deep")) as process:
         found = process.stacks().crashed
     assert found is not None
     assert (len(found.frames), found.truncated, found.broken) == (MAX_FRAMES, True, None)
@@ -156,12 +121,12 @@ def terminal(diagnosis: Diagnosis) -> str:
 
 
 async def test_a_process_without_python_has_none() -> None:
-    with opened(crashing.core("abort")) as process:
+    with pythons.opened(crashing.core("abort")) as process:
         assert python_stacks(process.core, process.modules, process.files) is None
 
 
 def test_without_the_interpreters_file_the_report_says_what_is_missing() -> None:
-    with opened(pythons.core(pythons.interpreter("own"), "abort")) as process:
+    with pythons.opened(pythons.core(pythons.interpreter("own"), "abort")) as process:
         found = python_stacks(process.core, process.modules, {})
     assert found is not None
     assert (found.version, found.crashed) == (None, None)
@@ -169,13 +134,13 @@ def test_without_the_interpreters_file_the_report_says_what_is_missing() -> None
 
 
 def test_a_version_that_is_not_known_is_not_guessed() -> None:
-    with opened(pythons.core(pythons.interpreter("own"), "abort")) as process:
+    with pythons.opened(pythons.core(pythons.interpreter("own"), "abort")) as process:
         for minor in (0, 7, 14, 255):
             assert layout_of(minor, process.core.memory, 0) == f"Python 3.{minor} is not supported (3.8 to 3.13 are)"
 
 
 def test_a_version_without_the_symbol_says_so() -> None:
-    with opened(pythons.core(pythons.interpreter("3.6"), "abort")) as process:
+    with pythons.opened(pythons.core(pythons.interpreter("3.6"), "abort")) as process:
         found = process.stacks()
     assert found.crashed is None
     assert "has no symbol _PyRuntime" in found.soft_errors[0]
@@ -186,12 +151,12 @@ def test_a_reduced_core_has_the_same_stacks(which: str, tmp_path: Path) -> None:
     whole, reduced = pythons.core(pythons.interpreter(which), "segv"), tmp_path / "core"
     done = shrink(whole, reduced, Limits(), lambda text: None)
     assert 2000 < done.bytes_by_kind["Python frames"] < 100_000
-    with opened(whole) as first, opened(reduced) as second:
+    with pythons.opened(whole) as first, pythons.opened(reduced) as second:
         assert second.stacks() == first.stacks()
 
 
 def test_a_thread_that_runs_no_python_has_no_python_stack() -> None:
-    with opened(pythons.core(pythons.interpreter("own"), "native")) as process:
+    with pythons.opened(pythons.core(pythons.interpreter("own"), "native")) as process:
         found = process.stacks()
     assert found.crashed is None
     main = [frame for stack in found.others for frame in stack.frames if frame.function == "<module>"]
@@ -201,8 +166,8 @@ def test_a_thread_that_runs_no_python_has_no_python_stack() -> None:
 async def test_a_known_crash_keeps_its_own_python_stack() -> None:
     """The native code is the same for all that Python calls by ctypes."""
     python = pythons.interpreter("own")
-    first = await examined(pythons.core(python, "segv"), "notes")
-    second = await examined(pythons.core(python, "deep"), "identity")
+    first = await pythons.examined(pythons.core(python, "segv"), "notes")
+    second = await pythons.examined(pythons.core(python, "deep"), "identity")
     found = recalled(second, first, "inc_1")
     assert first.crash and second.crash and second.crash.runtime and second.crash.runtime.python
     assert found and found.crash
@@ -218,126 +183,3 @@ async def test_a_known_crash_keeps_its_own_python_stack() -> None:
         assert text.count("in Python: ") == 1
     evidence = {item.id for item in found.evidence}
     assert all(set(item.evidence_ids) <= evidence for item in found.findings)
-
-
-async def examined(core: Path, effort: Literal["notes", "identity"]) -> Diagnosis:
-    found = await examine_core(
-        core,
-        executable=None,
-        settings=GdbSettings(),
-        sysroot=None,
-        debug_dirs=[],
-        executable_dirs=[],
-        fetched=None,
-        effort=effort,
-        soft_errors=[],
-        progress=lambda text: None,
-    )
-    return found.diagnosis
-
-
-class Damaged:
-    """A copy of a core whose memory can be changed under the reader's eyes."""
-
-    def __init__(self, source: Path, target: Path) -> None:
-        self.path = Path(shutil.copy(source, target / "core"))
-        self.file = self.path.open("r+b", buffering=0)
-
-    @contextmanager
-    def at(self, offset: int, data: bytes) -> Iterator[None]:
-        before = os.pread(self.file.fileno(), len(data), offset)
-        os.pwrite(self.file.fileno(), data, offset)
-        try:
-            yield
-        finally:
-            os.pwrite(self.file.fileno(), before, offset)
-
-
-@pytest.fixture(params=["own", "3.10", "3.13"])
-def damaged(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Damaged]:
-    copy = Damaged(pythons.core(pythons.interpreter(request.param), "abort"), tmp_path)
-    yield copy
-    copy.file.close()
-
-
-def test_frames_that_lead_anywhere_give_what_was_read_and_say_where_it_ends(damaged: Damaged) -> None:
-    with opened(damaged.path) as process:
-        whole = process.stacks().crashed
-        assert whole is not None
-        interpreter = interpreter_of(process.core, process.modules, process.files)
-        assert isinstance(interpreter, Interpreter)
-        back = whole.frames[2].address + interpreter.layout.back
-        offset = process.core.memory.file_offset(back)
-        assert offset is not None
-        for target, words in (
-            (whole.frames[2].address, "lead back"),
-            (whole.frames[0].address, "lead back"),
-            (8, "is not in the core"),
-            ((1 << 64) - 8, "is not in the core"),
-            (process.core.crashed.sp or 0, "no readable code object"),
-        ):
-            with damaged.at(offset, struct.pack("<Q", target)):
-                found = process.stacks()
-            assert found.crashed is not None
-            assert found.crashed.frames == whole.frames[:3]
-            assert words in (found.crashed.broken or "")
-            assert any("breaks off after 3 frames" in text for text in found.soft_errors)
-        assert process.stacks().crashed == whole
-
-
-def test_no_change_of_the_interpreters_structures_hangs_or_raises(damaged: Damaged) -> None:
-    """Pointers and sizes in the state, the threads, the frames and the code objects, at random but repeatable."""
-    choose = random.Random(7)
-    with opened(damaged.path) as process:
-        whole = process.stacks()
-        interpreter = interpreter_of(process.core, process.modules, process.files)
-        assert isinstance(interpreter, Interpreter)
-        assert whole.crashed is not None
-        memory, layout = process.core.memory, interpreter.layout
-        head = memory.pointer(interpreter.state + layout.interpreters) or 0
-        thread = memory.pointer(head + layout.threads) or 0
-        codes = [memory.pointer(frame.address + layout.code) or 0 for frame in whole.crashed.frames]
-        names = [memory.pointer(code + layout.file) or 0 for code in codes[:1]]
-        tables = [memory.pointer(code + layout.line_table) or 0 for code in codes]
-        frames = [frame.address for frame in whole.crashed.frames]
-        places = [
-            interpreter.state + layout.interpreters,
-            *(head + at for at in (layout.next_interpreter, layout.threads)),
-            *(thread + at for at in range(0, 200, 8)),
-            *(start + at for start in (*frames, *codes, *names, *tables) for at in range(0, 200, 8)),
-        ]
-        values = [0, 1, head, thread, *frames, *codes, *names, *tables, (1 << 64) - 1, 1 << 63, 0xFFFF_FFFF]
-        broken = 0
-        for _ in range(200):
-            offset = memory.file_offset(choose.choice(places))
-            value = choose.choice([*values, choose.getrandbits(64)])
-            if offset is None:
-                continue
-            with damaged.at(offset, struct.pack("<Q", value)):
-                found = python_stacks(process.core, process.modules, process.files)
-            if found is not None and found.crashed is not None:
-                broken += found.crashed != whole.crashed
-                for frame in found.crashed.frames:
-                    assert len(frame.function) <= 501
-                    assert frame.function.isprintable()
-                    assert len(frame.file or "") <= 501
-        assert broken > 10  # the changes were in what is read
-
-
-def test_a_damaged_description_is_not_believed(tmp_path: Path) -> None:
-    damaged = Damaged(pythons.core(pythons.interpreter("3.13"), "abort"), tmp_path)
-    with opened(damaged.path) as process:
-        interpreter = interpreter_of(process.core, process.modules, process.files)
-        assert isinstance(interpreter, Interpreter)
-        start = process.core.memory.file_offset(interpreter.state)
-        assert start is not None
-        for at, data, words in (
-            (0, b"xdebugpx", "damaged"),
-            (16, struct.pack("<Q", 1), "without the GIL"),
-            (40, struct.pack("<Q", 1 << 60), "damaged"),
-        ):
-            with damaged.at(start + at, data):
-                found = process.stacks()
-            assert found.crashed is None
-            assert words in found.soft_errors[0]
-    damaged.file.close()

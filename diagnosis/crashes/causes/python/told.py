@@ -36,6 +36,14 @@ def with_place(sentence: str, report: CrashReport) -> str:
     return sentence + _SAID + where if where else sentence
 
 
+def placed(report: CrashReport) -> CrashReport:
+    """The report whose sentence says where in Python it was, too; claims about the native code stay without."""
+    sentence, root = with_place(report.mechanism or "", report), report.root_cause
+    if root is not None and root.mechanism == report.mechanism:
+        root = root.model_copy(update={"mechanism": sentence})
+    return report.model_copy(update={"mechanism": sentence, "root_cause": root})
+
+
 def without_place(sentence: str, report: CrashReport) -> str:
     """What `with_place` was given."""
     where = told(report.runtime.python if report.runtime else None)
