@@ -42,7 +42,7 @@ class Frame(Part):
 
     frame: int
     trust: str | None = Field(
-        default=None, description="context (registers) | cfi | frame_pointer | scan | gdb (unwound by gdb alone)"
+        default=None, description="context (registers) | cfi | frame_pointer | scan | gdb | delve | pclntab (Go)"
     )
     offset: str | None = Field(default=None, description="Program counter")
     module: str | None = None

@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 from diagnosis.crashes.causes.go import Goroutines, go_end
+from diagnosis.crashes.causes.golang.told import last_words
 from diagnosis.crashes.causes.rust import RustPanic
 from diagnosis.crashes.core_file import CoreFile
 from diagnosis.crashes.faults import Fault, FaultKind, implied_fault, memory_fault
@@ -57,8 +58,8 @@ def classify(
 ) -> Verdict:
     """The cause of the crash. `frames` are the crashing thread's, innermost first; all of them may be nameless."""
     names = [normalize(frame.function) for frame in frames[:_TOP] if frame.function]
-    if go is not None and _sent_itself(core) and (end := go_end(go.frames)):
-        return Verdict(end.cause, 0.95, f"Go's runtime ended the program: {go.panic or end.because}")
+    if go is not None and _sent_itself(core) and (end := go_end(go.frames, go.fatal)):
+        return Verdict(end.cause, 0.95, f"Go's runtime ended the program: {last_words(go, end)}")
     sent = _sent(core, names, instruction)
     if sent is not None:
         return sent

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
+from diagnosis.crashes.causes.golang.told import go_evidence
 from diagnosis.crashes.causes.python.told import as_text, placed, told
 from diagnosis.crashes.classify import Verdict
 from diagnosis.crashes.frames import in_application
@@ -213,10 +214,8 @@ def _core_evidence(ledger: _Ledger, seen: Observed, report: CrashReport, verdict
     if seen.rust is not None and verdict.cause is CauseClass.PANIC:
         source = f"core memory at {hex(seen.rust.address)}, file offset {_hex(seen.rust.offset)}: Rust panic location"
         found.append(ledger.see(EvidenceKind.CORE, source, f"{seen.rust.location} message={seen.rust.message!r}"))
-    if seen.go is not None and seen.go.text:
-        found.append(ledger.see(EvidenceKind.GDB, "dlv core exe core: bt", seen.go.text))
-        places = "\n".join(f"{count} at {place}" for place, count in seen.go.groups)
-        ledger.see(EvidenceKind.GDB, "dlv core exe core: goroutines -group userloc", places)
+    if seen.go is not None:
+        found += [ledger.see(kind, source, text) for kind, source, text in go_evidence(seen.go, core.memory)]
     if verdict.fault is not None and verdict.fault.address is not None:
         source = "core program headers (PT_LOAD) around the address"
         found.append(ledger.see(EvidenceKind.CORE, source, _map_around(seen, verdict.fault.address)))

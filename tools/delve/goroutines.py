@@ -15,6 +15,7 @@ import signal
 from pathlib import Path
 
 from diagnosis.crashes.causes.go import Goroutines
+from diagnosis.crashes.causes.golang.owned import owned
 from diagnosis.crashes.modules import Modules
 from errors import ToolFailed, ToolMissing, ToolTimeout
 from incidents.crash_frames import Frame
@@ -41,9 +42,9 @@ async def goroutines(opened: OpenedCore, settings: GdbSettings, deadline: float)
     Raises ToolMissing without delve or without the executable, ToolTimeout, ToolFailed when it cannot read the core.
     """
     if await asyncio.to_thread(shutil.which, PROGRAM) is None:
-        raise ToolMissing("goroutines are not shown: delve is not installed; on Debian: apt-get install delve")
+        raise ToolMissing("delve is not installed; on Debian: apt-get install delve")
     if opened.case.executable is None:
-        raise ToolMissing("goroutines are not shown: delve needs the executable (--exe)")
+        raise ToolMissing("delve needs the executable (--exe)")
     async with private_folder() as folder:
         script = folder / "script"
         await asyncio.to_thread(script.write_text, _script())
@@ -104,7 +105,7 @@ def parse(text: str, modules: Modules) -> Goroutines:
         place = _PLACE.match(lines[index + 1]) if index + 1 < len(lines) else None
         found.frames.append(_frame(match, place, modules))
     # where the kernel switched to the signal's stack, delve shows a frame that is none
-    found.frames = _owned([frame for frame in found.frames if frame.function or frame.module])
+    found.frames = owned([frame for frame in found.frames if frame.function or frame.module])
     for line in arguments.splitlines():
         value = _VALUE.match(line.strip())
         if value is not None and "unreadable" not in value["value"] and found.panic is None:
@@ -132,30 +133,11 @@ def _frame(match: re.Match[str], place: re.Match[str] | None, modules: Modules) 
     )
 
 
-def _owned(frames: list[Frame]) -> list[Frame]:
-    """With `in_app`: a Go program is one file, so its own code is told from Go's by where the sources lay."""
-    root = next(
-        (
-            file[: file.index("/src/runtime/") + 5]
-            for frame in frames
-            if (file := frame.file) and "/src/runtime/" in file
-        ),
-        None,
-    )
-
-    def own(frame: Frame) -> bool:
-        name = frame.function or ""
-        library = name.startswith("runtime.") or (root is not None and (frame.file or "").startswith(root))
-        return bool(name) and not library
-
-    return [frame.model_copy(update={"in_app": own(frame)}) for frame in frames]
-
-
 def _count(found: Goroutines, listing: str) -> None:
     place = ""
     for line in listing.splitlines():
         if total := _TOTAL.match(line):
-            found.count += int(total["count"])
+            found.count = (found.count or 0) + int(total["count"])
             if len(found.groups) < _MAX_GROUPS:
                 found.groups.append((place[:300], int(total["count"])))
         elif line and not line[0].isspace():

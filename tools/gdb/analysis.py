@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Literal
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from diagnosis.crashes.causes.go import Goroutines
+from diagnosis.crashes.causes.golang.crashed import crashed_goroutine
+from diagnosis.crashes.causes.golang.told import with_words
 from diagnosis.crashes.causes.python.stack import python_stacks
 from diagnosis.crashes.causes.rust import RustPanic, rust_panic
 from diagnosis.crashes.conclude import conclude
@@ -151,13 +153,13 @@ async def examine_core(
         scan = asyncio.ensure_future(asyncio.to_thread(_scan, opened.core, core, effort))
         try:
             full = effort == "full"
-            is_go = full and await asyncio.to_thread(_is_go, opened.case.executable)
+            is_go = await asyncio.to_thread(_is_go, opened.case.executable)
             view = DebuggerView(complete=False)
             if full:
                 view = await _debug(opened, stacks, settings, deadline, say, go=is_go)
             async with asyncio.timeout_at(deadline):
                 scanned = await asyncio.shield(scan)
-                go = await _goroutines(opened, settings, deadline, say, view) if is_go else None
+                go = await _goroutines(opened, settings, deadline, say, view, full=full) if is_go else None
         except TimeoutError:
             raise ToolTimeout(f"the core could not be read within {settings.deadline:g} s") from None
         finally:
@@ -227,17 +229,31 @@ def _scan(core: CoreFile, path: Path, effort: str) -> _Scanned:
 
 
 async def _goroutines(
-    opened: OpenedCore, settings: GdbSettings, deadline: float, say: Callable[[str], None], view: DebuggerView
+    opened: OpenedCore,
+    settings: GdbSettings,
+    deadline: float,
+    say: Callable[[str], None],
+    view: DebuggerView,
+    *,
+    full: bool,
 ) -> Goroutines | None:
-    """What delve knows of a Go program, its stack in place of gdb's; None when delve cannot tell."""
-    say("asking delve")
-    try:
-        found = await goroutines(opened, settings, deadline)
-    except (ToolFailed, ToolMissing, ToolTimeout) as error:
-        view.soft_errors.append(str(error))
-        return None
-    view.frames[opened.core.crashed.tid] = found.frames
-    view.complete = True
+    """A Go program's stack in place of gdb's: delve's where it is `full` and can tell, else by Go's own tables."""
+    executable = opened.case.executable
+    own = await asyncio.to_thread(crashed_goroutine, opened.core, opened.modules, executable) if executable else None
+    found = None
+    if full:
+        say("asking delve")
+        try:
+            found = await goroutines(opened, settings, deadline)
+        except (ToolFailed, ToolMissing, ToolTimeout) as error:
+            instead = "Go's own tables were used" if own else "goroutines are not shown"
+            view.soft_errors.append(f"{error}; {instead}")
+        else:
+            found = with_words(found, own)
+    found = found or own
+    if found is not None:
+        view.frames[opened.core.crashed.tid] = found.frames
+        view.complete = view.complete or full
     return found
 
 

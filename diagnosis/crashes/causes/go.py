@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Literal
 
 from incidents.crash_frames import Frame
 from incidents.models import CauseClass
@@ -42,13 +43,20 @@ _SEARCHED = 40
 
 @dataclass
 class Goroutines:
-    """`frames` are the crashed goroutine's, innermost first; `groups` are (place, count) of all goroutines."""
+    """`frames` are the crashed goroutine's, innermost first; `groups` are (place, count) of all goroutines.
+
+    `panic` is the panic's value and `fatal` the text of a fatal error, as the runtime prints them; `told_at` is where
+    they were read in the core's memory. `text` is the stack as `source` shows it: delve, or Go's own tables.
+    """
 
     frames: list[Frame] = field(default_factory=list)
-    count: int = 0
+    count: int | None = None
     groups: list[tuple[str, int]] = field(default_factory=list)
     panic: str | None = None
     text: str = ""
+    fatal: str | None = None
+    told_at: int | None = None
+    source: Literal["delve", "tables"] = "delve"
 
 
 @dataclass(frozen=True)
@@ -60,8 +68,8 @@ class GoEnd:
     fatal: bool
 
 
-def go_end(frames: Sequence[Frame]) -> GoEnd | None:
-    """The way that was taken, or None when the stack does not show one."""
+def go_end(frames: Sequence[Frame], fatal_text: str | None = None) -> GoEnd | None:
+    """The way that was taken, or None when the stack does not show one; `fatal_text` is that of a fatal error."""
     names = [frame.function or "" for frame in frames[:_SEARCHED]]
     fatal = any(name in _FATAL for name in names)
     for name in names:
@@ -69,9 +77,11 @@ def go_end(frames: Sequence[Frame]) -> GoEnd | None:
             return GoEnd(CauseClass.PANIC, "slice bounds out of range", False)
         if name in _PANICS and (name != "runtime.mapaccess1" or fatal):
             cause, because = _PANICS[name]
-            return GoEnd(cause, because, fatal or cause in (CauseClass.STACK_OVERFLOW, CauseClass.ABORT))
+            if fatal and cause is CauseClass.PANIC:
+                continue  # the same function gave up for another reason, such as two writers of a map
+            return GoEnd(cause, fatal_text or because, fatal or cause in (CauseClass.STACK_OVERFLOW, CauseClass.ABORT))
     if fatal:
-        return GoEnd(CauseClass.ABORT, "a fatal error of the runtime", True)
+        return GoEnd(CauseClass.ABORT, fatal_text or "a fatal error of the runtime", True)
     if "runtime.gopanic" in names:
         return GoEnd(CauseClass.PANIC, "the program called panic", False)
     return None

@@ -57,10 +57,10 @@ def _glibc(text: str) -> GlibcRuntime:
 
 
 def _go(go: Goroutines) -> GoRuntime:
-    end = go_end(go.frames)
-    text = go.panic or (end.because if end else None)
+    end = go_end(go.frames, go.fatal)
     fatal = end is not None and end.fatal
-    return GoRuntime(goroutines=go.count, panic=None if fatal else text, fatal=text if fatal else None)
+    text = (go.fatal if fatal else None) or go.panic or (end.because if end else None)
+    return GoRuntime(goroutines=go.count, panic=None if fatal else _text(text), fatal=_text(text) if fatal else None)
 
 
 def _python(stacks: PythonStacks) -> PythonRuntime:

@@ -1,0 +1,135 @@
+"""The runtime's descriptors of goroutines and threads (`struct g` and `struct m`, runtime/runtime2.go).
+
+Only the head of `struct g` is the same in every version, up to the registers that were saved. Nothing is taken for a
+descriptor that does not point back: a thread's first goroutine names the thread, and saved registers name their
+goroutine.
+"""
+
+from __future__ import annotations
+
+import struct
+from dataclasses import dataclass
+
+from diagnosis.crashes.core_file import CoreFile, Memory
+from diagnosis.crashes.notes import ThreadStatus
+
+MAX_GOROUTINES = 100_000
+_G = struct.Struct("<10Q")  # stack.lo, stack.hi, two guards, _panic, _defer, m, sched.sp, sched.pc, sched.g
+_THREAD_WORDS = 96
+"""Of `struct m`, in which the goroutine that runs is looked for."""
+_MAX_STACK = 1 << 30  # the runtime's own limit
+_SEARCHED_BYTES = 16 << 20
+_MAX_LOOKS = 200_000
+_LEAST = 2  # a program has its main goroutine and those of the runtime
+
+
+@dataclass(frozen=True)
+class Goroutine:
+    """A descriptor. `sp` and `pc` are those at which it left its stack the last time."""
+
+    address: int
+    low: int
+    high: int
+    panic: int
+    thread: int
+    sp: int
+    pc: int
+    named: bool
+    """Its saved registers name it: so do those of every goroutine, not those of the signal stack."""
+
+    def holds(self, address: int) -> bool:
+        return self.low <= address < self.high
+
+
+def goroutine_at(memory: Memory, address: int) -> Goroutine | None:
+    """The goroutine described at `address`, None when that is no descriptor of one with a stack."""
+    if not address or address % 8:
+        return None
+    data = memory.read(address, _G.size)
+    if len(data) < _G.size:
+        return None
+    low, high, _, _, panic, _, thread, sp, pc, own = _G.unpack(data)
+    if not 0 < low < high or high - low > _MAX_STACK or low % 8 or own not in (0, address):
+        return None
+    return Goroutine(address, low, high, panic, thread, sp, pc, own == address)
+
+
+@dataclass(frozen=True)
+class RunningThread:
+    """A thread of the runtime: the goroutine whose stack it schedules on, and the one that it runs for."""
+
+    address: int
+    scheduler: Goroutine
+    current: Goroutine | None
+
+
+def running(core: CoreFile, status: ThreadStatus) -> RunningThread | None:
+    """What `status`, one of the core's threads, runs.
+
+    The descriptor of its goroutine is in thread-local storage, and in r14 as long as Go code runs (cmd/compile's
+    ABI document).
+    """
+    memory, registers = core.memory, status.registers
+    base = registers.get("fs_base")
+    stored = memory.pointer(base - 8) if base else None
+    for address in (stored, registers.get("r14")):
+        own = goroutine_at(memory, address) if address else None
+        if own is None:
+            continue
+        first = goroutine_at(memory, memory.pointer(own.thread) or 0)
+        if first is None or first.thread != own.thread:
+            continue
+        return RunningThread(own.thread, first, _current(memory, own, first))
+    return None
+
+
+def _current(memory: Memory, own: Goroutine, first: Goroutine) -> Goroutine | None:
+    """The goroutine that the thread works for: one of its words points to it, and it points back."""
+    if own.address != first.address and own.named:
+        return own
+    data = memory.read(first.thread, _THREAD_WORDS * 8)
+    for (address,) in struct.iter_unpack("<Q", data[: len(data) // 8 * 8]):
+        found = goroutine_at(memory, address) if address != first.address else None
+        if found is not None and found.named and found.thread == first.thread:
+            return found
+    return None
+
+
+def count_goroutines(core: CoreFile, globals_: list[range]) -> int | None:
+    """How many goroutines there are, by the runtime's list of all (`runtime.allgs`); None when it is not found.
+
+    The list is a slice among the global variables, whose elements are all descriptors. Those that have ended stay in
+    it, without a stack, until another takes their place.
+    """
+    memory = core.memory
+    room, looks = _SEARCHED_BYTES, _MAX_LOOKS
+    for place in globals_:
+        data = memory.read(place.start, min(len(place), room))
+        room -= len(data)
+        found = struct.unpack(f"<{len(data) // 8}Q", data[: len(data) // 8 * 8])
+        for at in range(len(found) - 2):
+            array, count, capacity = found[at : at + 3]
+            if not array or array % 8 or not _LEAST <= count <= capacity <= MAX_GOROUTINES:
+                continue
+            looks -= 1
+            if looks < 0:
+                return None
+            if (number := _alive(memory, array, count)) is not None:
+                return number
+    return None
+
+
+def _alive(memory: Memory, array: int, count: int) -> int | None:
+    first = goroutine_at(memory, memory.pointer(array) or 0)
+    if first is None or not first.named:
+        return None
+    data = memory.read(array, count * 8)
+    if len(data) < count * 8:
+        return None
+    alive = 0
+    for (address,) in struct.iter_unpack("<Q", data):
+        head = memory.read(address, _G.size)
+        if len(head) < _G.size or _G.unpack(head)[9] != address:
+            return None
+        alive += goroutine_at(memory, address) is not None
+    return alive if alive else None
