@@ -15,6 +15,7 @@ from dataclasses import dataclass, field, replace
 from diagnosis.crashes.causes.go import Goroutines, go_end
 from diagnosis.crashes.causes.golang.told import last_words
 from diagnosis.crashes.causes.rust import RustPanic
+from diagnosis.crashes.code import instruction_at
 from diagnosis.crashes.core_file import CoreFile
 from diagnosis.crashes.faults import Fault, FaultKind, implied_fault, memory_fault
 from diagnosis.crashes.frames import is_allocator, normalize
@@ -32,6 +33,11 @@ _ASSERTION = re.compile(r"Assertion `.*' failed\.?|assertion failed", re.DOTALL 
 _TERMINATE = frozenset(
     {"std::terminate", "__cxxabiv1::__terminate", "__gnu_cxx::__verbose_terminate_handler", "__cxa_call_terminate"}
 )
+_LIMITS = {
+    signal.SIGXCPU: "the CPU time limit was reached",
+    signal.SIGXFSZ: "the file size limit was reached",
+}
+"""The kernel sends the second in the name of the process itself (mm/filemap.c: send_sig)."""
 _TOP = 12
 """Frames from the innermost in which the way into abort is looked for."""
 
@@ -74,8 +80,7 @@ def classify(
         signal.SIGILL: (CauseClass.ILLEGAL_INSTRUCTION, "SIGILL raised by the kernel"),
         signal.SIGTRAP: (CauseClass.ABORT, "a trap instruction: the program stopped itself"),
         signal.SIGSYS: (CauseClass.EXTERNAL_SIGNAL, "the kernel refused a system call (seccomp)"),
-        signal.SIGXCPU: (CauseClass.EXTERNAL_SIGNAL, "the CPU time limit was reached"),
-        signal.SIGXFSZ: (CauseClass.EXTERNAL_SIGNAL, "the file size limit was reached"),
+        **{number: (CauseClass.EXTERNAL_SIGNAL, because) for number, because in _LIMITS.items()},
     }
     if number in simple:
         cause, because = simple[signal.Signals(number)]
@@ -99,7 +104,7 @@ def _sent(core: CoreFile, names: list[str], instruction: str | None) -> Verdict 
         # from outside the pid namespace the kernel reports pid 0
         who = f"process {info.pid}" if info.pid else "a process outside its pid namespace"
         return Verdict(CauseClass.EXTERNAL_SIGNAL, 0.95, f"{who} (uid {info.uid}) sent the signal")
-    if info.signo == signal.SIGABRT:
+    if info.signo == signal.SIGABRT or info.signo in _LIMITS:
         return None
     if implied := _implied(core, names, instruction):
         return implied
@@ -148,9 +153,17 @@ def _abort(
 def _segmentation(core: CoreFile, names: list[str]) -> Verdict:
     fault = memory_fault(core)
     if fault is None:
-        return Verdict(CauseClass.UNKNOWN, 0.3, "the core has no signal information (NT_SIGINFO)")
+        missing = "the core has no signal information (NT_SIGINFO)"
+        implied = implied_fault(core)
+        if implied is None:
+            return Verdict(CauseClass.UNKNOWN, 0.3, missing)
+        verdict = _by_fault(implied, names)
+        because = f"{missing}; the address is what the instruction computes from its registers: {verdict.because}"
+        return replace(verdict, confidence=verdict.confidence * 0.8, because=because)
     verdict = _by_fault(fault, names)
     if core.signal and core.signal.code == SI_KERNEL and fault.address is None:
+        if (instruction := instruction_at(core, core.crashed.pc)) is not None and instruction.privileged:
+            return Verdict(CauseClass.ILLEGAL_INSTRUCTION, 0.95, f"`{instruction.text}` is for the kernel only")
         because = "a general protection fault: most often an address that is not canonical"
         return replace(verdict, confidence=0.7, because=because)
     return verdict

@@ -1,7 +1,7 @@
 """Machine code around a crash, decoded by capstone: what an instruction touches, and where control goes after it.
 
 x86-64, i386, AArch64 and 64-bit RISC-V. capstone's access flags are corrected where it is known to be wrong or silent:
-stores of AArch64 are called read-write, RISC-V has none, a compare-and-exchange is called a read.
+stores of AArch64 are called read-write, RISC-V has none, a compare-and-exchange and AVX-512 stores are called reads.
 """
 
 from __future__ import annotations
@@ -26,6 +26,8 @@ CODE_BYTES = 64
 _LONGEST = 16
 _REGISTER, _MEMORY = 1, 3  # CS_OP_REG, CS_OP_MEM, the same on all machines in capstone 5
 _UNTOUCHED = re.compile(r"^(?:lea|nop|prefetch|endbr|prfm)")
+_STORES = re.compile(r"^v?(?:mov|extract|pextr|pcompress|compress)")
+"""Of x86, where memory comes first."""
 _RISCV_MEMORY = re.compile(r"(?P<offset>-?(?:0x)?[0-9a-f]+)?\((?P<base>[a-z][a-z0-9]*)\)")
 _RISCV_SIZE = {"b": 1, "h": 2, "w": 4, "d": 8}
 _RISCV_ALIAS = {"fp": "s0"}
@@ -67,6 +69,8 @@ class MachineInstruction:
     writes: frozenset[str]
     indirect: bool = False
     """Where a call or jump goes is in a register or in memory."""
+    privileged: bool = False
+    """For the kernel only: `hlt`, access to ports."""
 
     @property
     def through(self) -> frozenset[str]:
@@ -124,7 +128,10 @@ def _instruction(raw: Any, machine: str) -> MachineInstruction:
         flow = _flow({raw.group_name(group) for group in raw.groups}, mnemonic)
         memory = _aarch64(raw, mnemonic) if machine == "aarch64" else _x86(raw, mnemonic, machine)
     indirect = flow in ("call", "jump") and _is_indirect(raw, mnemonic, machine)
-    return MachineInstruction(raw.address, raw.size, mnemonic, text, flow, tuple(memory), reads, writes, indirect)
+    privileged = any(raw.group_name(group) == "privilege" for group in raw.groups)
+    return MachineInstruction(
+        raw.address, raw.size, mnemonic, text, flow, tuple(memory), reads, writes, indirect, privileged
+    )
 
 
 def _is_indirect(raw: Any, mnemonic: str, machine: str) -> bool:
@@ -146,13 +153,15 @@ def _flow(groups: set[str | None], mnemonic: str) -> Flow | None:
 def _x86(raw: Any, mnemonic: str, machine: str) -> Iterator[MemoryReference]:
     if not _UNTOUCHED.match(mnemonic):
         shown = re.findall(r"(?:\w+ ptr )?(?:\w+:)?\[[^\]]*\]", raw.op_str)
-        for operand in raw.operands:
+        for index, operand in enumerate(raw.operands):
             if operand.type != _MEMORY:
                 continue
             place = operand.mem
             access: Access = {2: "write", 3: "read_write"}.get(operand.access, "read")  # type: ignore[assignment]
             if mnemonic.startswith("cmpxchg"):
                 access = "read_write"
+            elif index == 0 and _STORES.match(mnemonic):
+                access = "write"
             base, displacement = raw.reg_name(place.base), place.disp
             if base in ("rip", "eip"):
                 base, displacement = None, raw.address + raw.size + displacement

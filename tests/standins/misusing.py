@@ -22,6 +22,15 @@ def program(level: str) -> Path:
 
 
 @cache
+def fortified() -> Path:
+    """Compiled so that libc checks what it copies, and stripped."""
+    target = crashing.folder() / "fortified"
+    flags = ["-std=gnu11", "-w", "-O2", "-s", "-D_FORTIFY_SOURCE=2"]
+    subprocess.run(["gcc", *flags, "-o", str(target), str(SOURCE)], check=True, timeout=60)
+    return target
+
+
+@cache
 def core(mode: str, level: str) -> Path:
     """Do not change the file: it is shared."""
     folder = Path(tempfile.mkdtemp(prefix=f"{mode}{level}-", dir=crashing.folder()))

@@ -27,15 +27,16 @@ from incidents.crash_verdicts import CrashSeverity
 from incidents.models import CauseClass
 
 _TOP = 12
-_LIMITS = {signal.SIGXCPU: "the limit of CPU time", signal.SIGXFSZ: "the limit of file size"}
+_LIMITS = (signal.SIGXCPU, signal.SIGXFSZ)
+_INT3 = b"\xcc"
 
 
 def severity_of(core: CoreFile, verdict: Verdict, frames: Sequence[Frame], message: str | None) -> CrashSeverity:
     """The class, and one sentence that names what it rests on. Needs no symbols and no debugger."""
     number, info = core.signo, core.signal
+    if number in _LIMITS and verdict.cause is CauseClass.EXTERNAL_SIGNAL:
+        return _rated("BenignSignal", f"{signal_name(number)}: {verdict.because}")
     if verdict.cause is CauseClass.EXTERNAL_SIGNAL and number != signal.SIGSYS:
-        if number in _LIMITS:
-            return _rated("BenignSignal", f"The kernel sent {signal_name(number)}: {_LIMITS[signal.Signals(number)]}")
         return _rated("ExternalSignal", f"{signal_name(number)} from outside: {verdict.because}")
     if number == signal.SIGABRT:
         return _aborted(verdict, frames, message)
@@ -47,14 +48,22 @@ def severity_of(core: CoreFile, verdict: Verdict, frames: Sequence[Frame], messa
         return _memory(core, fault)
     here = _shown(instruction_at(core, core.crashed.pc), core)
     if number == signal.SIGTRAP:
-        return _rated("TrapSignal", f"{here} is a trap")
+        return _rated("TrapSignal", f"{_trap(core) or here} is a trap")
     if number == signal.SIGILL:
         return _rated("BadInstruction", f"The processor does not execute {here}")
-    if number == signal.SIGSYS:
+    if number == signal.SIGSYS and not (info and was_sent(info.code)):
         return _rated("BadInstruction", f"The kernel refused the system call before {here}")
     if number == signal.SIGFPE:
         return _rated("FPE", f"{here} raised an arithmetic error{_registers(core)}")
     return _rated("UncategorizedSignal", f"{signal_name(number)}: {verdict.because}")
+
+
+def _trap(core: CoreFile) -> str | None:
+    """x86's one-byte trap: the program counter is already past it."""
+    pc = core.crashed.pc
+    if pc is None or core.header.machine not in ("x86_64", "i386") or core.memory.read(pc - 1, 1) != _INT3:
+        return None
+    return _shown(instruction_at(core, pc - 1), core)
 
 
 def _aborted(verdict: Verdict, frames: Sequence[Frame], message: str | None) -> CrashSeverity:
@@ -80,6 +89,8 @@ def _memory(core: CoreFile, fault: Fault | None) -> CrashSeverity:
         end = hex(fault.stack_end or 0)
         return _rated("StackOverflow", f"{shown} touched {at}, just below the thread's stack that ends at {end}")
     near = address is not None and address < NEAR_NULL and not from_kernel
+    if from_kernel and instruction is not None and instruction.privileged:
+        return _rated("BadInstruction", f"{shown} is for the kernel only")
     returned = instruction is not None and instruction.flow == "return"
     if (fault is not None and fault.at_pc and not returned) or (instruction is None and from_kernel):
         return _rated("SegFaultOnPc", f"Control went to {hex(thread.pc or 0)}, where nothing can be executed", near)

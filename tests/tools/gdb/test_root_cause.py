@@ -80,3 +80,18 @@ async def test_a_pointer_that_was_only_at_hand_is_not_blamed() -> None:
     found = await report("not_heap", "-O2")
     assert found.root_cause is not None
     assert found.root_cause.object in (None, "name")
+
+
+async def test_a_checked_function_that_refused_is_told_without_symbols() -> None:
+    program = misusing.fortified()
+    core = crashing.crash(program, ["smash"], crashing.folder() / "fortified-smash")
+    found = (await analyze_core(core, executable=program, settings=GdbSettings())).report
+    assert found.runtime is not None
+    assert found.runtime.glibc is not None
+    assert found.runtime.glibc.fortify == "*** buffer overflow detected ***: terminated"
+    assert not found.runtime.glibc.stack_smashing
+    assert found.severity is not None
+    assert found.severity.short_description == "SafeFunctionCheck"
+    assert found.root_cause is not None
+    assert found.root_cause.cause_class == "prevented_buffer_overflow"
+    assert found.root_cause.cwe[0] == "CWE-120"

@@ -16,7 +16,7 @@ ASSERTION = "shop: /src/a:b/crashing.cpp:56: void Shop::check(int): Assertion `q
     [
         (("assertion", ASSERTION), "assert quantity > 0 in Shop::check"),
         (("uncaught_exception", None, "DbError"), "throw DbError"),
-        (("panic", None, None, "/home/me/src/orders.rs:18:24"), "panic at orders.rs:18"),
+        (("panic", None, None, "/src/orders.rs:18:24"), "panic at orders.rs:18"),
         (("heap_corruption", "double free or corruption (out)\n"), "double free or corruption (out)"),
         (("stack_smashing", "*** stack smashing detected ***: terminated"), "stack smashing detected ***: terminated"),
         (("abort", "something"), None),
