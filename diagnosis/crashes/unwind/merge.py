@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 
 from diagnosis.crashes.frames import HANDLER_FRAME
 from diagnosis.crashes.modules import Modules
-from diagnosis.crashes.unwind.stack import CFI, CONTEXT, Repeat, WalkedStack, repeat_in
+from diagnosis.crashes.unwind.stack import CFI, CONTEXT, SCAN, Repeat, WalkedStack, repeat_in
 from diagnosis.crashes.unwind.symbols import NamedAddress
 from incidents.crash_frames import Disagreement, Frame, Recursion
 
@@ -94,11 +94,17 @@ def merge(
     merged = Merged(depth=depth, walked=True, compared=bool(groups))
     shorter = min(len(groups), depth)
     if agreed < shorter:
+        rest = [stack.pcs[depth] for depth in range(agreed, len(stack.pcs))][:MAX_LISTED]
         merged.disagreement = Disagreement(
             thread_id=stack.tid, frame=agreed, prewalk=hex(stack.pcs[agreed]), gdb=hex(groups[agreed].pc)
         )
-        if stack.trust(agreed) not in (CFI, CONTEXT) and is_code(groups[agreed].pc):
-            # the debugger went on by its own analysis of the code, we by search: its frames are the better guess
+        if (
+            _guessed(stack, agreed)
+            and is_code(groups[agreed].pc)
+            and (_reaches_program(modules, [g.pc for g in groups[agreed:]]) or not _reaches_program(modules, rest))
+        ):
+            # the debugger went on by its own analysis of the code, we by search: its frames are the better guess,
+            # unless they end in the middle of a library
             merged.frames = [*_trusted(stack, groups[:agreed]), *(f for g in groups[agreed:] for f in g.frames)]
             merged.depth = len(groups)
             return merged
@@ -129,6 +135,16 @@ def merge(
     if repeat is not None and merged.omitted:
         merged.recursion = _recursion(stack, repeat, by_pc, modules, names, merged.omitted)
     return merged
+
+
+def _guessed(stack: WalkedStack, depth: int) -> bool:
+    """The frame at `depth` was not proved, or comes after one that was searched for."""
+    return stack.trust(depth) not in (CFI, CONTEXT) or any(stack.trust(above) == SCAN for above in range(depth))
+
+
+def _reaches_program(modules: Modules, pcs: Sequence[int]) -> bool:
+    """The program's own code is among `pcs`."""
+    return any(module is not None and module.is_main for module in map(modules.at, pcs))
 
 
 def _with_tail_calls(stack: WalkedStack, groups: Sequence[Physical]) -> list[Physical]:

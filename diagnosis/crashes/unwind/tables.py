@@ -1,4 +1,5 @@
-"""Which call frame information covers a program counter: `.eh_frame_hdr`'s search table, else `.eh_frame` in order.
+"""Which call frame information covers a program counter: `.eh_frame_hdr`'s search table, else `.eh_frame` in order,
+else what is only there for debuggers (debug_frame.py).
 
 Static programs may have no search table (gcc's crtbeginT.o registers `.eh_frame` instead); there the section is found
 by the verified local file's section headers.
@@ -19,6 +20,7 @@ from diagnosis.crashes.elf import PT_LOAD, ElfFile, Segment, parse_header, parse
 from diagnosis.crashes.modules import MappedModule, Modules
 from diagnosis.crashes.sections import sections_of
 from diagnosis.crashes.unwind.cfi import BadTable, Cie, Row, parse_cie, pointer, row_at
+from diagnosis.crashes.unwind.debug_frame import DebugFrames
 from errors import UnusableCore
 
 PT_GNU_EH_FRAME = 0x6474E550
@@ -45,21 +47,45 @@ class UnwindTables:
         self._modules = modules
         self._word = word
         self._places: dict[int, _Place | None] = {}
+        self._debug: dict[int, DebugFrames | None] = {}
         self._cies: dict[int, Cie] = {}
         self._vdso = core.auxv.get(AT_SYSINFO_EHDR)
 
     def row(self, pc: int) -> Row | None:
         """The row for the instruction at `pc`; None where there is none or it cannot be read."""
         place = self._place(pc)
-        if place is None:
+        index = bisect_right(place.starts, pc) - 1 if place is not None else -1
+        if place is not None and index >= 0:
+            try:
+                if (found := self._entry_row(place.entries[index], pc)) is not None:
+                    return found
+            except (BadTable, struct.error):
+                return None
+        return self._debug_row(pc)
+
+    def _debug_row(self, pc: int) -> Row | None:
+        """The row that is only there for debuggers."""
+        module = self._modules.at(pc)
+        if module is None:
             return None
-        index = bisect_right(place.starts, pc) - 1
-        if index < 0:
+        if module.base not in self._debug:
+            self._debug[module.base] = self._debug_frames(module)
+        frames = self._debug[module.base]
+        try:
+            return frames.row(pc) if frames is not None else None
+        except BadTable:
+            return None
+
+    def _debug_frames(self, module: MappedModule) -> DebugFrames | None:
+        file = self._core.memory.file_behind(module.base)
+        if file is None:
             return None
         try:
-            return self._entry_row(place.entries[index], pc)
-        except (BadTable, struct.error):
+            segments = ElfFile(file).segments
+        except UnusableCore:
             return None
+        first = next((s.vaddr - s.offset for s in segments if s.type == PT_LOAD), 0)
+        return DebugFrames(file, module.base - first, self._word)
 
     def _place(self, pc: int) -> _Place | None:
         module = self._modules.at(pc)
