@@ -35,7 +35,8 @@ class Found:
     `confidence` is 0 to 1: 0.9 and above where the cluster itself names the cause, 0.7 where a rule joins several
     observations, 0.5 where something else could explain them too. `place` is the pod it was seen in. `subject` tells
     apart several causes of one class in one container (the missing object's name). `leads_to` names workloads to look
-    at because this one depends on them. `next_steps` are plain sentences for a person.
+    at because this one depends on them; `explains` names other objects whose trouble is only this one's consequence (the
+    callers of a broken Service). `next_steps` are plain sentences for a person.
     """
 
     cause_class: CauseClass
@@ -47,6 +48,7 @@ class Found:
     place: str | None = None
     subject: str = ""
     leads_to: list[ObjectRef] = field(default_factory=list)
+    explains: list[ObjectRef] = field(default_factory=list)
     next_steps: list[str] = field(default_factory=list)
 
 
