@@ -79,6 +79,9 @@ _CLONE = re.compile(r"(?:\s*\[clone [^\]]*\])|(?:\.(?:cold|part|isra|constprop|l
 _RUST_HASH = re.compile(r"::h[0-9a-f]{16}$")
 _PLAIN = re.compile(r"(?!_|mem|str|wcslen|rawmemchr|.*::h[0-9a-f]{16}$)[A-Za-z]\w*(?:::~?[A-Za-z]\w*)*")
 """Names with nothing to normalise."""
+_GO = re.compile(r"[\w./%~-]+\.(?:\(\*?\w[^()]*\)\.\w|\w+\[[^\]])")
+"""A method, or a function with type arguments, as Go's linker names it: `shop/store.(*Shelf[go.shape.int]).open`."""
+_GO_TYPES = re.compile(r"\[.*\]")
 _CONTROL = re.compile(r"[^\x20-\x7e\u00a0-\U0010ffff]+")
 _NAME_LIMIT = 120
 _CACHED_LENGTH = 256
@@ -107,6 +110,8 @@ def _normal_name(function: str) -> str:
     if _PLAIN.fullmatch(function):
         return function[:_NAME_LIMIT]
     name = _CONTROL.sub("", function).strip()[:4000]
+    if _GO.match(name):
+        return _GO_TYPES.sub("[...]", name)[:_NAME_LIMIT]
     name = _RUST_HASH.sub("", _CLONE.sub("", name))
     name = name.replace("(anonymous namespace)", "{anon}").replace("operator()", "operator{call}")
     operator = re.search(r"operator(?:<=>|<<=|>>=|<<|>>|<=|>=|->\*|->|<|>)", name)

@@ -32,12 +32,20 @@ fn main() {
 _GO = """package main
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"time"
 )
 
 type Order struct{ id, price int }
+
+type Code int
+
+type Shelf[T any] struct{ items []T }
+
+//go:noinline
+func (s *Shelf[T]) at(index int) T { return s.items[index] }
 
 //go:noinline
 func handle(order *Order) int { return order.price }
@@ -48,7 +56,34 @@ func refuse(name string) { panic(fmt.Sprintf("order %s not found", name)) }
 //go:noinline
 func divide(total, parts int) int { return total / parts }
 
+//go:noinline
+func fail(cause error) { panic(fmt.Errorf("stock of %d: %w", 7, cause)) }
+
+//go:noinline
+func again() {
+	defer func() { panic("the clerk left, too") }()
+	refuse("zz-17")
+}
+
+//go:noinline
+func wait(done chan int) int { return <-done }
+
+//go:noinline
+func sink(depth int) int { return sink(depth+1) + depth }
+
+//go:noinline
+func write(prices map[string]int) {
+	for {
+		prices["zz-17"]++
+	}
+}
+
+func deep(name string) { panic(Code(len(name))) }
+
 func main() {
+	if os.Args[1] == "deadlock" {
+		fmt.Println(wait(make(chan int)))
+	}
 	for i := 0; i < 20; i++ {
 		go func() { time.Sleep(time.Hour) }()
 	}
@@ -58,8 +93,22 @@ func main() {
 		fmt.Println(handle(nil))
 	case "divide":
 		fmt.Println(divide(7, len(os.Args)-2))
-	case "deadlock":
-		select {}
+	case "error":
+		fail(errors.New("the shelf is empty"))
+	case "index":
+		fmt.Println((&Shelf[int]{make([]int, 3)}).at(len(os.Args) + 3))
+	case "code":
+		deep("zz-17")
+	case "again":
+		again()
+	case "overflow":
+		fmt.Println(sink(0))
+	case "map":
+		prices := map[string]int{}
+		for i := 0; i < 8; i++ {
+			go write(prices)
+		}
+		write(prices)
 	}
 	refuse("zz-17")
 }
@@ -92,22 +141,29 @@ def rust_core(mode: str, executable: Path) -> Path:
 
 
 @cache
-def go_program() -> Path:
-    folder = crashing.folder() / "go"
+def go_program(*flags: str) -> Path:
+    """The program, built by `go build` with `flags`."""
+    folder = crashing.folder() / f"go{''.join(c for c in ''.join(flags) if c.isalnum())}"
     folder.mkdir()
     (folder / "main.go").write_text(_GO)
     (folder / "go.mod").write_text("module shop\n\ngo 1.19\n")
     environment = {**os.environ, "GOFLAGS": "-mod=mod -buildvcs=false", "GOTOOLCHAIN": "local", "CGO_ENABLED": "0"}
-    subprocess.run(["go", "build", "-o", "shop", "."], check=True, timeout=_LIMIT, cwd=folder, env=environment)
+    subprocess.run(["go", "build", *flags, "-o", "shop", "."], check=True, timeout=_LIMIT, cwd=folder, env=environment)
     return folder / "shop"
 
 
+def line_of(text: str) -> int:
+    """The first line of the Go program that begins with `text`."""
+    return next(number for number, line in enumerate(_GO.splitlines(), 1) if line.strip().startswith(text))
+
+
 @cache
-def go_core(mode: str) -> Path:
+def go_core(mode: str, *flags: str) -> Path:
+    program = go_program(*flags)
     before = os.environ.get("GOTRACEBACK")
     os.environ["GOTRACEBACK"] = "crash"
     try:
-        return crashing.crash(go_program(), [mode], crashing.folder() / f"go-{mode}")
+        return crashing.crash(program, [mode], program.parent / f"run-{mode}")
     finally:
         if before is None:
             del os.environ["GOTRACEBACK"]

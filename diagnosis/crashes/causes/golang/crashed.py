@@ -6,11 +6,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from diagnosis.crashes.causes.go import Goroutines
-from diagnosis.crashes.causes.golang.descriptors import count_goroutines, running
+from diagnosis.crashes.causes.golang.descriptors import MAIN, all_goroutines, running
 from diagnosis.crashes.causes.golang.owned import owned
 from diagnosis.crashes.causes.golang.panics import fatal_text, panic_values
 from diagnosis.crashes.causes.golang.program import Program
-from diagnosis.crashes.causes.golang.stack import Physical, go_stack
+from diagnosis.crashes.causes.golang.stack import Physical, go_stack, parked_stack
 from diagnosis.crashes.core_file import CoreFile
 from diagnosis.crashes.elf import ElfFile, FileBytes
 from diagnosis.crashes.modules import MappedModule, Modules
@@ -19,6 +19,8 @@ from errors import UnusableCore
 from incidents.crash_frames import Frame
 
 TRUST = "pclntab"
+_NOBODY_RUNS = frozenset({"runtime.checkdead"})
+"""All goroutines wait: the thread that noticed works for none, and the program's place is where its main one waits."""
 
 
 def crashed_goroutine(core: CoreFile, modules: Modules, executable: Path) -> Goroutines | None:
@@ -42,17 +44,23 @@ def _crashed(core: CoreFile, modules: Modules, module: MappedModule, program: Pr
     stack = go_stack(core, program, core.crashed, thread)
     if not stack.frames or stack.foreign:
         return None  # C code below Go's: the debugger's stack says more
+    listed = all_goroutines(core, _globals(core, module))
     frames = owned(_frames(program, modules, stack.frames))
+    main = listed.get(MAIN) if listed else None
+    if main is not None and any(frame.function in _NOBODY_RUNS for frame in frames):
+        waiting = parked_stack(core, program, main.pc, main.sp) if main.holds(main.sp) else None
+        if waiting is not None and waiting.complete:
+            frames = owned(_frames(program, modules, [*stack.frames, *waiting.frames]))
     found = Goroutines(frames=frames, text=render_frames(frames), source="tables")
     if thread is not None and thread.current is not None:
         values = panic_values(program, thread.current)
         if values:
-            found.panic = "; then ".join(value.text for value in values)
+            found.panic = "; then panic: ".join(value.text for value in values)
             found.told_at = values[-1].address
     fatal = fatal_text(program, stack.frames)
     if fatal is not None:
         found.fatal, found.told_at = fatal.text, fatal.address
-    found.count = count_goroutines(core, _globals(core, module))
+    found.count = len(listed) if listed else None
     return found
 
 

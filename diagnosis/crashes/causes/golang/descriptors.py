@@ -8,6 +8,7 @@ goroutine.
 from __future__ import annotations
 
 import struct
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from diagnosis.crashes.core_file import CoreFile, Memory
@@ -15,6 +16,11 @@ from diagnosis.crashes.notes import ThreadStatus
 
 MAX_GOROUTINES = 100_000
 _G = struct.Struct("<10Q")  # stack.lo, stack.hi, two guards, _panic, _defer, m, sched.sp, sched.pc, sched.g
+_STATE = struct.Struct("<144x6I")
+"""From where the state is in one of two places: the state, a lock, the two halves of the goroutine's number."""
+_STATES, _ENDED, _SCANNED = range(16), (6, 11), 0x1000
+MAIN = 1
+"""The number of the goroutine that runs `main`."""
 _THREAD_WORDS = 96
 """Of `struct m`, in which the goroutine that runs is looked for."""
 _MAX_STACK = 1 << 30  # the runtime's own limit
@@ -95,11 +101,10 @@ def _current(memory: Memory, own: Goroutine, first: Goroutine) -> Goroutine | No
     return None
 
 
-def count_goroutines(core: CoreFile, globals_: list[range]) -> int | None:
-    """How many goroutines there are, by the runtime's list of all (`runtime.allgs`); None when it is not found.
+def all_goroutines(core: CoreFile, globals_: Sequence[range]) -> dict[int, Goroutine] | None:
+    """The goroutines that have not ended, by number, from the runtime's list of all; None when it is not found.
 
-    The list is a slice among the global variables, whose elements are all descriptors. Those that have ended stay in
-    it, without a stack, until another takes their place.
+    The list (`runtime.allgs`) is a slice among the global variables, whose elements are all descriptors.
     """
     memory = core.memory
     room, looks = _SEARCHED_BYTES, _MAX_LOOKS
@@ -114,22 +119,30 @@ def count_goroutines(core: CoreFile, globals_: list[range]) -> int | None:
             looks -= 1
             if looks < 0:
                 return None
-            if (number := _alive(memory, array, count)) is not None:
-                return number
+            if (listed := _listed(memory, array, count)) is not None:
+                return listed
     return None
 
 
-def _alive(memory: Memory, array: int, count: int) -> int | None:
+def _listed(memory: Memory, array: int, count: int) -> dict[int, Goroutine] | None:
+    """Those of the `count` descriptors in `array` that have not ended; None when it is no list of descriptors."""
     first = goroutine_at(memory, memory.pointer(array) or 0)
     if first is None or not first.named:
         return None
     data = memory.read(array, count * 8)
     if len(data) < count * 8:
         return None
-    alive = 0
+    heads: list[tuple[int, tuple[int, ...]]] = []
     for (address,) in struct.iter_unpack("<Q", data):
-        head = memory.read(address, _G.size)
-        if len(head) < _G.size or _G.unpack(head)[9] != address:
+        head = memory.read(address, _STATE.size)
+        if len(head) < _STATE.size or _G.unpack_from(head)[9] != address:
             return None
-        alive += goroutine_at(memory, address) is not None
-    return alive if alive else None
+        heads.append((address, _STATE.unpack(head)))
+    for at in (0, 2):  # Go 1.23 put a word before it, a later one took another away
+        if any(head[at] & ~_SCANNED not in _STATES for _, head in heads):
+            continue
+        alive = [(head[at + 2] | head[at + 3] << 32, address) for address, head in heads if head[at] not in _ENDED]
+        numbers = {number: found for number, address in alive if (found := goroutine_at(memory, address))}
+        if MAIN in numbers and len(numbers) == len(alive):
+            return numbers
+    return None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Sequence
+from itertools import pairwise
 
 from diagnosis.crashes.causes.golang.descriptors import Goroutine
 from diagnosis.crashes.causes.golang.program import Program
@@ -16,6 +17,8 @@ _ARGUMENT_WORDS = (0, 1)
 _FATAL = ("runtime.throw", "runtime.fatal")
 _MAX_FRAME = 4096
 _MAX_TEXT = 300
+_USED_WORDS = 4
+"""Of the closure: `fatal`'s uses the innermost panic, too."""
 
 
 def panic_values(program: Program, goroutine: Goroutine) -> list[Value]:
@@ -51,7 +54,7 @@ def fatal_text(program: Program, frames: Sequence[Physical]) -> Value | None:
     """The text with which the runtime gave up, None when the stack does not show it.
 
     `throw` and `fatal` hand their text to a closure on their own frame: it begins with the address of its code, the
-    function that the linker calls `runtime.throw.func1`; the two words of the string follow.
+    function that the linker calls `runtime.throw.func1`; what it uses follows, the two words of the string among it.
     """
     for frame in frames:
         name = frame.function.name
@@ -59,13 +62,12 @@ def fatal_text(program: Program, frames: Sequence[Physical]) -> Value | None:
             continue
         data = program.read(frame.sp, frame.end - frame.sp)
         words = struct.unpack(f"<{len(data) // 8}Q", data[: len(data) // 8 * 8])
-        for index in range(len(words) - 2):
-            code, address, length = words[index : index + 3]
+        for index, code in enumerate(words):
             function = program.function(code)
-            if function is None or program.entry(function) != code or not 0 < length <= _MAX_TEXT:
+            if function is None or program.entry(function) != code or not function.name.startswith(f"{name}.func"):
                 continue
-            if not function.name.startswith(f"{name}.func"):
-                continue
-            if text := text_at(program.read, address, length):
-                return Value("string", text, address)
+            used = words[index + 1 : index + 1 + _USED_WORDS]
+            for address, length in pairwise(used):
+                if 0 < length <= _MAX_TEXT and (text := text_at(program.read, address, length)):
+                    return Value("string", text, address)
     return None

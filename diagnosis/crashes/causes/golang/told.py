@@ -39,7 +39,19 @@ def go_evidence(go: Goroutines, memory: Memory) -> Iterator[tuple[EvidenceKind, 
 
 
 def with_words(shown: Goroutines, own: Goroutines | None) -> Goroutines:
-    """What delve showed, with the last words from memory: it prints a text's header where the text is not at hand."""
+    """What delve showed, with the last words from memory: it prints a text's header where the text is not at hand.
+
+    The stack is delve's, unless only Go's own tables lead to the program's code.
+    """
     if own is None:
         return shown
-    return replace(shown, panic=own.panic or shown.panic, fatal=own.fatal, told_at=own.told_at)
+    placed = any(frame.in_app for frame in shown.frames) or not any(frame.in_app for frame in own.frames)
+    return replace(
+        own,
+        frames=shown.frames if placed else own.frames,
+        text=shown.text if placed else own.text,
+        source="delve" if placed else "tables",
+        count=shown.count or own.count,
+        groups=shown.groups,
+        panic=own.panic or shown.panic,
+    )
