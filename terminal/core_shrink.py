@@ -22,6 +22,7 @@ def shrink(
     import json
     import sys
 
+    from tools.cores.alone import give_up_rights
     from tools.cores.shrink import shrink as reduce
     from tools.cores.sparse import Limits
     from tools.cores.streams import looks_packed
@@ -37,6 +38,10 @@ def shrink(
         from settings import load_settings
 
         limits = Limits(max_bytes=load_settings().core.max_bytes)
+    give_up_rights(
+        [source] if str(source) != "-" else [],
+        [target.absolute().parent] if str(target) != "-" else [],
+    )
     done = reduce(
         sys.stdin.buffer if str(source) == "-" else source,
         sys.stdout.buffer if str(target) == "-" else target,
