@@ -26,6 +26,7 @@ _PAGE = 4096
 _LIMIT = 60
 _ELF_MACHINE = {"aarch64": 183, "riscv64": 243}
 _R, _W, _X = 4, 2, 1
+_SIGNAL = re.compile(r"--- SIG(?:SEGV|BUS|ABRT|IOT|ILL|FPE|TRAP) .* ---")
 _WORDS = {"NULL": 0, "SI_TKILL": -6, "SI_USER": 0}
 _FROM_GDB = {10: signal.SIGBUS, 30: signal.SIGUSR1, 12: signal.SIGSYS}
 """Signals to which gdb's protocol gives numbers of its own (gdb/signals.def)."""
@@ -69,11 +70,16 @@ def core_of(machine: str, program: Path, mode: str, where: Path) -> Path:
     try:
         with _Stub(stub, process) as debugger:
             stopped = _stopped(machine, debugger, process.pid)
-        process.wait(_LIMIT)
+            for _ in range(200):
+                text = log.read_text(errors="replace")
+                if _SIGNAL.search(text):
+                    break
+                with suppress(subprocess.TimeoutExpired):
+                    process.wait(0.05)
     finally:
         process.kill()
         process.wait()
-    stopped.siginfo = _signal_in(log.read_text(errors="replace"))
+    stopped.siginfo = _signal_in(text)
     stopped.command = [str(program), mode]
     target = where / "core"
     target.write_bytes(_elf(machine, stopped))
@@ -142,8 +148,7 @@ def _stopped(machine: str, stub: _Stub, pid: int) -> _Stopped:
         threads[int(name.split(".")[-1], 16)] = _registers(machine, bytes.fromhex(stub.ask("g").replace("x", "0")))
     auxv = stub.binary("qXfer:auxv:read::0,1000")
     stopped = _Stopped(signo, threads, list(_mappings(pid)), auxv, pid)
-    with suppress(EOFError, OSError):
-        stub.ask(f"C{number:02x}")  # let it go on with the signal: only then is the log told what it was
+    stub.tell(f"C{number:02x}")  # let it go on with the signal: only then is the log told what it was
     return stopped
 
 
@@ -207,7 +212,7 @@ def _code(path: str) -> tuple[tuple[int, int], ...]:
 
 
 def _signal_in(log: str) -> tuple[int, int, int]:
-    found = re.search(r"--- SIG(?:SEGV|BUS|ABRT|IOT|ILL|FPE|TRAP) .*", log)
+    found = _SIGNAL.search(log)
     text = found[0] if found else ""
 
     def number(name: str) -> int:

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.standins import crashing, emulated, misusing
+from tests.standins import crashing, emulated
 
 MACHINES = ("i386", "aarch64", "riscv64")
 _LIMIT = 60
@@ -25,7 +25,7 @@ _NATIVE = ["-m32", "-idirafter", "/usr/include/x86_64-linux-gnu"]  # the kernel'
 
 @dataclass(frozen=True)
 class Build:
-    """`source` is crashing or misusing; a stripped one has neither symbols nor debug information."""
+    """`source` is crashing, misusing or waiting; a stripped one has neither symbols nor debug information."""
 
     machine: str
     source: str
@@ -75,11 +75,11 @@ def program(build: Build) -> Path:
     if build.machine != "i386":
         prefix = f"{build.machine}-linux-gnu-"
         compiler = [f"{prefix}{'g++' if plus else 'gcc'}-12"]
-    options = ["-std=c++17", "-fstack-protector-all", "-pthread"] if plus else ["-std=gnu11", "-fno-builtin"]
-    options += ["-g", "-w", "-fstack-protector-strong", "-Wl,--build-id", build.level]
+    options = ["-std=c++17"] if plus else ["-std=gnu11", "-fno-builtin"]
+    options += ["-g", "-w", "-fstack-protector-strong", "-Wl,--build-id", "-pthread", build.level]
     options += ["-static"] if build.static else []
     target = crashing.folder() / str(build)
-    source = crashing.SOURCE if plus else misusing.SOURCE
+    source = crashing.SOURCE.with_name(f"{build.source}.{'cpp' if plus else 'c'}")
     subprocess.run([*compiler, *options, "-o", str(target), str(source)], check=True, timeout=_LIMIT)
     if build.stripped:
         subprocess.run([f"{prefix}strip", str(target)], check=True, timeout=_LIMIT)
