@@ -27,6 +27,8 @@ MACHINES = {3: "i386", 40: "arm", 62: "x86_64", 183: "aarch64", 243: "riscv64", 
 MAX_SEGMENTS = 200_000  # the kernel's default vm.max_map_count is 65,530
 MAX_NOTE_BYTES = 256 << 20
 MAX_NOTES = 500_000
+AFTER_NOTES = 36
+"""Bytes behind a PT_NOTE: Go's linker counts only its own note to it, and GNU's with the build-id comes after."""
 
 
 class FileBytes:
@@ -217,7 +219,7 @@ class ElfFile:
     def build_id(self) -> str | None:
         for segment in self.segments:
             if segment.type == PT_NOTE:
-                notes = self.file.read(segment.offset, min(segment.filesz, 1 << 20))
+                notes = self.file.read(segment.offset, min(segment.filesz, 1 << 20) + AFTER_NOTES)
                 if found := build_id_in(notes, self.header.order):
                     return found
         return None

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import hashlib
 
+from diagnosis.crashes.frames import relevant
 from diagnosis.crashes.groups.hashes import address_signature, duphash
 from diagnosis.crashes.groups.reason import reason_of
 from diagnosis.crashes.groups.stack import VERSION, NormalStack, named_frames, normal_stack, outside
 from diagnosis.crashes.value import value_score
+from incidents.crash_frames import Frame
 from incidents.crash_report import CrashReport
 from incidents.crash_verdicts import Signatures
 from incidents.models import CauseClass
@@ -28,11 +30,17 @@ def identified(report: CrashReport) -> CrashReport:
     signatures = Signatures(
         siggen=report.signature,
         duphash=None if external else duphash(names),
-        address_sig=None if external else address_signature(frames),
+        address_sig=None if external else address_signature(_told(report, frames)),
         group_id=stack.key if stack else None,
         version=VERSION,
     )
     return report.model_copy(update={"signatures": signatures, "value_score": value_score(report)})
+
+
+def _told(report: CrashReport, frames: list[Frame]) -> list[Frame]:
+    """Without the way from a Go panic to the signal: delve and Go's own tables show different frames of it."""
+    inner = relevant(frames) if report.runtime and report.runtime.go else []
+    return frames[frames.index(inner[0]) :] if inner else frames
 
 
 def stack_of(report: CrashReport) -> NormalStack | None:

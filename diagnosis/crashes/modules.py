@@ -12,7 +12,16 @@ from dataclasses import dataclass
 from typing import Literal
 
 from diagnosis.crashes.core_file import CoreFile
-from diagnosis.crashes.elf import PT_DYNAMIC, PT_LOAD, PT_NOTE, ElfFile, build_id_in, parse_header, parse_segments
+from diagnosis.crashes.elf import (
+    AFTER_NOTES,
+    PT_DYNAMIC,
+    PT_LOAD,
+    PT_NOTE,
+    ElfFile,
+    build_id_in,
+    parse_header,
+    parse_segments,
+)
 from diagnosis.crashes.notes import AT_ENTRY, MappedFile
 
 Match = Literal["exact", "mismatch", "absent", "unchecked"]
@@ -139,6 +148,6 @@ def _module(core: CoreFile, path: str, mappings: tuple[MappedFile, ...], is_main
     build_id = None
     for segment in segments:
         if segment.type == PT_NOTE and build_id is None:
-            notes = core.memory.read(base + segment.vaddr - first, min(segment.filesz, 1 << 16))
+            notes = core.memory.read(base + segment.vaddr - first, min(segment.filesz, 1 << 16) + AFTER_NOTES)
             build_id = build_id_in(notes, header.order)
     return MappedModule(path, base, end, build_id, table, is_main, mappings)

@@ -18,6 +18,8 @@ _SECTIONS = (".gopclntab", ".data.rel.ro.gopclntab")
 _MAGIC_118, _MAGIC_120 = 0xFFFFFFF0, 0xFFFFFFF1
 _HEADER = struct.Struct("<IHBBQQQQQQQQ")
 _FUNCTION = struct.Struct("<IiiIIIIII")  # up to cuOffset
+_CALL_118, _CALL_120 = struct.Struct("<12xii"), struct.Struct("<4xii4x")
+"""An inlined call: where its name is, and an instruction of the caller where it was made."""
 _MAX_FUNCTIONS = 8 << 20
 _MAX_NAME = 512
 _MAX_TABLE = 64 << 10
@@ -75,6 +77,7 @@ class LineTable:
         """The module's description has two more words since then (runtime, `moduledata.covctrs`)."""
         self.count: int = count
         self._quantum: int = quantum
+        self._call = _CALL_120 if self.has_coverage else _CALL_118
         self._found: dict[int, Function | None] = {}
 
     def function(self, offset: int) -> Function | None:
@@ -116,7 +119,7 @@ class LineTable:
             return None
         tables = tuple(self._number(at + 4 + 4 * position) for position in range(pcdata))
         tree = None
-        if self.has_coverage and flags[3] > _INLINE_TREE:
+        if flags[3] > _INLINE_TREE:
             tree = self._number(at + 4 + 4 * (pcdata + _INLINE_TREE))
         named = self.name(name)
         if named is None:
@@ -157,10 +160,10 @@ class LineTable:
             index = self._data(function, _INLINE_INDEX, at)
             if index is None or index < 0:
                 break
-            record = read_tree((function.inline_tree or 0) + 16 * index, 16)
-            if len(record) < 16:
+            record = read_tree((function.inline_tree or 0) + self._call.size * index, self._call.size)
+            if len(record) < self._call.size:
                 break
-            name, parent = struct.unpack_from("<ii", record, 4)
+            name, parent = self._call.unpack(record)
             called = self.name(name)
             if called is None or parent < 0:
                 break
