@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from diagnosis.crashes.classify import Verdict
+from diagnosis.crashes.root_cause.classes import RootClass
 from incidents.crash_report import CrashReport
 from incidents.models import CauseClass
 
@@ -23,6 +24,25 @@ _BY_CAUSE = {
     CauseClass.BUS_ERROR: "check whether a mapped file was truncated or its disk or tmpfs ran full",
     CauseClass.EXTERNAL_SIGNAL: "find who sent the signal: probes, an operator, a supervisor process, a resource limit",
 }
+_BY_ROOT = {
+    RootClass.USE_AFTER_FREE: "find who freed it: the owner must outlive this use; -fsanitize=address names both places",
+    RootClass.DOUBLE_FREE: "give the object one owner; -fsanitize=address names the first free",
+    RootClass.INVALID_FREE: "free only what malloc gave, and from its start",
+    RootClass.HEAP_OVERFLOW: "check the length against the size of the buffer where it is written",
+    RootClass.OUT_OF_BOUNDS_READ: "check the index or length against the size of what is read",
+    RootClass.STACK_BUFFER_OVERFLOW: "check the length against the size of the array where it is written",
+    RootClass.PREVENTED_OVERFLOW: "give the checked function the size of its target, and handle what does not fit",
+    RootClass.NULL_FUNCTION_POINTER: "find why the function pointer was never set; check it before the call",
+    RootClass.EXECUTE_NON_EXECUTABLE: "find what overwrote the function pointer, or what was called in its place",
+    RootClass.WRITE_TO_READONLY: "copy the constant before it is changed",
+    RootClass.UNINITIALIZED: "set the pointer where it is declared; -Wuninitialized and valgrind name the place",
+    RootClass.ARITHMETIC_OVERFLOW: "handle the lowest number divided by -1",
+    RootClass.POSSIBLE_BIT_FLIP: "look at the node's memory errors (EDAC, dmesg) before the program: one bit differs",
+    RootClass.HARDWARE_MEMORY: "drain the node and have its memory tested: the kernel reported an uncorrectable error",
+    RootClass.BUS_TRUNCATED_MAPPING: "find who truncated the mapped file, or whether its disk or tmpfs ran full",
+}
+"""Where the root cause says more than the cause class."""
+_SURE = 0.6
 
 
 def next_steps(report: CrashReport, verdict: Verdict) -> list[str]:
@@ -30,8 +50,10 @@ def next_steps(report: CrashReport, verdict: Verdict) -> list[str]:
     steps = []
     if report.crash_line and verdict.cause is not CauseClass.EXTERNAL_SIGNAL:
         steps.append(f"look at {report.crash_line}")
-    if verdict.cause in _BY_CAUSE:
-        steps.append(_BY_CAUSE[verdict.cause])
+    root = report.root_cause
+    better = _BY_ROOT.get(RootClass(root.cause_class)) if root and root.confidence >= _SURE else None
+    if step := better or _BY_CAUSE.get(verdict.cause):
+        steps.append(step)
     main = next((module for module in report.modules if module.filename == report.process.exe), None)
     wanted = f" (build-id {main.build_id})" if main and main.build_id else ""
     if report.executable is None:

@@ -95,3 +95,14 @@ async def test_a_checked_function_that_refused_is_told_without_symbols() -> None
     assert found.root_cause is not None
     assert found.root_cause.cause_class == "prevented_buffer_overflow"
     assert found.root_cause.cwe[0] == "CWE-120"
+
+
+@pytest.mark.parametrize(
+    ("mode", "advice"), [("freed", "find who freed it"), ("heap", "check the length"), ("callback", "function pointer")]
+)
+async def test_the_root_cause_says_what_to_do_next(mode: str, advice: str) -> None:
+    analysis = await analyze_core(
+        misusing.core(mode, "-O0"), executable=misusing.program("-O0"), settings=GdbSettings()
+    )
+    assert any(advice in step for step in analysis.diagnosis.next_steps)
+    assert len(analysis.diagnosis.next_steps) == len(set(analysis.diagnosis.next_steps))
