@@ -53,6 +53,8 @@ class MemoryReference:
     displacement: int = 0
     segment: str | None = None
     implicit: bool = False
+    signed_index: bool = False
+    """The index is a 32-bit number with a sign (AArch64, `sxtw`)."""
 
 
 @dataclass(frozen=True)
@@ -208,6 +210,7 @@ def _aarch64(raw: Any, mnemonic: str) -> Iterator[MemoryReference]:
             raw.reg_name(place.index),
             scale,
             place.disp,
+            signed_index=inside is not None and "sxtw" in inside[0],
         )
 
 

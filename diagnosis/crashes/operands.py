@@ -61,11 +61,16 @@ def _operand(reference: MemoryReference, registers: Mapping[str, int], machine: 
         value = _value(name, registers, machine)
         if value is None:
             return None
+        if name == reference.index and reference.signed_index and value >> 31 == 1:
+            value -= 1 << 32
         used.append((name if name in registers else whole_register(name, machine), value))
         address += value * scale
+    address &= mask
+    if machine == "aarch64" and not address >> 55 & 1:
+        address &= (1 << 56) - 1  # the top byte is a tag: no part of the address, and not in what the kernel reports
     return Operand(
         reference.text,
-        address & mask,
+        address,
         tuple(used),
         reference.displacement,
         reference.access,

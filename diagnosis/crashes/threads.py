@@ -10,6 +10,7 @@ from diagnosis.crashes.core_file import CoreFile
 from diagnosis.crashes.modules import Modules
 from diagnosis.crashes.notes import ThreadStatus
 from diagnosis.crashes.unwind.merge import Merged, Physical, merge, physical, unnamed, without_variables
+from diagnosis.crashes.unwind.stack import CFI, CONTEXT, FRAME_POINTER, SCAN
 from diagnosis.crashes.unwind.state import state_of
 from diagnosis.crashes.unwind.symbols import NamedAddress, functions_at
 from diagnosis.crashes.unwind.walk import Walk
@@ -67,7 +68,7 @@ def threads_of(
             shown = groups[key][2]
         number, merged, _ = groups[key]
         result.listed.append(_thread(core, status, merged, shown, number, view))
-    result.soft_errors += _differences(core, disagreements)
+    result.soft_errors += _differences(core, walk, disagreements)
     if len(core.threads) > MAX_THREADS:
         result.soft_errors.append(f"{len(core.threads) - MAX_THREADS} more threads are not listed")
     if walk is not None:
@@ -156,13 +157,23 @@ def _cut(core: CoreFile, status: ThreadStatus, merged: Merged, soft: list[str]) 
             return
 
 
-def _differences(core: CoreFile, disagreements: list[Disagreement]) -> list[str]:
+_LEADS = {
+    CONTEXT: "call frame information leads",
+    CFI: "call frame information leads",
+    FRAME_POINTER: "the chain of frame pointers leads",
+    SCAN: "a search for return addresses leads",
+}
+
+
+def _differences(core: CoreFile, walk: Walk | None, disagreements: list[Disagreement]) -> list[str]:
     found = []
     for item in disagreements[:3]:
         where = "the crashing thread" if item.thread_id == core.crashed.tid else f"thread {item.thread_id}"
+        stack = walk.stacks.get(item.thread_id) if walk else None
+        how = _LEADS[stack.weakest(item.frame)] if stack else _LEADS[CFI]
         found.append(
-            f"the two unwinders differ on {where} from frame {item.frame} on: call frame information leads to "
-            f"{item.prewalk}, gdb to {item.gdb}"
+            f"the two unwinders differ on {where} from frame {item.frame} on: {how} to {item.prewalk}, "
+            f"gdb to {item.gdb}"
         )
     if len(disagreements) > 3:
         found.append(f"the two unwinders differ on {len(disagreements) - 3} more stacks")

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 
 from diagnosis.crashes.frames import HANDLER_FRAME
 from diagnosis.crashes.modules import Modules
-from diagnosis.crashes.unwind.stack import CFI, CONTEXT, SCAN, Repeat, WalkedStack, repeat_in
+from diagnosis.crashes.unwind.stack import CFI, CONTEXT, Repeat, WalkedStack, repeat_in
 from diagnosis.crashes.unwind.symbols import NamedAddress
 from incidents.crash_frames import Disagreement, Frame, Recursion
 
@@ -99,7 +99,7 @@ def merge(
             thread_id=stack.tid, frame=agreed, prewalk=hex(stack.pcs[agreed]), gdb=hex(groups[agreed].pc)
         )
         if (
-            _guessed(stack, agreed)
+            stack.weakest(agreed) not in (CFI, CONTEXT)
             and is_code(groups[agreed].pc)
             and (_reaches_program(modules, [g.pc for g in groups[agreed:]]) or not _reaches_program(modules, rest))
         ):
@@ -135,11 +135,6 @@ def merge(
     if repeat is not None and merged.omitted:
         merged.recursion = _recursion(stack, repeat, by_pc, modules, names, merged.omitted)
     return merged
-
-
-def _guessed(stack: WalkedStack, depth: int) -> bool:
-    """The frame at `depth` was not proved, or comes after one that was searched for."""
-    return stack.trust(depth) not in (CFI, CONTEXT) or any(stack.trust(above) == SCAN for above in range(depth))
 
 
 def _reaches_program(modules: Modules, pcs: Sequence[int]) -> bool:

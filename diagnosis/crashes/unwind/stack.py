@@ -34,6 +34,10 @@ class WalkedStack:
     def trust(self, depth: int) -> str:
         return self._trusts[bisect_right(self._changes, depth) - 1]
 
+    def weakest(self, depth: int) -> str:
+        """What the frame at `depth` rests on: behind a frame that was searched for nothing is proved any more."""
+        return SCAN if SCAN in self._trusts[: bisect_right(self._changes, depth)] else self.trust(depth)
+
     def counts(self) -> dict[str, int]:
         """Frames by trust."""
         found: dict[str, int] = {}

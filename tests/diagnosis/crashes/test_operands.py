@@ -58,6 +58,8 @@ def test_x86(code: str, found: list[tuple[int, str, int]]) -> None:
         ("aarch64", ARM, "010000b9", [(0, "write", 4)]),  # str w1,[x0]
         ("aarch64", ARM, "227862f8", [(0x1010, "read", 8)]),  # ldr x2,[x1,x2,lsl #3]
         ("aarch64", ARM, "fd7bbfa9", [(0x7FF0, "write", 16)]),  # stp x29,x30,[sp,#-16]!
+        ("aarch64", ARM | {"x2": 0xFFFFFFFF}, "20d862b8", [(0xFFC, "read", 4)]),  # ldr w0,[x1,w2,sxtw #2]
+        ("aarch64", ARM | {"x0": 0xB400007F12345678}, "000040b9", [(0x7F12345678, "read", 4)]),  # ldr w0,[x0], tagged
         ("riscv64", RISCV, "03a50500", [(0x1000, "read", 4)]),  # lw a0,0(a1)
         ("riscv64", RISCV, "23a0a500", [(0x1000, "write", 4)]),  # sw a0,0(a1)
         ("riscv64", RISCV, "0c41", [(0, "read", 4)]),  # c.lw a1,0(a0)
