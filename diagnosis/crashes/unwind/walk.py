@@ -12,6 +12,7 @@ from diagnosis.crashes.unwind.calls import SCAN_ABOVE, SCAN_BELOW, CallSites
 from diagnosis.crashes.unwind.cfi import Row
 from diagnosis.crashes.unwind.expression import BadExpression, evaluate
 from diagnosis.crashes.unwind.machines import MACHINES, Machine
+from diagnosis.crashes.unwind.rounds import LEAST, equal_rounds
 from diagnosis.crashes.unwind.stack import CFI, CONTEXT, FRAME_POINTER, SCAN, WalkedStack
 from diagnosis.crashes.unwind.tables import UnwindTables
 
@@ -137,6 +138,7 @@ class _Walker:
         window, low, span = self._window, self._low, self._high - self._low
         if stack.trust(len(pcs) - 1) is not CFI:
             return pc
+        last = 0
         while len(pcs) < limit:
             rule = rules.get(pc - 1)
             if rule is None or rule[2] is None or rule[4] or rule[0] not in registers:
@@ -155,10 +157,36 @@ class _Walker:
                     return pc
                 found.append((register, unpack(window, place)[0]))
             registers.update(found)
-            registers[sp] = cfa
-            pc = caller
+            stride, registers[sp] = cfa - registers[sp], cfa
+            again, pc = caller == pc, caller
             pcs.append(pc)
+            if again and stride == last:
+                self._rounds(pc, rule, stride, registers, stack, limit)
+            last = stride if again else 0
         return pc
+
+    def _rounds(
+        self, pc: int, rule: _Plain, stride: int, registers: _Registers, stack: WalkedStack, limit: int
+    ) -> None:
+        """Take all further frames that are as the last one at once."""
+        base, offset, saved_return, saved, _ = rule
+        cfa = registers[base] + offset
+        places = dict(saved)
+        if saved_return is None or (base != self._machine.sp and base not in places):
+            return
+        chain = (cfa + places[base] - self._low, registers[base] + stride) if base in places else None
+        at = cfa + saved_return - self._low
+        count = equal_rounds(self._window, self._machine.word, stride, at, pc, chain) - 1
+        count = min(count, limit - len(stack.pcs))
+        if count < LEAST:
+            return
+        final = cfa + (count - 1) * stride
+        found = [(register, self._word(final + place)) for register, place in saved]
+        if any(value is None for _, value in found):
+            return
+        registers.update((register, value) for register, value in found if value is not None)
+        registers[self._machine.sp] = final
+        stack.pcs.extend([pc] * count)
 
     def _by_rows(self, at: int, registers: _Registers) -> tuple[int, _Registers, bool] | str:
         """The caller by call frame information; `bottom` at the outermost frame, `none` when that does not lead on."""
