@@ -22,14 +22,24 @@ _QUIET_ENDINGS = (Ending.STOPPED,)
 
 @dataclass
 class Scope:
-    """A snapshot narrowed to `pods` and `workloads`. All lists are stable in order."""
+    """A snapshot narrowed to `pods` and `workloads`. All lists are stable in order.
+
+    `namespaces` are those looked at as a whole, with their Services, policies and routes: none for a target or for what
+    a target depends on, None for all. `target` is what was asked about.
+    """
 
     snapshot: Snapshot
     pods: list[Object]
     workloads: list[ObjectRef]
     symptom: str = ""
+    target: ObjectRef | None = None
+    namespaces: frozenset[str] | None = frozenset()
     _endings: dict[int, list[Restart]] = field(default_factory=dict)
     _events: dict[str, list[Event]] = field(default_factory=dict)
+
+    def covers(self, namespace: str) -> bool:
+        """Whether everything in a namespace is asked about."""
+        return self.namespaces is None or namespace in self.namespaces
 
     @cached_property
     def containers(self) -> list[Container]:
@@ -179,7 +189,15 @@ def scope_of(snapshot: Snapshot, target: ObjectRef | None, namespace: str | None
             if snapshot.workload_of(item) == ref_of(item)
         ]
         workloads += [snapshot.workload_of(pod) for pod in pods]
-    return Scope(snapshot, pods, list(dict.fromkeys(workloads)), symptom)
+    whole = None if namespace is None else frozenset({namespace})
+    return Scope(
+        snapshot,
+        pods,
+        list(dict.fromkeys(workloads)),
+        symptom,
+        target=target,
+        namespaces=whole if target is None else frozenset(),
+    )
 
 
 def _of_target(snapshot: Snapshot, target: ObjectRef) -> tuple[list[Object], list[ObjectRef]]:
