@@ -21,8 +21,8 @@ def equal_rounds(window: bytes, word: int, stride: int, returns_at: int, pc: int
     """
     if stride <= 0 or stride % word or returns_at % word or returns_at < 0:
         return 0
-    kind = "Q" if word == 8 else "I"
-    words = memoryview(window)[: len(window) // word * word].cast(kind)
+    whole = memoryview(window)[: len(window) // word * word]
+    words = whole.cast("Q") if word == 8 else whole.cast("I")
     step = stride // word
     returns = words[returns_at // word :: step].tolist()
     count = next((index for index, value in enumerate(returns) if value != pc), len(returns))
