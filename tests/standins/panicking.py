@@ -35,6 +35,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"runtime/debug"
 	"time"
 )
 
@@ -102,13 +103,14 @@ func main() {
 	case "again":
 		again()
 	case "overflow":
+		debug.SetMaxStack(256 << 10)
 		fmt.Println(sink(0))
 	case "map":
 		prices := map[string]int{}
 		for i := 0; i < 8; i++ {
 			go write(prices)
 		}
-		write(prices)
+		wait(nil)
 	}
 	refuse("zz-17")
 }

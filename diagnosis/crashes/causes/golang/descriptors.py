@@ -25,6 +25,7 @@ _THREAD_WORDS = 96
 """Of `struct m`, in which the goroutine that runs is looked for."""
 _MAX_STACK = 1 << 30  # the runtime's own limit
 _SEARCHED_BYTES = 16 << 20
+_PART = 1 << 20
 _MAX_LOOKS = 200_000
 _LEAST = 2  # a program has its main goroutine and those of the runtime
 
@@ -107,28 +108,30 @@ def all_goroutines(core: CoreFile, globals_: Sequence[range]) -> dict[int, Gorou
     The list (`runtime.allgs`) is a slice among the global variables, whose elements are all descriptors.
     """
     memory = core.memory
-    room, looks = _SEARCHED_BYTES, _MAX_LOOKS
+    room, looks, entries = _SEARCHED_BYTES, _MAX_LOOKS, 2 * MAX_GOROUTINES
     for place in globals_:
-        data = memory.read(place.start, min(len(place), room))
-        room -= len(data)
-        found = struct.unpack(f"<{len(data) // 8}Q", data[: len(data) // 8 * 8])
-        for at in range(len(found) - 2):
-            array, count, capacity = found[at : at + 3]
-            if not array or array % 8 or not _LEAST <= count <= capacity <= MAX_GOROUTINES:
-                continue
-            looks -= 1
-            if looks < 0:
-                return None
-            if (listed := _listed(memory, array, count)) is not None:
-                return listed
+        for start in range(place.start, min(place.stop, place.start + room), _PART):
+            data = memory.read(start, min(_PART + 16, place.stop - start))
+            room -= _PART
+            found = struct.unpack(f"<{len(data) // 8}Q", data[: len(data) // 8 * 8])
+            for at in range(len(found) - 2):
+                array, count, capacity = found[at : at + 3]
+                if not array or array % 8 or not _LEAST <= count <= capacity <= MAX_GOROUTINES:
+                    continue
+                looks -= 1
+                if looks < 0 or entries < 0:
+                    return None
+                first = goroutine_at(memory, memory.pointer(array) or 0)
+                if first is None or not first.named:
+                    continue
+                entries -= count
+                if (listed := _listed(memory, array, count)) is not None:
+                    return listed
     return None
 
 
 def _listed(memory: Memory, array: int, count: int) -> dict[int, Goroutine] | None:
     """Those of the `count` descriptors in `array` that have not ended; None when it is no list of descriptors."""
-    first = goroutine_at(memory, memory.pointer(array) or 0)
-    if first is None or not first.named:
-        return None
     data = memory.read(array, count * 8)
     if len(data) < count * 8:
         return None

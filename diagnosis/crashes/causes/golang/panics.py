@@ -15,7 +15,7 @@ _MAX_PANICS = 8
 _ARGUMENT_WORDS = (0, 1)
 """Where `_panic.arg` is: Go 1.22 to 1.25 have a word before it, as older ones do."""
 _FATAL = ("runtime.throw", "runtime.fatal")
-_MAX_FRAME = 4096
+_MAX_FATAL, _MAX_FRAME = 4, 4096
 _MAX_TEXT = 300
 _USED_WORDS = 4
 """Of the closure: `fatal`'s uses the innermost panic, too."""
@@ -56,9 +56,9 @@ def fatal_text(program: Program, frames: Sequence[Physical]) -> Value | None:
     `throw` and `fatal` hand their text to a closure on their own frame: it begins with the address of its code, the
     function that the linker calls `runtime.throw.func1`; what it uses follows, the two words of the string among it.
     """
-    for frame in frames:
+    for frame in [frame for frame in frames if frame.function.name in _FATAL][:_MAX_FATAL]:
         name = frame.function.name
-        if name not in _FATAL or frame.end - frame.sp > _MAX_FRAME:
+        if frame.end - frame.sp > _MAX_FRAME:
             continue
         data = program.read(frame.sp, frame.end - frame.sp)
         words = struct.unpack(f"<{len(data) // 8}Q", data[: len(data) // 8 * 8])

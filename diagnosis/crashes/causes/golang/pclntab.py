@@ -24,6 +24,8 @@ _MAX_FUNCTIONS = 8 << 20
 _MAX_NAME = 512
 _MAX_TABLE = 64 << 10
 """Bytes of one function's table of values; the largest generated functions of the standard library have 20 KiB."""
+_ALL_TABLES = 4 << 20
+"""Bytes of them that are read in all, so that a program cannot make this take long."""
 _MAX_INLINED = 32
 _INLINE_INDEX, _INLINE_TREE = 2, 3  # PCDATA_InlTreeIndex, FUNCDATA_InlTree
 
@@ -78,6 +80,7 @@ class LineTable:
         self.count: int = count
         self._quantum: int = quantum
         self._call = _CALL_120 if self.has_coverage else _CALL_118
+        self._left = _ALL_TABLES
         self._found: dict[int, Function | None] = {}
 
     def function(self, offset: int) -> Function | None:
@@ -183,18 +186,20 @@ class LineTable:
         if table == 0:
             return None
         data = self._read(self._values + table, _MAX_TABLE if target - function.entry > 512 else 1024)
-        at, value, place = 0, -1, function.entry
-        while at < len(data):
+        at, value, place, left = 0, -1, function.entry, self._left
+        while at < min(len(data), left):
             change, at = _varint(data, at)
             if change is None or (change == 0 and at > 1):
-                return None
+                break
             value += -((change + 1) >> 1) if change & 1 else change >> 1
             step, at = _varint(data, at)
             if step is None:
-                return None
+                break
             place += step * self._quantum
             if target < place:
+                self._left -= at
                 return value
+        self._left -= at
         return None
 
 

@@ -6,6 +6,7 @@ import struct
 from bisect import bisect_right
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import islice
 
 from diagnosis.crashes.causes.golang.pclntab import Function, LineTable, Place, line_table
 from diagnosis.crashes.core_file import CoreFile
@@ -14,6 +15,7 @@ from diagnosis.crashes.modules import MappedModule
 
 _SEARCHED_BYTES = 64 << 20
 _PART = 4 << 20
+_MAX_LOOKS = 64
 # words of moduledata: its head is the same since Go 1.18
 _WORDS = 41
 _FUNCTIONS_COUNT, _FIRST_PC, _TEXT, _TEXT_END, _TYPES = 17, 20, 22, 23, 37
@@ -94,8 +96,10 @@ def _same_notes(core: CoreFile, elf: ElfFile, bias: int) -> bool:
 
 def _described(core: CoreFile, module: MappedModule, table: LineTable, address: int) -> Layout | None:
     """By the module's description: it begins with the table's address and that of the names in it."""
-    wanted = struct.pack("<QQ", address, address + table.names_at & (1 << 64) - 1)
-    for at in _occurrences(core, module, wanted):
+    if not module.base <= address < module.end or table.names_at >= module.end - address:
+        return None
+    wanted = struct.pack("<QQ", address, address + table.names_at)
+    for at in islice(_occurrences(core, module, wanted), _MAX_LOOKS):
         data = core.memory.read(at, _WORDS * 8)
         if len(data) < _WORDS * 8:
             continue

@@ -1,0 +1,286 @@
+"""Go programs without symbols: their stack and their last words, by Go's own tables and the core's memory."""
+
+from __future__ import annotations
+
+import random
+import shutil
+import struct
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from diagnosis.crashes.causes.go import Goroutines
+from diagnosis.crashes.causes.golang import crashed, pclntab
+from diagnosis.crashes.core_file import CoreFile
+from diagnosis.crashes.elf import ElfFile, FileBytes
+from diagnosis.crashes.modules import Modules
+from diagnosis.crashes.sections import sections_of
+from incidents.crash_report import CrashReport
+from settings import GdbSettings
+from tests.standins import crashing, panicking
+from tools.gdb import analysis
+
+BUILDS = {
+    "stripped": ("-ldflags=-s -w",),
+    "default": (),
+    "pie": ("-buildmode=pie",),
+    "stripped pie": ("-buildmode=pie", "-ldflags=-s -w"),
+    "unoptimised": ("-gcflags=all=-N -l",),
+}
+STRIPPED = BUILDS["stripped"]
+ENDS = {
+    "panic": ("panic", "main.refuse", "order zz-17 not found"),
+    "nil": ("null_dereference", "main.handle", "runtime error: invalid memory address or nil pointer dereference"),
+    "divide": ("arithmetic", "main.divide", "runtime error: integer divide by zero"),
+    "error": ("panic", "main.fail", "stock of 7: the shelf is empty"),
+    "index": ("panic", "main.(*Shelf[...]).at", "runtime error: index out of range [5] with length 3"),
+    "code": ("panic", "main.deep", "main.Code(5)"),
+    "overflow": ("stack_overflow", "main.sink", "stack overflow"),
+    "deadlock": ("abort", "main.wait", "all goroutines are asleep - deadlock!"),
+    "map": ("abort", "main.write", "concurrent map writes"),
+}
+LINES = {
+    "panic": "func refuse",
+    "nil": "func handle",
+    "divide": "func divide",
+    "error": "func fail",
+    "index": "func (s *Shelf",
+    "code": "func deep",
+    "overflow": "func sink",
+    "deadlock": "func wait",
+    "map": 'prices["zz-17"]++',
+}
+FATAL = {"overflow", "deadlock", "map"}
+MUTATIONS = 400
+
+
+def read(program: Path, core: Path) -> Goroutines | None:
+    """The stack by Go's tables alone."""
+    with CoreFile(core) as opened:
+        return crashed.crashed_goroutine(opened, Modules(opened), program)
+
+
+async def report_of(mode: str, flags: tuple[str, ...]) -> CrashReport:
+    core, program = panicking.go_core(mode, *flags), panicking.go_program(*flags)
+    found = await analysis.examine_core(
+        core,
+        executable=program,
+        settings=GdbSettings(),
+        sysroot=None,
+        debug_dirs=[],
+        executable_dirs=[],
+        fetched=None,
+        effort="full",
+        soft_errors=[],
+        progress=lambda text: None,
+    )
+    return found.report
+
+
+@pytest.mark.parametrize("mode", ENDS)
+async def test_a_stripped_program_tells_where_it_ended_and_why(mode: str) -> None:
+    panicking.require("go")
+    report = await report_of(mode, STRIPPED)
+    cause, place, text = ENDS[mode]
+    assert report.status == "OK"
+    assert report.cause_class == cause
+    what = "SIGABRT | stack overflow" if mode == "overflow" else "SIGABRT"
+    assert (report.signature or "").startswith(f"{what} | {place}")
+    assert text in (report.mechanism or "")
+    assert report.runtime is not None
+    assert report.runtime.go is not None
+    told = report.runtime.go.fatal if mode in FATAL else report.runtime.go.panic
+    assert told == text
+    assert (report.runtime.go.panic is None) == (mode in FATAL)
+    assert (report.runtime.go.goroutines or 0) > (2 if mode == "deadlock" else 20)
+    assert report.crash_line == f"{panicking.go_program(*STRIPPED).parent}/main.go:{panicking.line_of(LINES[mode])}"
+    assert {frame.trust for frame in report.threads[0].frames} == {"pclntab"}
+    assert [error.endswith("Go's own tables were used") for error in report.soft_errors] == [True]
+
+
+@pytest.mark.parametrize("mode", ["panic", "index", "deadlock"])
+async def test_the_signature_is_that_of_the_program_with_symbols(mode: str) -> None:
+    panicking.require("go", "dlv")
+    with_symbols, without = await report_of(mode, ()), await report_of(mode, STRIPPED)
+    assert with_symbols.signature == without.signature
+    assert with_symbols.runtime is not None
+    assert with_symbols.runtime == without.runtime
+    assert {frame.trust for frame in with_symbols.threads[0].frames} == {"pclntab" if mode == "deadlock" else "delve"}
+    assert with_symbols.soft_errors == []
+
+
+@pytest.mark.parametrize("build", BUILDS)
+@pytest.mark.parametrize("mode", ["panic", "nil", "code"])
+def test_every_build_has_the_same_calls(build: str, mode: str) -> None:
+    panicking.require("go")
+    flags = BUILDS[build]
+    found = read(panicking.go_program(*flags), panicking.go_core(mode, *flags))
+    assert found is not None
+    own = [(frame.function, frame.line) for frame in found.frames if frame.in_app]
+    assert own[0] == (ENDS[mode][1], panicking.line_of(LINES[mode]))
+    assert [name for name, _ in own[1:]] == ["main.main"]
+    assert found.panic == ENDS[mode][2]
+    assert [frame.function for frame in found.frames[-2:]] == ["runtime.main", "runtime.goexit"]
+    inlined = [frame.function for frame in found.frames if frame.inlined and frame.in_app]
+    assert inlined == (["main.deep"] if mode == "code" and build != "unoptimised" else [])
+    assert found.count is not None
+    assert found.count > 20
+
+
+async def test_a_panic_during_a_panic_keeps_both_texts() -> None:
+    panicking.require("go")
+    report = await report_of("again", STRIPPED)
+    assert report.runtime is not None
+    assert report.runtime.go is not None
+    assert report.runtime.go.panic == "order zz-17 not found; then panic: the clerk left, too"
+
+
+async def test_the_last_words_are_cited_from_memory() -> None:
+    panicking.require("go")
+    core, program = panicking.go_core("panic", *STRIPPED), panicking.go_program(*STRIPPED)
+    found = await analysis.analyze_core(core, executable=program, settings=GdbSettings())
+    cited = {item.id: item for item in found.diagnosis.evidence}
+    finding = next(item for item in found.diagnosis.findings if item.rule == "crash.cause")
+    sources = [cited[name].source for name in finding.evidence_ids]
+    words = next(cited[name] for name in finding.evidence_ids if "value of the panic" in cited[name].source)
+    assert words.excerpt == "order zz-17 not found"
+    assert any(".gopclntab" in source for source in sources)
+    header = int(words.source.split("core memory at ")[1].split(",")[0], 16)
+    with CoreFile(core) as opened:
+        address, length = struct.unpack("<QQ", opened.memory.read(header, 16))
+        assert opened.memory.read(address, length) == b"order zz-17 not found"
+
+
+def test_the_table_says_what_gos_own_tool_says() -> None:
+    """Every 500th instruction of the text, by the table of the stripped program and by addr2line of its twin."""
+    panicking.require("go")
+    program = panicking.go_program(*STRIPPED)
+    with FileBytes(program) as file:
+        elf = ElfFile(file)
+        table = pclntab.line_table(elf)
+        assert table is not None
+        start = sections_of(elf)[".text"].offset
+        base = next(s.vaddr - s.offset for s in elf.segments if s.offset <= start < s.offset + s.filesz) + start
+        addresses = range(base, base + table.text_size, 500)
+        answer = subprocess.run(
+            ["go", "tool", "addr2line", str(program)],
+            input="".join(f"{hex(address)}\n" for address in addresses),
+            capture_output=True,
+            text=True,
+            check=True,
+            timeout=60,
+        ).stdout.splitlines()
+        compared = 0
+        for address, name, place in zip(addresses, answer[::2], answer[1::2], strict=True):
+            function = table.function(address - base)
+            if function is None:
+                assert name == "?"
+                continue
+            file_name, line = table.place(function, address - base)
+            if name == "?" or line is None:
+                continue
+            assert (function.name, f"{file_name}:{line}") == (name, place)
+            compared += 1
+        assert compared > 500
+
+
+@contextmanager
+def damaged(path: Path, places: list[tuple[int, int]], seed: int) -> Iterator[None]:
+    """Damage in some of `places` (offset, length) of the file `path`, which is as it was afterwards."""
+    chance = random.Random(seed)
+    before: list[tuple[int, bytes]] = []
+    with path.open("r+b") as file:
+        for _ in range(chance.randrange(1, 30)):
+            offset, length = chance.choice(places)
+            at = offset + chance.randrange(length)
+            value = chance.choice([b"\xff" * 8, b"\0" * 8, b"\x80" * 64, chance.randbytes(4), chance.randbytes(1)])
+            file.seek(at)
+            before.append((at, file.read(len(value))))
+            file.seek(at)
+            file.write(value)
+    try:
+        yield
+    finally:
+        with path.open("r+b") as file:
+            for at, value in reversed(before):
+                file.seek(at)
+                file.write(value)
+
+
+def test_damaged_tables_and_descriptors_are_survived(tmp_path: Path) -> None:
+    panicking.require("go")
+    program, core = panicking.go_program(*STRIPPED), panicking.go_core("nil", *STRIPPED)
+    whole = read(program, core)
+    assert whole is not None
+    with FileBytes(program) as file:
+        section = sections_of(ElfFile(file))[".gopclntab"]
+    table = [(section.offset, 72), (section.offset, section.size), (section.offset, 4096)]
+    with CoreFile(core) as opened:
+        own = crashed.running(opened, opened.crashed)
+        assert own is not None
+        assert own.current is not None
+        addresses = [
+            own.current.address,
+            own.address,
+            own.scheduler.address,
+            own.current.panic,
+            opened.crashed.registers["rsp"],
+        ]
+        pointers = [(offset, 96) for address in addresses if (offset := opened.memory.file_offset(address)) is not None]
+        stack = opened.memory.file_offset(opened.crashed.registers["rsp"])
+        assert stack is not None
+        pointers.append((stack, 2048))
+    assert len(pointers) == 6
+    copies = [
+        (Path(shutil.copy(program, tmp_path / "shop")), table),
+        (Path(shutil.copy(core, tmp_path / "core")), pointers),
+    ]
+    different = 0
+    for seed in range(MUTATIONS):
+        path, places = copies[seed % 2]
+        with damaged(path, places, seed):
+            found = read(copies[0][0], copies[1][0])
+        assert found is None or len(found.frames) < 5000
+        different += found is None or (found.frames, found.panic) != (whole.frames, whole.panic)
+    assert MUTATIONS // 4 < different < MUTATIONS
+    again = read(copies[0][0], copies[1][0])
+    assert again is not None
+    assert again.frames == whole.frames
+
+
+def test_pointers_that_lead_in_circles_end(tmp_path: Path) -> None:
+    panicking.require("go")
+    program, core = panicking.go_program(*STRIPPED), panicking.go_core("again", *STRIPPED)
+    target = tmp_path / "core"
+    shutil.copy(core, target)
+    with CoreFile(core) as opened:
+        own = crashed.running(opened, opened.crashed)
+        assert own is not None
+        assert own.current is not None
+        record = own.current.panic
+        words = struct.unpack("<3Q", opened.memory.read(record, 24))
+        link = record + 8 * next(
+            index for index in (2, 3) if own.current.holds(opened.memory.pointer(record + 8 * index) or 0)
+        )
+        place = opened.memory.file_offset(link)
+        assert place is not None
+        assert words[0] != 0
+    with target.open("r+b") as file:
+        file.seek(place)
+        file.write(struct.pack("<Q", record))
+    found = read(program, target)
+    assert found is not None
+    assert found.panic == "the clerk left, too"
+
+
+def test_another_build_is_not_taken_for_the_program() -> None:
+    panicking.require("go")
+    assert read(panicking.go_program(), panicking.go_core("panic", *STRIPPED)) is None
+
+
+def test_a_program_that_is_not_go_has_none() -> None:
+    crashing.require_tools()
+    assert read(crashing.program(), crashing.core("abort")) is None
