@@ -158,7 +158,7 @@ async def _interrupted(session: GdbSession, view: DebuggerView, at: str, frames:
     """Where a signal handler was called from: its context, and the code of the interrupted function instead."""
     handler, interrupted = frames
     code = f"-data-disassemble {at} --frame {interrupted.frame} -s $pc -e $pc+{_CODE_AFTER} -- 0"
-    context = f"-data-evaluate-expression {at} --frame {handler.frame} --language c (long)$sp"
+    context = f'-data-evaluate-expression {at} --frame {handler.frame} --language c "(unsigned long)$sp"'
     listing, pointer = await session.run([code, context], deadline)
     view.handler_context = number(pointer.payload.get("value"))
     view.disassembly = disassembly_of(listing.payload, number(interrupted.offset) or 0)

@@ -22,7 +22,8 @@ each_machine = pytest.mark.parametrize("machine", MACHINES)
 
 @pytest.fixture(autouse=True)
 def _tools(request: pytest.FixtureRequest) -> None:
-    foreign.require(request.getfixturevalue("machine") if "machine" in request.fixturenames else "aarch64")
+    if "machine" in request.fixturenames:
+        foreign.require(request.getfixturevalue("machine"))
 
 
 async def analysed(build: Build, mode: str, core: Path | None = None) -> CrashReport:
@@ -105,6 +106,15 @@ async def test_exception_and_assertion_are_found_in_a_stripped_static_program(ma
     assert "quantity > 0" in (report.crash_info.assertion or "")
 
 
+async def test_a_fault_behind_the_programs_own_handler_is_found_on_i386() -> None:
+    foreign.require("i386")
+    report = await analysed(Build("i386", "crashing", "-O0"), "handled_abort")
+    assert report.crash_info.type == "SIGSEGV / SEGV_MAPERR"
+    assert report.crash_info.address == "0xc"
+    assert report.cause_class == "null_dereference"
+    assert "Shop::Ledger<Order>::total" in names(report)
+
+
 @each_machine
 async def test_without_signal_information_the_instruction_tells(machine: str, tmp_path: Path) -> None:
     build = Build(machine, "misusing", "-O2")
@@ -120,6 +130,7 @@ async def test_without_signal_information_the_instruction_tells(machine: str, tm
 
 
 async def test_the_emulators_own_core_gets_an_honest_report() -> None:
+    foreign.require("aarch64")
     build = Build("aarch64", "crashing", "-O2", static=True, stripped=True)
     core = foreign.emulators_own_core(build, "exception")
     report = await analysed(build, "exception", core)
