@@ -88,7 +88,8 @@ def redact(text: str) -> str:
 
 def redact_object(item: dict[str, Any]) -> dict[str, Any]:
     """A copy of a Kubernetes object fit to be kept: only the keys of a Secret or ConfigMap, no value of an environment
-    variable that is named like a secret, no secret in commands, probe headers and annotations; managed fields dropped.
+    variable that is named like a secret, no secret in commands, probe headers and annotations; of the managed fields,
+    who wrote when.
     """
     kept = {key: value for key, value in item.items() if not (key == "metadata" or key in _CONTENT)}
     if isinstance(item.get("metadata"), dict):
@@ -132,6 +133,8 @@ def _mask_named(match: re.Match[str]) -> str:
 
 def _metadata(metadata: dict[str, Any]) -> dict[str, Any]:
     kept = {key: value for key, value in metadata.items() if key != "managedFields"}
+    if writes := _writes(metadata.get("managedFields")):
+        kept["managedFields"] = writes
     annotations = kept.get("annotations")
     if isinstance(annotations, dict):
         kept["annotations"] = {
@@ -140,6 +143,15 @@ def _metadata(metadata: dict[str, Any]) -> dict[str, Any]:
             if key not in _DROPPED_ANNOTATIONS
         }
     return kept
+
+
+def _writes(managed: Any) -> list[dict[str, str]]:
+    """Who wrote an object and when: what is left of its managed fields."""
+    return [
+        {key: entry[key] for key in ("manager", "operation", "subresource", "time") if isinstance(entry.get(key), str)}
+        for entry in (managed if isinstance(managed, list) else [])
+        if isinstance(entry, dict) and isinstance(entry.get("time"), str)
+    ]
 
 
 def _walk(value: Any) -> Any:

@@ -2,8 +2,8 @@
 
 An analyzer is a module with `NAME`, `READS` (the kinds that it needs; those nobody read are named as unseen),
 `RULED_OUT` (the sentence for when it looked and found nothing) and `find(scope)`, which yields what it found. It is
-registered in `diagnosis.workloads.analyzers`. It raises nothing on malformed objects, keeps no state, and cites
-evidence for every claim.
+registered in `diagnosis.workloads.analyzers`. `CAUSES` documents each class that it can name (a `Documented` for each).
+It raises nothing on malformed objects, keeps no state, and cites evidence for every claim.
 """
 
 from __future__ import annotations
@@ -35,8 +35,8 @@ class Found:
     `confidence` is 0 to 1: 0.9 and above where the cluster itself names the cause, 0.7 where a rule joins several
     observations, 0.5 where something else could explain them too. `place` is the pod it was seen in. `subject` tells
     apart several causes of one class in one container (the missing object's name). `leads_to` names workloads to look
-    at because this one depends on them; `explains` names other objects whose trouble is only this one's consequence (the
-    callers of a broken Service). `next_steps` are plain sentences for a person.
+    at because this one depends on them; `explains` names other objects whose trouble is only this one's consequence
+    (the callers of a broken Service). `next_steps` are plain sentences for a person.
     """
 
     cause_class: CauseClass
@@ -50,6 +50,16 @@ class Found:
     leads_to: list[ObjectRef] = field(default_factory=list)
     explains: list[ObjectRef] = field(default_factory=list)
     next_steps: list[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Documented:
+    """A cause's entry in docs/causes.md, in plain sentences: what it means, which evidence it rests on, and the fix
+    that is offered or why none is."""
+
+    meaning: str
+    evidence: str
+    fix: str
 
 
 class Analyzer(Protocol):

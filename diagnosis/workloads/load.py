@@ -14,6 +14,15 @@ from pathlib import Path
 from typing import Any
 
 from diagnosis.workloads.fields import Object, objects, pick, strings, text, when
+from diagnosis.workloads.metrics import (
+    MAX_ALERTS,
+    MAX_SERIES,
+    Alert,
+    Series,
+    is_answer,
+    read_alerts,
+    read_answer,
+)
 from diagnosis.workloads.snapshot import LogKey, Snapshot
 from errors import InvalidInput
 
@@ -25,9 +34,15 @@ MAX_FILES = 20_000
 
 _KINDS = (
     "Pod Event Deployment ReplicaSet StatefulSet DaemonSet Job CronJob Service ConfigMap Secret Node ResourceQuota "
-    "LimitRange ServiceAccount PersistentVolumeClaim ControllerRevision"
+    "LimitRange ServiceAccount PersistentVolumeClaim ControllerRevision Namespace EndpointSlice PodDisruptionBudget "
+    "HorizontalPodAutoscaler PersistentVolume StorageClass ValidatingWebhookConfiguration MutatingWebhookConfiguration "
+    "Role RoleBinding ClusterRole ClusterRoleBinding Lease HTTPRoute Gateway"
 )
 _PLURAL_KINDS = {f"{kind.lower()}s": kind for kind in _KINDS.split()}
+_PLURAL_KINDS |= {
+    "endpoints": "Endpoints", "ingresses": "Ingress", "networkpolicies": "NetworkPolicy",
+    "storageclasses": "StorageClass", "replicationcontrollers": "ReplicationController",
+}  # fmt: skip
 _DUMP_START = re.compile(r"^==== START logs for container (\S+) of pod (\S+)/(\S+) ====$")
 _SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
 _DUMP_END = re.compile(r"^==== END logs for container ")
@@ -42,6 +57,9 @@ class _Loading:
     absent: set[tuple[str, str, str]] = field(default_factory=set)
     whole_kinds: set[str] = field(default_factory=set)
     observed_at: datetime | None = None
+    focus: str | None = None
+    series: list[Series] = field(default_factory=list)
+    alerts: list[Alert] = field(default_factory=list)
 
 
 def load_snapshot(path: Path) -> Snapshot:
@@ -67,6 +85,9 @@ def load_snapshot(path: Path) -> Snapshot:
         unseen=loading.unseen,
         complete=loading.complete,
         absent=loading.absent,
+        focus=loading.focus,
+        series=loading.series,
+        alerts=loading.alerts,
     )
     snapshot.complete |= {(kind, space) for kind in loading.whole_kinds for space in ["", *snapshot.namespaces()]}
     return snapshot
@@ -107,12 +128,34 @@ def _read_json(file: Path, name: str, loading: _Loading) -> None:
         for document in documents:
             _read_manifest(document, loading)
         return
+    if _read_measurements(documents, file, name, loading):
+        return
     before = len(loading.items)
     for document in documents:
         _add_document(document, file, loading)
     empty_list = any(text(document, "kind").endswith("List") for document in documents)
     if len(loading.items) == before and not empty_list:
         loading.unseen.append(f"{name}: holds no Kubernetes object")
+
+
+def _read_measurements(documents: list[object], file: Path, name: str, loading: _Loading) -> bool:
+    """Prometheus answers (`metrics/*.json`) and Alertmanager's alerts (`alerts.json`); whether the file is such."""
+    if file.stem == "alerts":
+        found = [alert for document in documents for alert in read_alerts(document)]
+        loading.alerts += found[: MAX_ALERTS - len(loading.alerts)]
+        if len(loading.alerts) >= MAX_ALERTS:
+            loading.unseen.append(f"{name}: only the first {MAX_ALERTS} alerts were read")
+        if not found and any(documents):
+            loading.unseen.append(f"{name}: holds no alert")
+        return True
+    if not any(is_answer(document) for document in documents) and file.parent.name != "metrics":
+        return False
+    for document in documents:
+        room = MAX_SERIES - len(loading.series)
+        found_series, missed = read_answer(document, file.stem, name, room)
+        loading.series += found_series
+        loading.unseen += [f"{name}: {sentence}" for sentence in missed]
+    return True
 
 
 def _documents(content: str) -> Iterator[object]:
@@ -167,6 +210,7 @@ def _add_object(item: Object, loading: _Loading) -> None:
 def _read_manifest(document: object, loading: _Loading) -> None:
     loading.observed_at = when(document, "observed_at")
     loading.unseen += strings(document, "unseen")
+    loading.focus = text(document, "namespace") or None
     for entry in pick(document, "complete") or []:
         if len(pair := strings([entry], 0)) == 2:
             loading.complete.add((pair[0], pair[1]))

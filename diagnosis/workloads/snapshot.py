@@ -13,6 +13,7 @@ from datetime import UTC, datetime
 from diagnosis.redaction import redact, redact_object
 from diagnosis.workloads.events import Event, is_event, read_event
 from diagnosis.workloads.fields import Object, newest, objects, pick, text, when
+from diagnosis.workloads.metrics import Alert, Metrics, Series
 from diagnosis.workloads.revisions import Revision, revisions_of
 from incidents.models import ObjectRef
 
@@ -31,7 +32,9 @@ class Snapshot:
 
     `observed_at` is when the reading ended; by default the newest time that any object or event carries. `complete`
     names (kind, namespace) pairs of which everything was read ("" for kinds without a namespace); `absent` names
-    objects that were asked for and are not there. `unseen` says in words what could not be looked at.
+    objects that were asked for and are not there. `unseen` says in words what could not be looked at. `focus` is the
+    namespace that the reading was about, where it was about one; `series` are measurements and `alerts` what a
+    monitoring system said, where they were given.
     """
 
     def __init__(
@@ -43,6 +46,9 @@ class Snapshot:
         unseen: Iterable[str] = (),
         complete: Iterable[tuple[str, str]] = (),
         absent: Iterable[tuple[str, str, str]] = (),
+        focus: str | None = None,
+        series: Iterable[Series] = (),
+        alerts: Iterable[Alert] = (),
     ) -> None:
         self._objects: dict[str, dict[tuple[str, str], Object]] = defaultdict(dict)
         self._by_uid: dict[str, Object] = {}
@@ -56,6 +62,9 @@ class Snapshot:
         self.unseen = list(dict.fromkeys(unseen))
         self.complete = set(complete)
         self.absent = set(absent)
+        self.focus = focus
+        self.series = Metrics(series)
+        self.alerts = sorted(alerts, key=lambda alert: (alert.started or _EPOCH, alert.name, str(alert.labels)))
         seen_events: set[tuple[str, str]] = set()
         for item in items:
             if isinstance(item, dict):
@@ -263,4 +272,7 @@ def _kind_key(item: Object) -> str:
     return kind if built_in or kind not in _COMMON_NAMES else f"{kind}.{group}"
 
 
-_COMMON_NAMES = {*WORKLOAD_KINDS, "Service", "Ingress", "Node", "Event", "Secret", "ConfigMap", "NetworkPolicy"}
+_COMMON_NAMES = {
+    *WORKLOAD_KINDS, "Service", "Ingress", "Node", "Event", "Secret", "ConfigMap", "NetworkPolicy", "Namespace", "Role",
+    "Gateway", "HTTPRoute", "Lease", "Endpoints", "RoleBinding", "ClusterRole", "ClusterRoleBinding", "ServiceAccount",
+}  # fmt: skip

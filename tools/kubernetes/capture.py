@@ -1,7 +1,8 @@
 """A snapshot of a namespace from a live cluster: bounded, concurrent, and honest about what it could not read.
 
-A kind that fails (forbidden, unknown to the server, an error) is named in `unseen` and does not fail the rest. Only the
-keys of ConfigMaps and Secrets are kept, of those that pods refer to.
+Beside the namespace's own objects it holds what they rest on: nodes, volumes, admission webhooks, the cluster's own
+services. A kind that fails (forbidden, unknown to the server, an error) is named in `unseen`, and the rest is read. Of
+ConfigMaps and Secrets the names are kept, and the keys of those that pods refer to; never a value.
 """
 
 from __future__ import annotations
@@ -20,37 +21,20 @@ from diagnosis.workloads.snapshot import LogKey, Snapshot
 from errors import NotFound, ToolFailed
 from incidents.models import ObjectRef
 from tools.kubernetes.client import Cluster, ClusterUnreachable, KubernetesError, Object
-
-NAMESPACED = (
-    ("v1", "Pod"),
-    ("v1", "Event"),
-    ("apps/v1", "Deployment"),
-    ("apps/v1", "ReplicaSet"),
-    ("apps/v1", "StatefulSet"),
-    ("apps/v1", "DaemonSet"),
-    ("apps/v1", "ControllerRevision"),
-    ("batch/v1", "Job"),
-    ("batch/v1", "CronJob"),
-    ("v1", "Service"),
-    ("v1", "Endpoints"),
-    ("v1", "ResourceQuota"),
-    ("v1", "LimitRange"),
-    ("v1", "ServiceAccount"),
-    ("v1", "PersistentVolumeClaim"),
-)
-OLDER = {("batch/v1", "CronJob"): "batch/v1beta1"}
-"""Where a kind was before the version that is asked first (CronJob: until Kubernetes 1.21)."""
+from tools.kubernetes.kinds import AROUND, HERE, NAMESPACED, NODE_EVENTS, OF_THE_SYSTEM, SYSTEM, Reading
 
 CONCURRENT_READS = 8
 MAX_REFERENCED = 200
+MAX_CLUSTER_ROLES = 40
 MAX_LOGGED_CONTAINERS = 60
 LOG_BUDGET_BYTES = 8 << 20
+RBAC = "rbac.authorization.k8s.io/v1"
 _HELM_SECRETS = "type=helm.sh/release.v1"
 
 T = TypeVar("T")
 
 
-class _Reading:
+class _Capture:
     """The state of one capture."""
 
     def __init__(self, cluster: Cluster, namespace: str) -> None:
@@ -61,6 +45,7 @@ class _Reading:
         self.unseen: list[str] = []
         self.complete: set[tuple[str, str]] = set()
         self.absent: set[tuple[str, str, str]] = set()
+        self.names: list[Object] = []  # known by name alone: whatever is also read in full replaces it
         self._gate = asyncio.Semaphore(CONCURRENT_READS)
 
     async def guarded(self, what: str, read: Callable[[], Awaitable[T]]) -> T | None:
@@ -75,41 +60,62 @@ class _Reading:
                 self.unseen.append(f"{what} could not be read: {error}")
             return None
 
-    async def list_kind(self, version: str, kind: str, namespace: str | None, fields: str = "") -> None:
-        async def read() -> list[Object]:
-            try:
-                return await self.cluster.list_all(version, kind, namespace, fields=fields)
-            except KubernetesError as error:
-                older = OLDER.get((version, kind))
-                if error.code != 404 or older is None:
-                    raise
-                return await self.cluster.list_all(older, kind, namespace, fields=fields)
+    async def list_kind(self, reading: Reading) -> None:
+        namespace = self.namespace if reading.namespace == HERE else reading.namespace
 
-        found = await self.guarded(f"{kind} in {namespace or 'the cluster'}", read)
+        async def read() -> list[Object]:
+            for version in reading.versions:
+                try:
+                    return await self.cluster.list_all(
+                        version, reading.kind, namespace, fields=reading.fields, names_only=reading.names_only
+                    )
+                except KubernetesError as error:
+                    if error.code != 404:
+                        raise
+                    last = error
+            if reading.optional:
+                return []
+            raise last
+
+        what = f"{reading.kind} names" if reading.names_only else reading.kind
+        found = await self.guarded(f"{what} in {namespace or 'the cluster'}", read)
         if found is None:
             return
-        self.items += found
+        kept = [item for item in found if not reading.only or text(item, "metadata", "name") in reading.only]
+        (self.names if reading.names_only else self.items).extend(kept)
         if len(found) >= self.cluster.settings.max_objects:
-            self.unseen.append(f"{kind}: only the first {len(found)} were read")
-        elif not fields:
-            self.complete.add((kind, namespace or ""))
+            self.unseen.append(f"{reading.kind}: only the first {len(found)} were read")
+        elif not reading.fields and not reading.only:
+            self.complete.add((reading.kind, namespace or ""))
 
-    async def get_one(self, kind: str, name: str) -> None:
-        """A ConfigMap or Secret; its values are dropped at once."""
+    async def get_one(self, kind: str, name: str, version: str = "v1", namespace: str | None = None) -> None:
+        """A ConfigMap, a Secret (their values are dropped at once), or what a binding refers to."""
 
         async def read() -> Object | None:
-            found = await self.cluster.get("v1", kind, self.namespace, name)
-            return redact_object({"apiVersion": "v1", "kind": kind, **found}) if found is not None else {}
+            found = await self.cluster.get(version, kind, namespace, name)
+            return redact_object({"apiVersion": version, "kind": kind, **found}) if found is not None else {}
 
-        found = await self.guarded(f"{kind} {self.namespace}/{name}", read)
+        found = await self.guarded(f"{kind} {f'{namespace}/' if namespace else ''}{name}", read)
         if found:
             self.items.append(found)
         elif found is not None:
-            self.absent.add((kind, self.namespace, name))
+            self.absent.add((kind, namespace or "", name))
+        else:
+            self.complete.discard((kind, namespace or ""))  # it may be there all the same
+
+    def known_by_name(self, referenced: Iterable[tuple[str, str]]) -> list[Object]:
+        """Objects of which only the name is known; not those whose content should have been read and was not."""
+        asked = {(kind, self.namespace, name) for kind, name in referenced}
+        return [
+            item
+            for item in self.names
+            if (item["kind"], text(item, "metadata", "namespace"), text(item, "metadata", "name")) not in asked
+        ]
 
     def snapshot(self) -> Snapshot:
         return Snapshot(
             self.items,
+            focus=self.namespace,
             logs=self.logs,
             observed_at=datetime.now(UTC),
             unseen=sorted(self.unseen),
@@ -125,13 +131,18 @@ async def capture(cluster: Cluster, namespace: str, target: ObjectRef | None = N
     ClusterUnreachable when the API server does not answer; any other failure is a line in the snapshot's `unseen`.
     """
     await _require_namespace(cluster, namespace)
-    reading = _Reading(cluster, namespace)
+    reading = _Capture(cluster, namespace)
+    lists = [*NAMESPACED, *AROUND]
+    lists += OF_THE_SYSTEM if namespace != SYSTEM else ()
+    lists += [NODE_EVENTS] if namespace != "default" else []
+    await asyncio.gather(*(reading.list_kind(wanted) for wanted in lists))
+    referenced = _referenced(reading)
+    reading.items += reading.known_by_name(referenced)
     await asyncio.gather(
-        *(reading.list_kind(version, kind, namespace) for version, kind in NAMESPACED),
-        reading.list_kind("v1", "Node", None),
-        *([reading.list_kind("v1", "Event", "default", "involvedObject.kind=Node")] if namespace != "default" else []),
+        *(reading.get_one(kind, name, namespace=namespace) for kind, name in _bounded(reading, referenced)),
+        *(reading.get_one("ClusterRole", name, RBAC) for name in _cluster_roles(reading)),
+        _helm(reading),
     )
-    await asyncio.gather(*(reading.get_one(kind, name) for kind, name in _referenced(reading)), _helm(reading))
     snapshot = reading.snapshot()
     await _read_logs(reading, _containers_that_matter(snapshot, namespace, target))
     return reading.snapshot()
@@ -148,27 +159,47 @@ async def _require_namespace(cluster: Cluster, namespace: str) -> None:
         raise NotFound(f"the cluster has no namespace {namespace}")
 
 
-def _referenced(reading: _Reading) -> list[tuple[str, str]]:
+def _referenced(reading: _Capture) -> list[tuple[str, str]]:
     """ConfigMaps and Secrets that pods, templates and service accounts name."""
     names: dict[tuple[str, str], None] = {}
     for item in reading.items:
+        if text(item, "metadata", "namespace") != reading.namespace:
+            continue
         if item.get("kind") == "ServiceAccount":
             secrets = objects(item, "imagePullSecrets")
             names |= {("Secret", text(secret, "name")): None for secret in secrets if text(secret, "name")}
             continue
-        holder = item if item.get("kind") == "Pod" else mapping(item, "spec", "template")
+        job = mapping(item, "spec", "jobTemplate") or item
+        holder = item if item.get("kind") == "Pod" else mapping(job, "spec", "template")
         for reference in references_of(holder):
             if reference.kind in ("ConfigMap", "Secret"):
                 names[(reference.kind, reference.name)] = None
-    found = list(names)
-    if len(found) > MAX_REFERENCED:
-        reading.unseen.append(
-            f"{len(found) - MAX_REFERENCED} referenced ConfigMaps and Secrets were not read: too many"
-        )
-    return found[:MAX_REFERENCED]
+    return list(names)
 
 
-async def _helm(reading: _Reading) -> None:
+def _bounded(reading: _Capture, referenced: list[tuple[str, str]]) -> list[tuple[str, str]]:
+    left = referenced[MAX_REFERENCED:]
+    if left:
+        reading.unseen.append(f"{len(left)} referenced ConfigMaps and Secrets were not read: too many")
+        reading.complete -= {(kind, reading.namespace) for kind, _ in left}
+    return referenced[:MAX_REFERENCED]
+
+
+def _cluster_roles(reading: _Capture) -> list[str]:
+    """Cluster roles that are given to accounts of the namespace."""
+    groups = {"system:authenticated", "system:serviceaccounts", f"system:serviceaccounts:{reading.namespace}"}
+    names: dict[str, None] = {}
+    for item in reading.items:
+        if item.get("kind") not in ("ClusterRoleBinding", "RoleBinding"):
+            continue
+        for subject in objects(item, "subjects"):
+            account = subject.get("kind") == "ServiceAccount" and subject.get("namespace") == reading.namespace
+            if (account or subject.get("name") in groups) and text(item, "roleRef", "kind") == "ClusterRole":
+                names[text(item, "roleRef", "name")] = None
+    return sorted(name for name in names if name)[:MAX_CLUSTER_ROLES]
+
+
+async def _helm(reading: _Capture) -> None:
     """The releases of a namespace in which helm owns something; of their Secrets only the metadata is kept."""
     owned = any(pick(item, "metadata", "annotations", "meta.helm.sh/release-name") for item in reading.items)
     if not owned:
@@ -191,7 +222,7 @@ def _containers_that_matter(snapshot: Snapshot, namespace: str, target: ObjectRe
     return list(ordered.values())
 
 
-async def _read_logs(reading: _Reading, containers: Iterable[Container]) -> None:
+async def _read_logs(reading: _Capture, containers: Iterable[Container]) -> None:
     chosen = list(containers)
     if len(chosen) > MAX_LOGGED_CONTAINERS:
         reading.unseen.append(f"logs of {len(chosen) - MAX_LOGGED_CONTAINERS} more containers were not read: too many")

@@ -23,6 +23,7 @@ Object = dict[str, Any]
 """One Kubernetes object, or a list, as JSON."""
 
 _READ_ATTEMPTS = 3
+_NAMES = "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1,application/json"
 
 
 class KubernetesError(ToolFailed):
@@ -61,6 +62,7 @@ class Cluster:
         self.settings = settings
         self.name = name
         self._plurals: dict[str, dict[str, tuple[str, bool]]] = {}
+        self._discovering: dict[str, asyncio.Lock] = {}
         self._id: str | None = None
 
     @classmethod
@@ -104,12 +106,13 @@ class Cluster:
         query: dict[str, str] | None = None,
         body: bytes | None = None,
         content_type: str = "application/json",
+        accept: str = "application/json",
     ) -> Object:
         """Send one request and return the JSON answer.
 
         Raises KubernetesError for an error status, ClusterUnreachable when there was no answer. Only GET is retried.
         """
-        text = await self._send(method, path, query or {}, body, content_type, "application/json")
+        text = await self._send(method, path, query or {}, body, content_type, accept)
         try:
             return cast(Object, json.loads(text))
         except ValueError as error:
@@ -125,17 +128,28 @@ class Cluster:
             raise
 
     async def list_all(
-        self, api_version: str, kind: str, namespace: str | None = None, *, labels: str = "", fields: str = ""
+        self,
+        api_version: str,
+        kind: str,
+        namespace: str | None = None,
+        *,
+        labels: str = "",
+        fields: str = "",
+        names_only: bool = False,
     ) -> list[Object]:
-        """All objects of a kind (in a namespace), read in pages, at most `max_objects`. Items carry their kind."""
+        """All objects of a kind (in a namespace), read in pages, at most `max_objects`. Items carry their kind.
+
+        With `names_only` the server is asked for the metadata alone, and nothing else is kept.
+        """
         path = await self.path(api_version, kind, namespace)
         items: list[Object] = []
         query = {"limit": "500"} | ({"labelSelector": labels} if labels else {})
         query |= {"fieldSelector": fields} if fields else {}
         while True:
-            page = await self.request("GET", path, query=query)
+            page = await self.request("GET", path, query=query, accept=_NAMES if names_only else "application/json")
             for item in page.get("items") or []:
-                items.append({"apiVersion": api_version, "kind": kind, **item})
+                kept = {"metadata": item.get("metadata")} if names_only else item
+                items.append({"apiVersion": api_version, "kind": kind, **kept})
             token = (page.get("metadata") or {}).get("continue")
             if not token or len(items) >= self.settings.max_objects:
                 return items
@@ -158,13 +172,14 @@ class Cluster:
     async def path(self, api_version: str, kind: str, namespace: str | None, name: str | None = None) -> str:
         """The URL path of a kind or object; the plural and scope come from the server's own discovery."""
         base = f"/api/{api_version}" if "/" not in api_version else f"/apis/{api_version}"
-        if api_version not in self._plurals:
-            found = await self.request("GET", base)
-            self._plurals[api_version] = {
-                item["kind"]: (item["name"], bool(item["namespaced"]))
-                for item in found.get("resources") or []
-                if "/" not in item["name"]
-            }
+        async with self._discovering.setdefault(api_version, asyncio.Lock()):
+            if api_version not in self._plurals:
+                found = await self.request("GET", base)
+                self._plurals[api_version] = {
+                    item["kind"]: (item["name"], bool(item["namespaced"]))
+                    for item in found.get("resources") or []
+                    if "/" not in item["name"]
+                }
         if kind not in self._plurals[api_version]:
             raise KubernetesError(404, "NotFound", f"the server knows no {kind} in {api_version}", f"GET {base}")
         plural, namespaced = self._plurals[api_version][kind]

@@ -43,6 +43,7 @@ def save_snapshot(snapshot: Snapshot, folder: Path) -> list[Path]:
         written.append(path)
     manifest = {
         "format": 1,
+        "namespace": snapshot.focus,
         "observed_at": snapshot.observed_at.isoformat(),
         "unseen": snapshot.unseen,
         "complete": sorted(map(list, snapshot.complete)),

@@ -73,7 +73,8 @@ async def test_values_of_secrets_and_config_maps_stay_behind(tmp_path: Path) -> 
             snapshot = await capture(cluster, namespace)
     assert snapshot.get("Secret", namespace, "pull")["data"] == {"auth": ""}  # type: ignore[index]
     assert snapshot.lacks("Secret", namespace, "gone") is True
-    assert snapshot.lacks("Secret", namespace, "other") is None
+    assert snapshot.lacks("Secret", namespace, "other") is True, "the names were listed"
+    assert snapshot.lacks("Secret", "elsewhere", "other") is None
     assert "aHVudGVyMg" not in json.dumps(snapshot.items())
 
 
