@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from datetime import timedelta
 
 from diagnosis.workloads.containers import Container
-from diagnosis.workloads.contract import Claim, Found, quoted
+from diagnosis.workloads.contract import Claim, Documented, Found, quoted
 from diagnosis.workloads.evidence import of_object
 from diagnosis.workloads.fields import when
 from diagnosis.workloads.logs import Log, LogLine
@@ -21,6 +21,15 @@ from incidents.models import CauseClass, Fact
 NAME = "application_error"
 READS = ("Pod",)
 RULED_OUT = "the program's own errors: no container ended with an exit code of its own and a log that says why"
+CAUSES = {
+    CauseClass.APPLICATION_ERROR: Documented(
+        "The program ended by its own decision, and its log says why.",
+        "An exit code of its own, and the telling line of the log of that instance (a trace, a panic, an "
+        "error line); with less confidence, errors in the log of a program that runs and is not ready.",
+        "A rollback where an earlier revision was seen healthy; otherwise a person reads the quoted line: "
+        "what the program objects to is not in the cluster.",
+    ),
+}
 
 _CONFIDENCE = {3: 0.85, 2: 0.78, 1: 0.5}
 _STARTING = timedelta(seconds=60)

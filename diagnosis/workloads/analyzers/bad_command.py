@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from datetime import timedelta
 
 from diagnosis.workloads.containers import Container
-from diagnosis.workloads.contract import Claim, Found, quoted
+from diagnosis.workloads.contract import Claim, Documented, Found, quoted
 from diagnosis.workloads.evidence import of_object
 from diagnosis.workloads.logs import LogLine
 from diagnosis.workloads.restarts import Ending, Restart
@@ -21,6 +21,16 @@ from incidents.models import CauseClass, Evidence, Fact
 NAME = "bad_command"
 READS = ("Pod",)
 RULED_OUT = "the command: no container failed to start for its command"
+CAUSES = {
+    CauseClass.BAD_COMMAND: Documented(
+        "The program cannot be started: no such file, not executable, a wrong working directory, or a "
+        "command that leaves at once.",
+        "The runtime's StartError, or exit code 126 or 127 with the shell's own line; a quick end with code "
+        "0 counts with less confidence.",
+        "A rollback where an earlier revision was seen healthy; otherwise a person corrects the command, "
+        "which only its authors know.",
+    ),
+}
 
 _WAITING = {"RunContainerError", "CreateContainerError", "ContainerCannotRun", "StartError"}
 _START_FAILURE = re.compile(

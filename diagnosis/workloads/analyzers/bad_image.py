@@ -9,7 +9,7 @@ import re
 from collections.abc import Iterable
 
 from diagnosis.workloads.containers import Container, template_containers
-from diagnosis.workloads.contract import Claim, Found, quoted
+from diagnosis.workloads.contract import Claim, Documented, Found, quoted
 from diagnosis.workloads.events import Event
 from diagnosis.workloads.evidence import of_absence, of_event, of_object
 from diagnosis.workloads.fields import objects, text
@@ -21,6 +21,19 @@ from incidents.models import CauseClass, Fact
 NAME = "bad_image"
 READS = ("Pod", "Event")
 RULED_OUT = "the image: no container waits for its image"
+CAUSES = {
+    CauseClass.BAD_IMAGE: Documented(
+        "The image cannot be pulled: its name or its tag does not exist in the registry.",
+        "The runtime's own words in the waiting message or a Failed event of the pod.",
+        "The image of the last revision that ran; never another product.",
+    ),
+    CauseClass.MISSING_PULL_SECRET: Documented(
+        "The registry refuses the pull, and the pod has no pull secret or refers to one that does not exist.",
+        "The registry's refusal in the runtime's words, and the pod's and its account's references compared "
+        "with the Secrets that are there.",
+        "A reference to a pull secret that exists; the secret itself only a person can make.",
+    ),
+}
 
 _WAITING = {
     "ErrImagePull", "ImagePullBackOff", "InvalidImageName", "ErrImageNeverPull", "ImageInspectError",

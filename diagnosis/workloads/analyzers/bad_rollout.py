@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from diagnosis.workloads.containers import Container
-from diagnosis.workloads.contract import Claim, Found
+from diagnosis.workloads.contract import Claim, Documented, Found
 from diagnosis.workloads.evidence import of_object
 from diagnosis.workloads.fields import Object, text
 from diagnosis.workloads.revisions import Revision
@@ -20,6 +20,14 @@ from incidents.models import CauseClass, Evidence, EvidenceKind, ObjectRef, Seve
 NAME = "bad_rollout"
 READS = ("Pod", "ReplicaSet")
 RULED_OUT = "the last rollout: no earlier revision of what fails was seen healthy"
+CAUSES = {
+    CauseClass.BAD_ROLLOUT: Documented(
+        "A change of the pod template broke what ran: the new revision fails, the one before was healthy.",
+        "Failing pods of the current revision, the healthy record of the earlier one, and the difference of "
+        "the templates.",
+        "A rollback to the last healthy revision.",
+    ),
+}
 
 _CHANGES_SHOWN = 12
 

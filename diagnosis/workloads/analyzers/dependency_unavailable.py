@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from diagnosis.workloads.containers import Container
-from diagnosis.workloads.contract import Claim, Found, quoted
+from diagnosis.workloads.contract import Claim, Documented, Found, quoted
 from diagnosis.workloads.evidence import of_absence, of_object
 from diagnosis.workloads.fields import Object, condition, number, objects, strings, text
 from diagnosis.workloads.hosts import Failure, failure_in
@@ -22,6 +22,15 @@ from incidents.models import CauseClass, Fact, ObjectRef, Severity
 NAME = "dependency_unavailable"
 READS = ("Pod", "Service")
 RULED_OUT = "dependencies: no failing container's log tells of a failed connection"
+CAUSES = {
+    CauseClass.DEPENDENCY_UNAVAILABLE: Documented(
+        "The program fails because what it connects to is not there: refused, unreachable, or a name that "
+        "does not resolve.",
+        "The line of the log that names the address, the Service or pod behind it, and that one's own state.",
+        "That of the cause behind it, where the dependency lies in the cluster; a dependency outside the "
+        "cluster is for a person.",
+    ),
+}
 
 _BY_ITSELF = {Ending.EXIT_CODE, Ending.LIVENESS_KILL, Ending.STARTUP_KILL, Ending.NOT_STARTED, Ending.COMPLETED}
 _LAST_LINES = 60

@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable
 from datetime import datetime
 
-from diagnosis.workloads.contract import Claim, Found, quoted
+from diagnosis.workloads.contract import Claim, Documented, Found, quoted
 from diagnosis.workloads.evidence import of_event, of_object
 from diagnosis.workloads.fields import Object, condition, newest, objects, text, when
 from diagnosis.workloads.scope import RECENT, Scope
@@ -15,6 +15,14 @@ from incidents.models import CauseClass, Fact
 NAME = "evicted"
 READS = ("Pod",)
 RULED_OUT = "eviction: no pod was evicted"
+CAUSES = {
+    CauseClass.EVICTED: Documented(
+        "The kubelet evicted the pod: the node ran short of something, or the pod used more storage than it may.",
+        "The pod's status reason Evicted with the kubelet's message, and the node's pressure conditions.",
+        "Resource requests from what was observed, where the message names the resource; a node that is "
+        "full needs a person.",
+    ),
+}
 
 _RESOURCE = re.compile(r"low on resource: ([\w-]+)", re.IGNORECASE)
 _OWN_STORAGE = re.compile(r"exceeds the (?:total )?limit|ephemeral local storage usage|emptydir", re.IGNORECASE)

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from diagnosis.workloads.containers import Container
-from diagnosis.workloads.contract import Claim, Found, quoted
+from diagnosis.workloads.contract import Claim, Documented, Found, quoted
 from diagnosis.workloads.evidence import of_absence, of_event, of_object
 from diagnosis.workloads.fields import Object, mapping, text
 from diagnosis.workloads.references import Reference, references_of
@@ -21,6 +21,24 @@ from incidents.models import CauseClass, Evidence, Fact, ObjectRef
 NAME = "missing_config"
 READS = ("Pod", "Event")
 RULED_OUT = "configuration references: no container waits for a ConfigMap, a Secret or a key"
+CAUSES = {
+    CauseClass.MISSING_CONFIG_MAP: Documented(
+        "The pod needs a ConfigMap that does not exist.",
+        "The kubelet's words (CreateContainerConfigError or FailedMount), or the reference compared with "
+        "the ConfigMaps that were read.",
+        "A reference to a ConfigMap that exists, where one is evidently meant; its content only a person knows.",
+    ),
+    CauseClass.MISSING_CONFIG_KEY: Documented(
+        "The pod needs a key that its ConfigMap or Secret does not have.",
+        "The kubelet's words, and the keys that are there.",
+        "A reference to a key that exists, where one is evidently meant.",
+    ),
+    CauseClass.MISSING_SECRET: Documented(
+        "The pod needs a Secret that does not exist.",
+        "The kubelet's words, or the reference compared with the Secrets that were read.",
+        "A reference to a Secret that exists, where one is evidently meant; the content is never made up.",
+    ),
+}
 
 # the kubelet's words: pkg/kubelet/kubelet_pods.go and pkg/volume/{configmap,secret,projected}
 _OBJECT = re.compile(r'\b(configmap|secret)s? "?([^"\s]+)"? not found', re.IGNORECASE)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from diagnosis.workloads.contract import Claim, Found, quoted
+from diagnosis.workloads.contract import Claim, Documented, Found, quoted
 from diagnosis.workloads.evidence import of_object
 from diagnosis.workloads.fields import text
 from diagnosis.workloads.restarts import Ending
@@ -14,6 +14,14 @@ from incidents.models import CauseClass, Severity
 NAME = "native_crash"
 READS = ("Pod",)
 RULED_OUT = "a crash of native code: no container ended by a signal that dumps core"
+CAUSES = {
+    CauseClass.NATIVE_CRASH: Documented(
+        "A signal of the program's own making ended it (a segmentation fault, an abort and the like); its "
+        "core says more.",
+        "The exit code that stands for the signal, in the container's status.",
+        "A rollback where an earlier revision was seen healthy; the fault itself is in the program.",
+    ),
+}
 
 
 def find(scope: Scope) -> Iterable[Found]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from diagnosis.workloads.contract import Claim, Found, quoted
+from diagnosis.workloads.contract import Claim, Documented, Found, quoted
 from diagnosis.workloads.evidence import of_absence, of_event, of_object
 from diagnosis.workloads.fields import Object, condition, objects, text
 from diagnosis.workloads.scope import Scope
@@ -13,6 +13,13 @@ from incidents.models import CauseClass, Evidence
 NAME = "node_lost"
 READS = ("Pod", "Node")
 RULED_OUT = "nodes: every node that runs a pod of it is ready"
+CAUSES = {
+    CauseClass.NODE_LOST: Documented(
+        "The node that runs the pods is gone or does not answer; nothing is wrong with the workload.",
+        "The node's Ready condition and its lease, or the node's absence, and the pods' place on it.",
+        "None from here: a person repairs or removes the node; the controllers then replace the pods.",
+    ),
+}
 
 _REASONS = {"NodeLost", "NodeShutdown", "Shutdown", "Terminated"}
 _EVENTS = {"NodeNotReady", "TaintManagerEviction", "NodeControllerEviction"}

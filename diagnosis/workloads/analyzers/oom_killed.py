@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from datetime import timedelta
 
-from diagnosis.workloads.contract import Claim, Found
+from diagnosis.workloads.contract import Claim, Documented, Found
 from diagnosis.workloads.evidence import of_event, of_object
 from diagnosis.workloads.fields import condition, objects, quantity, text
 from diagnosis.workloads.restarts import Ending, Restart
@@ -19,6 +19,14 @@ from incidents.models import CauseClass, Fact, Severity
 NAME = "oom_killed"
 READS = ("Pod",)
 RULED_OUT = "out of memory: no container ended OOMKilled"
+CAUSES = {
+    CauseClass.OOM_KILLED: Documented(
+        "The kernel killed the container because it used more memory than its limit allows.",
+        "The termination reason OOMKilled, with the limit in the container's spec; a node without memory is "
+        "told apart.",
+        "A higher limit, with headroom and within the LimitRange; a leak by trend needs the program corrected.",
+    ),
+}
 
 _FACTOR = 2
 _MEBI = 1 << 20

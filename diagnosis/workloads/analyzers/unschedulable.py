@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 
-from diagnosis.workloads.contract import Claim, Found, quoted
+from diagnosis.workloads.contract import Claim, Documented, Found, quoted
 from diagnosis.workloads.evidence import of_event, of_object
 from diagnosis.workloads.fields import Object, condition, objects, pick, text
 from diagnosis.workloads.references import references_of
@@ -15,6 +15,13 @@ from incidents.models import CauseClass, Evidence, Fact
 NAME = "unschedulable"
 READS = ("Pod",)
 RULED_OUT = "scheduling: every pod has a node"
+CAUSES = {
+    CauseClass.UNSCHEDULABLE: Documented(
+        "The scheduler finds no node for the pod, for reasons that its words do not tell apart further.",
+        "The pod's PodScheduled condition or its FailedScheduling event, quoted.",
+        "That of the reason, where it is clear; otherwise a person decides between the nodes and the demands.",
+    ),
+}
 
 _HEAD = re.compile(r"^\s*\d+/(\d+) nodes are available: ?")
 # the scheduler's filter plugins' reasons: pkg/scheduler/framework/plugins; words differ a little between versions

@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from datetime import timedelta
 
 from diagnosis.workloads.containers import Container
-from diagnosis.workloads.contract import Claim, Found, quoted
+from diagnosis.workloads.contract import Claim, Documented, Found, quoted
 from diagnosis.workloads.events import Event
 from diagnosis.workloads.evidence import of_event, of_object
 from diagnosis.workloads.fields import when
@@ -24,6 +24,26 @@ from incidents.models import CauseClass, Fact
 NAME = "wrong_probe"
 READS = ("Pod", "Event")
 RULED_OUT = "probes: no container was killed or kept from being ready by a failed probe"
+CAUSES = {
+    CauseClass.WRONG_LIVENESS_PROBE: Documented(
+        "The liveness probe asks the wrong question and kills a program that works.",
+        "The kubelet's record of the failing probe, and what the container is seen to listen on, to answer, "
+        "or how long it took to start.",
+        "The probe's port, path, scheme or timing as observed; none where nothing shows what would be right.",
+    ),
+    CauseClass.WRONG_READINESS_PROBE: Documented(
+        "The readiness probe asks the wrong question and keeps a program that works out of service.",
+        "The kubelet's record of the failing probe, and what the container is seen to listen on, to answer, "
+        "or how long it took to start.",
+        "The probe's port, path, scheme or timing as observed; none where nothing shows what would be right.",
+    ),
+    CauseClass.WRONG_STARTUP_PROBE: Documented(
+        "The startup probe asks the wrong question and kills a program before it has started.",
+        "The kubelet's record of the failing probe, and what the container is seen to listen on, to answer, "
+        "or how long it took to start.",
+        "The probe's port, path, scheme or timing as observed; none where nothing shows what would be right.",
+    ),
+}
 
 _CLASSES = {
     "liveness": CauseClass.WRONG_LIVENESS_PROBE,
