@@ -4,7 +4,7 @@ BIN := .venv/bin
 CLUSTER := deploy/dev-cluster/cluster
 PYTEST_ARGS ?=
 
-.PHONY: help setup demo serve test generated e2e lint type bench cluster lock clean
+.PHONY: help setup demo serve test generated e2e eval lint type bench cluster lock clean
 .DEFAULT_GOAL := help
 
 help: ## this list
@@ -37,6 +37,9 @@ generated: setup ## every cause of a crash in every kind of build: a few minutes
 
 e2e: setup ## every test that needs a cluster, on $$KUBECONFIG or the development cluster
 	@deploy/dev-cluster/e2e $(PYTEST_ARGS)
+
+eval: setup ## break workloads on the development cluster and score diagnosis and repair: the quick subset
+	$(BIN)/paramedic eval --fast $(EVAL_ARGS)
 
 cluster: ## start (or find) a development cluster: kind where a Docker engine answers, else a native one
 	@$(CLUSTER) up

@@ -20,6 +20,7 @@ from terminal import (
     core_shrink,
     diagnose_core,
     diagnose_workload,
+    eval,
     incidents,
     keys,
     models,
@@ -58,6 +59,7 @@ keys_app = typer.Typer(help="API keys.", no_args_is_help=True)
 keys_app.command("new")(keys.new)
 app.add_typer(keys_app, name="keys")
 app.command()(demo)
+app.command("eval")(eval.evaluate)
 
 
 def main() -> None:

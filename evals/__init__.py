@@ -1,0 +1,1 @@
+"""Fault scenarios on a real cluster, and their scoring. The top room: it drives the service as its callers do."""

@@ -1,0 +1,135 @@
+"""Runs scenarios beside each other, a namespace each, and keeps every result as soon as it is there."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import hashlib
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from errors import ParamedicError
+from evals.asking import APPROVERS, ask, baseline
+from evals.images import build
+from evals.outside import registry
+from evals.results import Mode, Result, Store
+from evals.scenario import Source, outline
+from evals.stage import Stage, sweep
+from graph.services import Services, open_services
+from settings import Settings
+
+_ONE_RUN = 600.0
+"""Seconds after which a run is given up."""
+Progress = Callable[[Result | None, str], None]
+"""Called with (None, what begins) and (a result, its scenario)."""
+
+
+@dataclass(frozen=True)
+class Job:
+    source: Source
+    mode: Mode
+    repetition: int
+
+    @property
+    def key(self) -> tuple[str, str, int]:
+        return (self.source.name, self.mode, self.repetition)
+
+
+def jobs(sources: list[Source], repeat: int, baselines: bool) -> list[Job]:
+    """Every scenario `repeat` times, round by round; the baselines once, where there is something to repair."""
+    found = [Job(source, "paramedic", number) for number in range(repeat) for source in sources]
+    if baselines:
+        broken = [source for source in sources if outline(source).fixed]
+        found += [Job(source, "do_nothing", 0) for source in broken]
+    return found
+
+
+def settings_for(settings: Settings, folder: Path) -> Settings:
+    """The configured cluster and model, with data of its own and approvers that exist here only."""
+    gate = settings.gate.model_copy(
+        update={
+            "approvers": {identity: ["approver"] for identity in APPROVERS},
+            "max_executions_per_hour": 10_000,
+            "verify_seconds": 60.0,
+            "verify_stable_seconds": 6.0,
+            "verify_poll_seconds": 0.5,
+        }
+    )
+    return settings.model_copy(update={"data_dir": (folder / "service").absolute(), "gate": gate})
+
+
+async def evaluate(store: Store, todo: list[Job], settings: Settings, *, parallel: int, progress: Progress) -> None:
+    """Run what is not done yet, at most `parallel` namespaces at a time. Every namespace is removed, also when this is
+    cancelled. Raises ToolMissing where there is no cluster or compiler."""
+    run_id = hashlib.sha256(str(store.folder.absolute()).encode()).hexdigest()[:12]
+    left = [job for job in todo if job.key not in store.done()]
+    images = {"busybox"}.union(*(job.source.images() for job in left)) if left else {"busybox"}
+    given = await build(images, store.folder / "programs")
+    with registry() as address:
+        given["registry"] = address
+        async with open_services(settings_for(settings, store.folder)) as services:
+            if services.cluster is None:
+                return
+            await sweep(services.cluster, run_id)
+            await services.runner.start()
+            slots = asyncio.Semaphore(parallel)
+
+            async def one(job: Job) -> None:
+                async with slots:
+                    progress(None, f"{job.source.name} {job.mode.replace('_', ' ')}")
+                    for result in await _run(services, job, given, run_id):
+                        store.add(result)
+                        progress(result, job.source.name)
+
+            async with asyncio.TaskGroup() as group:
+                for job in left:
+                    group.create_task(one(job))
+
+
+async def _run(services: Services, job: Job, given: dict[str, str], run_id: str) -> list[Result]:
+    """The results of a job. A scenario that could not be set up is told as such, and ends nothing else."""
+    assert services.cluster is not None
+    try:
+        async with asyncio.timeout(_ONE_RUN), Stage(services.cluster, job.source, given, run_id) as stage:
+            result = blank(job, stage)
+            if job.mode == "paramedic":
+                await ask(services, stage, result)
+                return [result]
+            result.passed = await baseline(stage, "do_nothing")
+            again = blank(Job(job.source, "blind_restart", job.repetition), stage)
+            again.passed = result.passed or await baseline(stage, "blind_restart")
+            return [result, again]
+    except (ParamedicError, TimeoutError) as error:
+        failed = blank(job, None)
+        failed.error = str(error)[:500] or type(error).__name__
+        return [failed]
+
+
+def blank(job: Job, stage: Stage | None) -> Result:
+    scenario = stage.scenario if stage else outline(job.source)
+    return Result(
+        scenario=job.source.name,
+        group=scenario.group,
+        title=scenario.title,
+        mode=job.mode,
+        repetition=job.repetition,
+        truth=scenario.truth,
+        remedy=scenario.remedy,
+        setup_seconds=stage.setup_seconds if stage else 0.0,
+    )
+
+
+Work = Callable[[], Awaitable[None]]
+
+
+def run(work: Work) -> bool:
+    """Run to the end, or until Ctrl-C, which waits until the namespaces are on their way out. False then."""
+    with contextlib.suppress(KeyboardInterrupt):
+        asyncio.run(_to_the_end(work))
+        return True
+    return False
+
+
+async def _to_the_end(work: Work) -> None:
+    await work()

@@ -1,0 +1,119 @@
+"""One namespace of one run: made, broken from outside, and taken away again, whatever happens."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import time
+
+from errors import ParamedicError
+from evals.conditions import wait_for
+from evals.kube import CLUSTER_KINDS, Kube, Object
+from evals.names import Names, random_name
+from evals.scenario import Condition, Scenario, Source, Step
+from evals.surroundings import distractors, make_noise, settled
+from tools.kubernetes.client import Cluster
+
+LABEL = "paramedic-eval"
+"""Of every namespace and cluster object that an evaluation makes; its value is the evaluation's id."""
+_SETTLES = 60.0
+_BREAKS = 120.0
+
+
+class Stage:
+    """`async with Stage(…) as stage`: the fault shows when it is entered, and nothing is left when it is left."""
+
+    def __init__(self, cluster: Cluster, source: Source, given: dict[str, str], run_id: str) -> None:
+        self.namespace = random_name()
+        self.names = Names({**given, "namespace": self.namespace})
+        self.kube = Kube(cluster, self.namespace)
+        self.source = source
+        self.scenario: Scenario = source.scenario(self.names)
+        self.setup_seconds = 0.0
+        self._run_id = run_id
+        self._made: list[Object] = []
+
+    async def __aenter__(self) -> Stage:
+        started = time.monotonic()
+        try:
+            await self._open()
+            for step in self.scenario.steps:
+                await self._step(step)
+            await wait_for(self.scenario.shows, self.kube, _BREAKS)
+        except BaseException:
+            await self.close()
+            raise
+        self.setup_seconds = time.monotonic() - started
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.close()
+
+    async def _open(self) -> None:
+        labels = {LABEL: self._run_id}
+        await self.kube.create({"kind": "Namespace", "metadata": {"name": self.namespace, "labels": labels}})
+        # without its account no pod can be made
+        await wait_for([Condition(exists="ServiceAccount/default")], self.kube, _SETTLES)
+        for item in distractors(self.names):
+            await self.kube.create(item)
+        await wait_for(settled(self.names), self.kube, _SETTLES)
+        await make_noise(self.kube, self.names)
+        await self._apply("manifests.yaml")
+
+    async def _apply(self, file: str) -> None:
+        for item in self.source.manifests(self.names, file):
+            if item["kind"] in CLUSTER_KINDS:
+                item["metadata"]["labels"] = {**(item["metadata"].get("labels") or {}), LABEL: self._run_id}
+            await self.kube.create(item)
+            self._made.append(item)
+
+    async def _step(self, step: Step) -> None:
+        if step.wait is not None:
+            await wait_for(step.wait, self.kube, _SETTLES)
+        elif step.apply is not None:
+            await self._apply(step.apply)
+        elif step.patch is not None:
+            kind, _, name = step.patch.partition("/")
+            await self.kube.patch(kind, name, step.ops)
+        elif step.delete is not None:
+            kind, _, name = step.delete.partition("/")
+            await self.kube.delete(kind, name)
+        elif step.pause is not None:
+            await asyncio.sleep(step.pause)
+
+    async def blind_restart(self) -> None:
+        """What a person does who looks at nothing: delete every pod of the broken workloads."""
+        spared = f"{self.names['bystander']}-"
+        for pod in await self.kube.all("Pod"):
+            if not pod["metadata"]["name"].startswith((spared, f"{self.names['finished']}-")):
+                await self.kube.delete("Pod", pod["metadata"]["name"], grace=0)
+
+    async def close(self) -> None:
+        """Take everything away. Errors do not stop it: what stays is swept by the next evaluation."""
+        for item in self._made:
+            kind, name = item["kind"], item["metadata"]["name"]
+            with contextlib.suppress(ParamedicError):
+                if item["metadata"].get("finalizers"):
+                    await self._release(kind, name)
+                if kind in CLUSTER_KINDS:
+                    await self.kube.delete(kind, name)
+        with contextlib.suppress(ParamedicError):
+            await self.kube.delete("Namespace", self.namespace)
+
+    async def _release(self, kind: str, name: str) -> None:
+        body = json.dumps({"metadata": {"finalizers": None}}).encode()
+        path = await self.kube.path(kind, name)
+        await self.kube.cluster.request("PATCH", path, body=body, content_type="application/merge-patch+json")
+
+
+async def sweep(cluster: Cluster, run_id: str) -> int:
+    """Remove what a killed evaluation of this id left behind; how many objects that were."""
+    kube, count = Kube(cluster, ""), 0
+    for kind in ("ValidatingWebhookConfiguration", "Namespace", "PersistentVolume", "StorageClass"):
+        path = await kube.path(kind)
+        found = await cluster.request("GET", path, query={"labelSelector": f"{LABEL}={run_id}"})
+        for item in found.get("items") or []:
+            await kube.delete(kind, item["metadata"]["name"])
+            count += 1
+    return count
