@@ -14,7 +14,10 @@ from diagnosis.workloads.analyzers import (
     node_lost,
     oom_killed,
     quota_exceeded,
+    service_port,
+    service_selector,
     unschedulable,
+    wrong_address,
     wrong_probe,
 )
 from diagnosis.workloads.contract import Analyzer
@@ -30,6 +33,9 @@ ANALYZERS: tuple[Analyzer, ...] = (
     quota_exceeded,
     evicted,
     node_lost,
+    service_selector,
+    service_port,
+    wrong_address,
     dependency_unavailable,
     application_error,
     bad_rollout,
