@@ -17,6 +17,7 @@ from diagnosis.crashes.causes.golang.crashed import crashed_goroutine
 from diagnosis.crashes.causes.golang.told import with_words
 from diagnosis.crashes.causes.python.stack import python_stacks
 from diagnosis.crashes.causes.rust import RustPanic, rust_panic
+from diagnosis.crashes.code import instructions_at
 from diagnosis.crashes.conclude import conclude
 from diagnosis.crashes.core_file import CoreFile
 from diagnosis.crashes.elf import ElfFile, FileBytes
@@ -28,6 +29,7 @@ from diagnosis.crashes.sections import sections_of
 from diagnosis.crashes.unwind.walk import Walk, walk
 from diagnosis.crashes.view import DebuggerView
 from errors import ToolFailed, ToolMissing, ToolTimeout, UnusableCore
+from incidents.crash_frames import Frame, Instruction
 from incidents.crash_report import CrashReport
 from incidents.models import Diagnosis
 from settings import GdbSettings
@@ -239,8 +241,10 @@ async def _goroutines(
 ) -> Goroutines | None:
     """A Go program's stack in place of gdb's: delve's where it is `full` and can tell, else by Go's own tables."""
     executable = opened.case.executable
-    own = await asyncio.to_thread(crashed_goroutine, opened.core, opened.modules, executable) if executable else None
-    found = None
+    found = own = None
+    if executable is not None:
+        files = opened.resolved.files
+        own = await asyncio.to_thread(crashed_goroutine, opened.core, opened.modules, executable, files)
     if full:
         say("asking delve")
         try:
@@ -253,8 +257,19 @@ async def _goroutines(
     found = found or own
     if found is not None:
         view.frames[opened.core.crashed.tid] = found.frames
+        if found.handler_context is not None:
+            view.handler_context = found.handler_context
+            view.disassembly = _interrupted(opened.core, found.frames)
         view.complete = view.complete or full
     return found
+
+
+def _interrupted(core: CoreFile, frames: Sequence[Frame]) -> list[Instruction]:
+    """The instructions around the one that a handler of a fault interrupted: gdb showed those of the last signal."""
+    handler = next((index for index, frame in enumerate(frames) if frame.function == HANDLER_FRAME), len(frames))
+    pc = int(frames[handler + 1].offset or "0", 16) if handler + 1 < len(frames) else None
+    found = instructions_at(core, pc)
+    return [Instruction(address=hex(each.address), text=each.text, is_pc=each.address == pc) for each in found]
 
 
 def _is_go(executable: Path | None) -> bool:

@@ -46,7 +46,8 @@ class Goroutines:
     """`frames` are the crashed goroutine's, innermost first; `groups` are (place, count) of all goroutines.
 
     `panic` is the panic's value and `fatal` the text of a fatal error, as the runtime prints them; `told_at` is where
-    they were read in the core's memory. `text` is the stack as `source` shows it: delve, or Go's own tables.
+    they were read in the core's memory. `handler_context` is where the kernel saved the registers of what a fault
+    interrupted: of the frame after HANDLER_FRAME. `text` is the stack as `source` shows it: delve, or Go's own tables.
     """
 
     frames: list[Frame] = field(default_factory=list)
@@ -56,6 +57,7 @@ class Goroutines:
     text: str = ""
     fatal: str | None = None
     told_at: int | None = None
+    handler_context: int | None = None
     source: Literal["delve", "tables"] = "delve"
 
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import struct
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 
 from diagnosis.crashes.core_file import CoreFile
 from diagnosis.crashes.modules import Modules
@@ -58,6 +59,14 @@ def walk(core: CoreFile, modules: Modules) -> Walk | None:
         result.stacks.setdefault(thread.tid, stack)
         left -= len(stack.pcs)
     return result
+
+
+def walk_from(core: CoreFile, modules: Modules, registers: Mapping[str, int], limit: int) -> WalkedStack | None:
+    """The stack that `registers` (by NT_PRSTATUS's names) lead to, such as those that a signal handler was given."""
+    machine = MACHINES.get(core.header.machine)
+    if machine is None or core.header.order != "<":
+        return None
+    return _Walker(core, modules, machine).thread(replace(core.crashed, registers=dict(registers)), limit)
 
 
 class _Walker:

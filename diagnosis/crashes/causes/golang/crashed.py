@@ -2,31 +2,36 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 
 from diagnosis.crashes.causes.go import Goroutines
 from diagnosis.crashes.causes.golang.descriptors import MAIN, all_goroutines, running
 from diagnosis.crashes.causes.golang.owned import owned
 from diagnosis.crashes.causes.golang.panics import fatal_text, panic_values
 from diagnosis.crashes.causes.golang.program import Program
-from diagnosis.crashes.causes.golang.stack import Physical, go_stack, parked_stack
+from diagnosis.crashes.causes.golang.stack import Physical, StackReader
 from diagnosis.crashes.core_file import CoreFile
 from diagnosis.crashes.elf import ElfFile, FileBytes
+from diagnosis.crashes.frames import HANDLER_FRAME
 from diagnosis.crashes.modules import MappedModule, Modules
+from diagnosis.crashes.unwind.symbols import functions_at
 from diagnosis.crashes.view import render_frames
 from errors import UnusableCore
 from incidents.crash_frames import Frame
 
-TRUST = "pclntab"
 _NOBODY_RUNS = frozenset({"runtime.checkdead"})
 """All goroutines wait: the thread that noticed works for none, and the program's place is where its main one waits."""
 
 
-def crashed_goroutine(core: CoreFile, modules: Modules, executable: Path) -> Goroutines | None:
+def crashed_goroutine(
+    core: CoreFile, modules: Modules, executable: Path, files: Mapping[str, Path] = MappingProxyType({})
+) -> Goroutines | None:
     """What Go's own tables and the core's memory say; None where they do not lead to Go's code.
 
-    For x86-64 and Go 1.18 or later. `executable` is the file that was proved to be the program's. Blocking.
+    For x86-64 and Go 1.18 or later. `executable` is the program's file, `files` are verified ones of all modules by
+    their path in the core, for the names of C code. Blocking.
     """
     module = modules.main
     if module is None or core.header.machine != "x86_64":
@@ -34,58 +39,75 @@ def crashed_goroutine(core: CoreFile, modules: Modules, executable: Path) -> Gor
     try:
         with FileBytes(executable) as file:
             program = Program(core, module, ElfFile(file))
-            return _crashed(core, modules, module, program)
+            return _crashed(core, modules, module, program, files)
     except (UnusableCore, ValueError):
         return None
 
 
-def _crashed(core: CoreFile, modules: Modules, module: MappedModule, program: Program) -> Goroutines | None:
+def _crashed(
+    core: CoreFile, modules: Modules, module: MappedModule, program: Program, files: Mapping[str, Path]
+) -> Goroutines | None:
     thread = running(core, core.crashed)
-    stack = go_stack(core, program, core.crashed, thread)
-    if not stack.frames or stack.foreign:
-        return None  # C code below Go's: the debugger's stack says more
+    reader = StackReader(core, modules, program, thread)
+    stack = reader.crashed()
+    if not stack.frames or stack.lost:
+        return None  # C code that Go did not call: the debugger's stack says more
     listed = all_goroutines(core, _globals(core, module))
-    frames = owned(_frames(program, modules, stack.frames))
+    physical = stack.frames
     main = listed.get(MAIN) if listed else None
-    if main is not None and any(frame.function in _NOBODY_RUNS for frame in frames):
-        waiting = parked_stack(core, program, main.pc, main.sp) if main.holds(main.sp) else None
+    if main is not None and any(each.function and each.function.name in _NOBODY_RUNS for each in physical):
+        waiting = reader.parked(main.pc, main.sp) if main.holds(main.sp) else None
         if waiting is not None and waiting.complete:
-            frames = owned(_frames(program, modules, [*stack.frames, *waiting.frames]))
+            physical = [*physical, *waiting.frames]
+    frames = _frames(program, modules, physical, stack.fault[0] if stack.fault else None, files)
     found = Goroutines(frames=frames, text=render_frames(frames), source="tables")
+    found.count = len(listed) if listed else None
+    found.handler_context = stack.fault[1] if stack.fault else None
     if thread is not None and thread.current is not None:
         values = panic_values(program, thread.current)
         if values:
             found.panic = "; then panic: ".join(value.text for value in values)
             found.told_at = values[-1].address
-    fatal = fatal_text(program, stack.frames)
+    fatal = fatal_text(program, physical)
     if fatal is not None:
         found.fatal, found.told_at = fatal.text, fatal.address
-    found.count = len(listed) if listed else None
     return found
 
 
-def _frames(program: Program, modules: Modules, frames: Sequence[Physical]) -> list[Frame]:
+def _frames(
+    program: Program, modules: Modules, stack: Sequence[Physical], fault: int | None, files: Mapping[str, Path]
+) -> list[Frame]:
+    """`fault` is the depth at which the kernel called the handler of a fault."""
+    names = functions_at((each.at for each in stack if each.function is None), modules, files)
     found: list[Frame] = []
-    for physical in frames:
+    for depth, physical in enumerate(stack):
+        if depth == fault:
+            found.append(Frame(frame=len(found), trust=physical.trust, function=HANDLER_FRAME, in_app=False))
         module = modules.at(physical.pc)
-        path = module.path.encode("utf-8", "replace").decode() if module else None
+        bare = Frame(
+            frame=len(found),
+            trust=physical.trust,
+            offset=hex(physical.pc),
+            module=module.path.encode("utf-8", "replace").decode() if module else None,
+            module_offset=hex(physical.pc - module.base) if module else None,
+            build_id=module.build_id if module else None,
+            build_id_match=modules.matches.get(module.path, "absent") if module else None,
+        )
+        if physical.function is None:
+            name = names.get(physical.at)
+            own = module.is_main if module else None
+            found.append(bare.model_copy(update={"function": name.function if name else None, "in_app": own}))
+            continue
         for place in program.calls(physical.function, physical.at):
-            found.append(
-                Frame(
-                    frame=len(found),
-                    trust=TRUST,
-                    offset=hex(physical.pc),
-                    module=path,
-                    module_offset=hex(physical.pc - module.base) if module else None,
-                    build_id=module.build_id if module else None,
-                    build_id_match=modules.matches.get(module.path, "absent") if module else None,
-                    function=place.function[:1000].removesuffix(".abi0"),
-                    file=place.file[:1000] if place.file else None,
-                    line=place.line,
-                    inlined=True if place.inlined else None,
-                )
-            )
-    return found
+            told = {
+                "frame": len(found),
+                "function": place.function[:1000].removesuffix(".abi0"),
+                "file": place.file[:1000] if place.file else None,
+                "line": place.line,
+                "inlined": True if place.inlined else None,
+            }
+            found.append(bare.model_copy(update=told))
+    return [own if frame.in_app is None else frame for frame, own in zip(found, owned(found), strict=True)]
 
 
 def _globals(core: CoreFile, module: MappedModule) -> list[range]:

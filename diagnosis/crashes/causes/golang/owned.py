@@ -27,7 +27,7 @@ def owned(frames: Sequence[Frame]) -> list[Frame]:
         if not name or name.startswith("runtime."):
             return False
         if root is not None:
-            return not file.startswith(root)
+            return bool(file) and not file.startswith(root)  # without one it is C code
         return file.startswith("/") or file.partition("/")[0] not in _LIBRARY
 
     return [frame.model_copy(update={"in_app": own(frame)}) for frame in frames]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Sequence
-from itertools import pairwise
+from itertools import islice, pairwise
 
 from diagnosis.crashes.causes.golang.descriptors import Goroutine
 from diagnosis.crashes.causes.golang.program import Program
@@ -56,8 +56,8 @@ def fatal_text(program: Program, frames: Sequence[Physical]) -> Value | None:
     `throw` and `fatal` hand their text to a closure on their own frame: it begins with the address of its code, the
     function that the linker calls `runtime.throw.func1`; what it uses follows, the two words of the string among it.
     """
-    for frame in [frame for frame in frames if frame.function.name in _FATAL][:_MAX_FATAL]:
-        name = frame.function.name
+    named = ((frame, frame.function.name) for frame in frames if frame.function is not None)
+    for frame, name in islice((each for each in named if each[1] in _FATAL), _MAX_FATAL):
         if frame.end - frame.sp > _MAX_FRAME:
             continue
         data = program.read(frame.sp, frame.end - frame.sp)

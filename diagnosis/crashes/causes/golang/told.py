@@ -41,11 +41,12 @@ def go_evidence(go: Goroutines, memory: Memory) -> Iterator[tuple[EvidenceKind, 
 def with_words(shown: Goroutines, own: Goroutines | None) -> Goroutines:
     """What delve showed, with the last words from memory: it prints a text's header where the text is not at hand.
 
-    The stack is delve's, unless only Go's own tables lead to the program's code.
+    The stack is delve's, unless only Go's own tables lead to the program's code, or to the fault in it.
     """
     if own is None:
         return shown
     placed = any(frame.in_app for frame in shown.frames) or not any(frame.in_app for frame in own.frames)
+    placed = placed and own.handler_context is None
     return replace(
         own,
         frames=shown.frames if placed else own.frames,
