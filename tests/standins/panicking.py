@@ -117,9 +117,40 @@ func main() {
 """
 
 
+_CGO = """package main
+
+/*
+#include <stdlib.h>
+static int price(int *order) { return *order; }
+static void stop(void) { abort(); }
+*/
+import "C"
+import (
+	"fmt"
+	"os"
+)
+
+//go:noinline
+func look() int { return int(C.price(nil)) }
+
+//go:noinline
+func leave() { C.stop() }
+
+func main() {
+	switch os.Args[1] {
+	case "fault":
+		fmt.Println(look())
+	case "abort":
+		leave()
+	}
+	panic("order " + os.Args[1] + " not found")
+}
+"""
+
+
 def require(*programs: str) -> None:
     """Skip the test, by name, when one of `programs` is missing."""
-    packages = {"rustc": "rustc", "go": "golang-go", "dlv": "delve"}
+    packages = {"rustc": "rustc", "go": "golang-go", "dlv": "delve", "gcc": "gcc"}
     if missing := [name for name in programs if shutil.which(name) is None]:
         pytest.skip(
             f"{', '.join(missing)} not installed: apt-get install {' '.join(packages[name] for name in missing)}"
@@ -145,12 +176,24 @@ def rust_core(mode: str, executable: Path) -> Path:
 @cache
 def go_program(*flags: str) -> Path:
     """The program, built by `go build` with `flags`."""
-    folder = crashing.folder() / f"go{''.join(c for c in ''.join(flags) if c.isalnum())}"
+    return _go_build("go", _GO, flags)
+
+
+@cache
+def cgo_program(*flags: str) -> Path:
+    """A Go program with C code in it, which needs a C compiler."""
+    return _go_build("cgo", _CGO, flags)
+
+
+def _go_build(name: str, source: str, flags: tuple[str, ...]) -> Path:
+    folder = crashing.folder() / f"{name}{''.join(c for c in ''.join(flags) if c.isalnum())}"
     folder.mkdir()
-    (folder / "main.go").write_text(_GO)
+    (folder / "main.go").write_text(source)
     (folder / "go.mod").write_text("module shop\n\ngo 1.19\n")
-    environment = {**os.environ, "GOFLAGS": "-mod=mod -buildvcs=false", "GOTOOLCHAIN": "local", "CGO_ENABLED": "0"}
-    subprocess.run(["go", "build", *flags, "-o", "shop", "."], check=True, timeout=_LIMIT, cwd=folder, env=environment)
+    environment = {**os.environ, "GOFLAGS": "-mod=mod -buildvcs=false", "GOTOOLCHAIN": "local"}
+    environment["CGO_ENABLED"] = "1" if name == "cgo" else "0"
+    command = ["go", "build", *flags, "-o", "shop", "."]
+    subprocess.run(command, check=True, timeout=_LIMIT, cwd=folder, env=environment)
     return folder / "shop"
 
 
@@ -161,7 +204,15 @@ def line_of(text: str) -> int:
 
 @cache
 def go_core(mode: str, *flags: str) -> Path:
-    program = go_program(*flags)
+    return _go_crash(go_program(*flags), mode)
+
+
+@cache
+def cgo_core(mode: str, *flags: str) -> Path:
+    return _go_crash(cgo_program(*flags), mode)
+
+
+def _go_crash(program: Path, mode: str) -> Path:
     before = os.environ.get("GOTRACEBACK")
     os.environ["GOTRACEBACK"] = "crash"
     try:

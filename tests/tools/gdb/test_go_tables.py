@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 import random
 import shutil
 import struct
 import subprocess
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -18,6 +19,7 @@ from diagnosis.crashes.core_file import CoreFile
 from diagnosis.crashes.elf import ElfFile, FileBytes
 from diagnosis.crashes.modules import Modules
 from diagnosis.crashes.sections import sections_of
+from errors import UnusableCore
 from incidents.crash_report import CrashReport
 from settings import GdbSettings
 from tests.standins import crashing, panicking
@@ -54,7 +56,7 @@ LINES = {
     "map": 'prices["zz-17"]++',
 }
 FATAL = {"overflow", "deadlock", "map"}
-MUTATIONS = 400
+MUTATIONS = 200
 
 
 def read(program: Path, core: Path) -> Goroutines | None:
@@ -64,7 +66,10 @@ def read(program: Path, core: Path) -> Goroutines | None:
 
 
 async def report_of(mode: str, flags: tuple[str, ...]) -> CrashReport:
-    core, program = panicking.go_core(mode, *flags), panicking.go_program(*flags)
+    return await examined(panicking.go_core(mode, *flags), panicking.go_program(*flags))
+
+
+async def examined(core: Path, program: Path) -> CrashReport:
     found = await analysis.examine_core(
         core,
         executable=program,
@@ -112,8 +117,16 @@ async def test_the_signature_is_that_of_the_program_with_symbols(mode: str) -> N
     assert with_symbols.soft_errors == []
 
 
+async def test_without_delve_the_answer_is_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    panicking.require("go")
+    monkeypatch.setattr("tools.delve.goroutines.PROGRAM", "no-such-delve")
+    report = await report_of("nil", ())
+    assert (report.cause_class, report.signature) == ("null_dereference", "SIGABRT | main.handle | main.main")
+    assert report.soft_errors == ["delve is not installed; on Debian: apt-get install delve; Go's own tables were used"]
+
+
 @pytest.mark.parametrize("build", BUILDS)
-@pytest.mark.parametrize("mode", ["panic", "nil", "code"])
+@pytest.mark.parametrize("mode", ["nil", "code"])
 def test_every_build_has_the_same_calls(build: str, mode: str) -> None:
     panicking.require("go")
     flags = BUILDS[build]
@@ -136,6 +149,38 @@ async def test_a_panic_during_a_panic_keeps_both_texts() -> None:
     assert report.runtime is not None
     assert report.runtime.go is not None
     assert report.runtime.go.panic == "order zz-17 not found; then panic: the clerk left, too"
+
+
+async def test_a_program_with_c_in_it_shows_its_go_stack() -> None:
+    panicking.require("go", "gcc")
+    report = await examined(panicking.cgo_core("zz-17", *STRIPPED), panicking.cgo_program(*STRIPPED))
+    assert (report.cause_class, report.signature) == ("panic", "SIGABRT | main.main")
+    assert report.runtime is not None
+    assert report.runtime.go is not None
+    assert report.runtime.go.panic == "order zz-17 not found"
+
+
+async def test_a_fault_in_c_code_is_explained_and_placed_at_the_go_call() -> None:
+    panicking.require("go", "gcc")
+    report = await examined(panicking.cgo_core("fault", *STRIPPED), panicking.cgo_program(*STRIPPED))
+    assert report.cause_class == "null_dereference"
+    assert (report.crash_info.type, report.crash_info.address) == ("SIGSEGV / SEGV_MAPERR", "0x0")
+    assert "ptr [" in (report.crash_info.instruction or "")
+    assert (report.mechanism or "").endswith("the program's own handler then raised SIGABRT")
+    names = [frame.function for frame in report.threads[0].frames]
+    assert names[names.index("<signal handler called>") + 1] is None
+    assert [name for name in names if name and name.startswith("main.")] == [
+        "main._Cfunc_price",
+        "main.look",
+        "main.main",
+    ]
+
+
+async def test_an_abort_in_c_code_is_placed_at_the_go_call() -> None:
+    panicking.require("go", "gcc")
+    report = await examined(panicking.cgo_core("abort", *STRIPPED), panicking.cgo_program(*STRIPPED))
+    assert (report.cause_class, report.signature) == ("abort", "SIGABRT | main._Cfunc_stop | main.leave | main.main")
+    assert "abort" in {frame.function for frame in report.threads[0].frames}
 
 
 async def test_the_last_words_are_cited_from_memory() -> None:
@@ -187,7 +232,7 @@ def test_the_table_says_what_gos_own_tool_says() -> None:
         assert compared > 500
 
 
-@contextmanager
+@contextlib.contextmanager
 def damaged(path: Path, places: list[tuple[int, int]], seed: int) -> Iterator[None]:
     """Damage in some of `places` (offset, length) of the file `path`, which is as it was afterwards."""
     chance = random.Random(seed)
@@ -249,6 +294,33 @@ def test_damaged_tables_and_descriptors_are_survived(tmp_path: Path) -> None:
     again = read(copies[0][0], copies[1][0])
     assert again is not None
     assert again.frames == whole.frames
+
+
+def test_files_that_are_cut_off_are_survived(tmp_path: Path) -> None:
+    panicking.require("go")
+    program, core = panicking.go_program(*STRIPPED), panicking.go_core("nil", *STRIPPED)
+    short_program, short_core = (
+        Path(shutil.copy(program, tmp_path / "shop")),
+        Path(shutil.copy(core, tmp_path / "core")),
+    )
+    with FileBytes(program) as file:
+        section = sections_of(ElfFile(file))[".gopclntab"]
+        everything = file.size
+    headers = program.read_bytes()[:4096]
+    found = []
+    for kept in range(section.size, 0, -section.size // 50):
+        content = bytearray(program.read_bytes()[: section.offset + kept])
+        content += bytes(everything - len(content))  # section headers lie behind
+        content[: len(headers)] = headers
+        short_program.write_bytes(content)
+        found.append(read(short_program, core))
+    assert found[-1] is None or found[-1].panic is None
+    whole = core.stat().st_size
+    for halved in range(1, 12):
+        os.truncate(short_core, whole >> halved)
+        with contextlib.suppress(UnusableCore):
+            found.append(read(program, short_core))
+    assert found[-1] is None or found[-1].panic is None
 
 
 def test_pointers_that_lead_in_circles_end(tmp_path: Path) -> None:
