@@ -110,6 +110,8 @@ async def _repair(services: Services, incident: Incident, result: Result) -> Non
         await asyncio.sleep(_POLL)
         status = (await services.incidents.get(incident.id)).status
     result.incident_status = status.value
+    told = await services.incidents.proposals(incident.id)
+    result.proposals = [f"{proposal.title}: {proposal.reason}"[:500] for proposal in told]
 
 
 def _judge(scenario: Scenario, offered: str | None, fault: str | None) -> Fix:

@@ -12,7 +12,7 @@ from pathlib import Path
 from errors import ParamedicError
 from evals.asking import APPROVERS, ask, baseline
 from evals.images import build
-from evals.outside import registry
+from evals.outside import denying_webhook, registry
 from evals.results import Mode, Result, Store
 from evals.scenario import Source, outline
 from evals.stage import Stage, sweep
@@ -40,7 +40,7 @@ def jobs(sources: list[Source], repeat: int, baselines: bool) -> list[Job]:
     """Every scenario `repeat` times, round by round; the baselines once, where there is something to repair."""
     found = [Job(source, "paramedic", number) for number in range(repeat) for source in sources]
     if baselines:
-        broken = [source for source in sources if outline(source).fixed]
+        broken = [source for source in sources if outline(source).remedy == "action"]
         found += [Job(source, "do_nothing", 0) for source in broken]
     return found
 
@@ -66,8 +66,8 @@ async def evaluate(store: Store, todo: list[Job], settings: Settings, *, paralle
     left = [job for job in todo if job.key not in store.done()]
     images = {"busybox"}.union(*(job.source.images() for job in left)) if left else {"busybox"}
     given = await build(images, store.folder / "programs")
-    with registry() as address:
-        given["registry"] = address
+    with registry() as address, denying_webhook() as (url, bundle):
+        given |= {"registry": address, "webhook:url": url, "webhook:bundle": bundle}
         async with open_services(settings_for(settings, store.folder)) as services:
             if services.cluster is None:
                 return

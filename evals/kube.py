@@ -21,7 +21,7 @@ VERSIONS: dict[str, tuple[str, ...]] = {
     **dict.fromkeys(("Role", "RoleBinding"), ("rbac.authorization.k8s.io/v1",)),
     "ValidatingWebhookConfiguration": ("admissionregistration.k8s.io/v1",),
 }
-CLUSTER_KINDS = {"Namespace", "PersistentVolume", "StorageClass", "ValidatingWebhookConfiguration"}
+CLUSTER_KINDS = {"Namespace", "Node", "PersistentVolume", "StorageClass", "ValidatingWebhookConfiguration"}
 
 
 class Kube:
@@ -71,6 +71,11 @@ class Kube:
         return await self.cluster.request(
             "PATCH", await self.path(kind, name), body=body, content_type="application/json-patch+json"
         )
+
+    async def set_status(self, kind: str, name: str, status: Object) -> None:
+        path = f"{await self.path(kind, name)}/status"
+        body = json.dumps({"status": status}).encode()
+        await self.cluster.request("PATCH", path, body=body, content_type="application/merge-patch+json")
 
     async def delete(self, kind: str, name: str, *, grace: int | None = None) -> None:
         """Delete; what is gone already is fine."""

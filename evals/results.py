@@ -83,6 +83,7 @@ class Result(BaseModel):
     # the repair
     remedy: str = "none"
     offered: str | None = None
+    proposals: list[str] = Field(default_factory=list, description="What people were told to do, and why no action")
     incident_status: str | None = None
     fix: Fix | None = None
     fix_note: str | None = None

@@ -21,6 +21,14 @@ FOLDER = Path(__file__).parent / "scenarios"
 Group = Literal["admission", "scheduling", "start-up", "run-time", "service-path", "controllers", "control"]
 GROUPS: tuple[str, ...] = get_args(Group)
 IMAGES = ("busybox", "cache", "crasher", "web")
+MADE_UP = {
+    **{f"image:{name}": f"docker.io/local/{name}:0" for name in IMAGES},
+    "namespace": "somewhere",
+    "registry": "localhost:1",
+    "webhook:url": "https://127.0.0.1:1/check",
+    "webhook:bundle": "bm9uZQ==",
+}
+"""Values for reading a scenario without running it."""
 Object = dict[str, Any]
 
 
@@ -199,8 +207,7 @@ def sources(folder: Path = FOLDER) -> list[Source]:
 @lru_cache(maxsize=512)
 def outline(source: Source) -> Scenario:
     """The scenario with made-up names: its group, title and whether it is fast do not depend on them."""
-    given = {f"image:{name}": f"docker.io/local/{name}:0" for name in IMAGES}
-    return source.scenario(Names({**given, "namespace": "somewhere", "registry": "localhost:1"}))
+    return source.scenario(Names(MADE_UP))
 
 
 def chosen(everything: list[Source], only: list[str], fast: bool) -> list[Source]:

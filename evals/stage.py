@@ -17,6 +17,8 @@ from tools.kubernetes.client import Cluster
 
 LABEL = "paramedic-eval"
 """Of every namespace and cluster object that an evaluation makes; its value is the evaluation's id."""
+OWN = "eval-namespace"
+"""Of the namespace, with its name as the value: what a webhook of a scenario is confined to."""
 _SETTLES = 60.0
 _BREAKS = 120.0
 
@@ -51,7 +53,7 @@ class Stage:
         await self.close()
 
     async def _open(self) -> None:
-        labels = {LABEL: self._run_id}
+        labels = {LABEL: self._run_id, OWN: self.namespace}
         await self.kube.create({"kind": "Namespace", "metadata": {"name": self.namespace, "labels": labels}})
         # without its account no pod can be made
         await wait_for([Condition(exists="ServiceAccount/default")], self.kube, _SETTLES)
@@ -65,8 +67,10 @@ class Stage:
         for item in self.source.manifests(self.names, file):
             if item["kind"] in CLUSTER_KINDS:
                 item["metadata"]["labels"] = {**(item["metadata"].get("labels") or {}), LABEL: self._run_id}
-            await self.kube.create(item)
             self._made.append(item)
+            await self.kube.create(item)
+            if item["kind"] == "Node":  # without a kubelet: its status is what it is told to be
+                await self.kube.set_status("Node", item["metadata"]["name"], item["status"])
 
     async def _step(self, step: Step) -> None:
         if step.wait is not None:
@@ -110,7 +114,7 @@ class Stage:
 async def sweep(cluster: Cluster, run_id: str) -> int:
     """Remove what a killed evaluation of this id left behind; how many objects that were."""
     kube, count = Kube(cluster, ""), 0
-    for kind in ("ValidatingWebhookConfiguration", "Namespace", "PersistentVolume", "StorageClass"):
+    for kind in sorted(CLUSTER_KINDS, reverse=True):  # webhooks first
         path = await kube.path(kind)
         found = await cluster.request("GET", path, query={"labelSelector": f"{LABEL}={run_id}"})
         for item in found.get("items") or []:

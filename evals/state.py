@@ -59,8 +59,9 @@ def meant(item: Object) -> str:
 
 
 def changed(before: State, after: State) -> list[str]:
-    """KIND/NAME of everything that is not as it was: changed, gone or new."""
-    return sorted(key for key in before.keys() | after.keys() if before.get(key) != after.get(key))
+    """KIND/NAME of everything that is not as it was: changed, gone or new. Nodes come and go by themselves."""
+    found = [key for key in before.keys() | after.keys() if before.get(key) != after.get(key)]
+    return sorted(key for key in found if not key.startswith("Node/") or (key in before and key in after))
 
 
 def _own_taints(taints: list[Object]) -> list[Object]:
