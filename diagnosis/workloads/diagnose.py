@@ -32,6 +32,7 @@ def diagnose(
     found += _run(ANALYZERS, _dependencies(scope, found))
     trouble = list(troubles(scope))
     explained = {item.object.model_copy(update={"container": None}) for _, item in found}
+    explained |= {ref for _, item in found for ref in item.explains}
     found += [("health", item) for item in _unexplained(trouble, explained)]
     ranked = rank(found, snapshot, symptom)
     named = [cause for cause in ranked.causes if cause.cause_class is not CauseClass.UNKNOWN]

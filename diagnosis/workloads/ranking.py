@@ -27,7 +27,24 @@ _NOT_STARTED = {
     CauseClass.BAD_COMMAND,
     CauseClass.UNSCHEDULABLE,
     CauseClass.QUOTA_EXCEEDED,
+    CauseClass.LIMIT_RANGE_VIOLATED,
+    CauseClass.MISSING_SERVICE_ACCOUNT,
+    CauseClass.POD_SECURITY_DENIED,
+    CauseClass.WEBHOOK_DENIED,
+    CauseClass.WEBHOOK_UNAVAILABLE,
+    CauseClass.RBAC_DENIED,
+    CauseClass.INSUFFICIENT_RESOURCES,
+    CauseClass.NODE_SELECTOR_MISMATCH,
+    CauseClass.AFFINITY_UNSATISFIABLE,
+    CauseClass.UNTOLERATED_TAINT,
+    CauseClass.NODE_CORDONED,
+    CauseClass.TOPOLOGY_SPREAD_UNSATISFIABLE,
+    CauseClass.VOLUME_ZONE_CONFLICT,
+    CauseClass.MISSING_CLAIM,
 }
+CONSEQUENCES = {CauseClass.UNKNOWN, CauseClass.ROLLOUT_STUCK, CauseClass.JOB_BACKOFF, CauseClass.STATEFUL_SET_BLOCKED}
+"""How a controller shows what is wrong elsewhere: never a cause where another one is found in the same workload."""
+
 EXPLAINS: dict[CauseClass, set[CauseClass]] = {
     **dict.fromkeys(_NOT_STARTED, _WEAK | _PROBES),
     CauseClass.MISSING_PULL_SECRET: _WEAK | _PROBES | {CauseClass.BAD_IMAGE},
@@ -84,7 +101,13 @@ def _without_symptoms(found: list[tuple[str, Found]]) -> list[tuple[str, Found]]
     by_object: dict[ObjectRef, list[Found]] = defaultdict(list)
     for _, item in found:
         by_object[_bare(item.object)].append(item)
-    return [(name, item) for name, item in found if not any(_explains(o, item) for o in by_object[_bare(item.object)])]
+    consequences = {ref for _, item in found for ref in item.explains}
+    return [
+        (name, item)
+        for name, item in found
+        if not any(_explains(o, item) for o in by_object[_bare(item.object)])
+        and not (item.cause_class in CONSEQUENCES and _bare(item.object) in consequences)
+    ]
 
 
 def _explains(other: Found, item: Found) -> bool:

@@ -1,82 +1,67 @@
-"""Pods that are not even made: the API server refuses them for a quota or a limit range.
-
-Said in `FailedCreate` events of the controller, and in its `ReplicaFailure` condition after the events are gone.
-"""
+"""Pods, claims or Services that are not even made: a quota is used up, or asks for what is not stated."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 
-from diagnosis.workloads.contract import Claim, Found, quoted
-from diagnosis.workloads.evidence import of_event, of_object
-from diagnosis.workloads.fields import Object, objects, text
+from diagnosis.workloads.contract import Claim, Documented, Found
+from diagnosis.workloads.evidence import of_object
+from diagnosis.workloads.refusals import Refusal, refusals
 from diagnosis.workloads.scope import Scope
-from diagnosis.workloads.snapshot import ref_of
-from incidents.models import CauseClass, Evidence, Fact, ObjectRef
+from incidents.models import CauseClass, Fact
 
 NAME = "quota_exceeded"
 READS = ("Event", "ReplicaSet")
 RULED_OUT = "quotas: no controller was refused a pod"
+CAUSES = {
+    CauseClass.QUOTA_EXCEEDED: Documented(
+        "A ResourceQuota of the namespace leaves no room for what a controller wants to make (cpu, memory, pods, "
+        "storage, Services, any counted object), or asks that containers state requests or limits that they do not.",
+        "The API server's refusal in a FailedCreate event or a ReplicaFailure condition; the quota's own figures.",
+        "A person decides who gets the room: raise the quota, ask for less, or remove what uses it up.",
+    )
+}
 
-_MAKERS = ("ReplicaSet", "StatefulSet", "DaemonSet", "Job", "Deployment", "ReplicationController")
+# k8s.io/apiserver/pkg/admission/plugin/resourcequota/controller.go; one refusal may name several quotas
 _EXCEEDED = re.compile(
-    r"exceeded quota: (?P<quota>[^,]+), requested: (?P<requested>.+?), used: (?P<used>.+?), limited: (?P<limited>.+)$"
+    r"exceeded quota: (?P<quota>[^,]+), requested: (?P<requested>.+?), used: (?P<used>.+?), limited: "
+    r"(?P<limited>[^\s,]+=[^\s,]+(?:,[^\s,]+=[^\s,]+)*)"
 )
-_MUST_SPECIFY = re.compile(r"failed quota: (?P<quota>[^:]+): must specify (?P<what>.+)$")
-_LIMIT_RANGE = re.compile(
-    r"(?:maximum|minimum) \S+ (?:usage|limit|request).* is |limit to request ratio", re.IGNORECASE
-)
+_MUST_SPECIFY = re.compile(r"failed quota: (?P<quota>[^:]+): must specify (?P<what>[\w./,-]+)")
 
 
 def find(scope: Scope) -> Iterable[Found]:
-    wanted = set(scope.workloads)
-    for kind in _MAKERS:
-        for namespace in sorted({ref.namespace or "" for ref in wanted}):
-            for item in scope.snapshot.all(kind, namespace):
-                owner = scope.snapshot.workload_of(item)
-                if (owner in wanted or ref_of(item) in wanted) and scope.unready_workload(owner):
-                    yield from _refusals(scope, item, owner)
+    for told in refusals(scope):
+        parsed = next(((refusal, found) for refusal in told if (found := _parse(refusal.message))), None)
+        if parsed is not None:
+            yield _found(scope, parsed[0], *parsed[1])
 
 
-def _refusals(scope: Scope, item: Object, owner: ObjectRef) -> Iterator[Found]:
-    now, name = scope.snapshot.observed_at, text(item, "metadata", "name")
-    told: list[tuple[str, Evidence]] = []
-    for event in reversed(scope.snapshot.events_for(text(item, "kind"), owner.namespace, name)):
-        if event.reason == "FailedCreate":
-            told.append((event.message, of_event(event, now)))
-    for index, entry in enumerate(objects(item, "status", "conditions")):
-        if entry.get("type") == "ReplicaFailure" and entry.get("status") == "True":
-            told.append((text(entry, "message"), of_object(item, f"/status/conditions/{index}/message", now)))
-    for message, evidence in told:
-        if (parsed := _parse(message)) is not None:
-            facts, why = parsed
-            claims = [Claim(f"{text(item, 'kind')} {name} may not make pods: {quoted(message, 500)}", [evidence])]
-            quota = scope.snapshot.get("ResourceQuota", owner.namespace, str(facts.get("quota") or ""))
-            if quota is not None:
-                shown = of_object(quota, "/status", now)
-                claims.append(Claim(f"Quota {facts['quota']} is used up or asks for more", [shown]))
-            yield Found(
-                CauseClass.QUOTA_EXCEEDED,
-                owner,
-                0.97,
-                f"{owner.kind} {owner.name} may not make its pods: {why}.",
-                claims,
-                facts=facts,
-                next_steps=["Raise the quota, ask for less, or remove what uses it up"],
-            )
-            return
+def _found(scope: Scope, refusal: Refusal, facts: dict[str, Fact], why: str) -> Found:
+    owner, claims = refusal.owner, [refusal.claim]
+    quota = scope.snapshot.get("ResourceQuota", owner.namespace, str(facts["quota"]))
+    if quota is not None:
+        shown = of_object(quota, "/status", scope.snapshot.observed_at)
+        claims.append(Claim(f"Quota {facts['quota']} is used up or asks for more", [shown]))
+    return Found(
+        CauseClass.QUOTA_EXCEEDED,
+        owner,
+        0.97,
+        f"{owner.kind} {owner.name} may not make its pods: {why}.",
+        claims,
+        facts=facts,
+        next_steps=["Raise the quota, ask for less, or remove what uses it up"],
+    )
 
 
 def _parse(message: str) -> tuple[dict[str, Fact], str] | None:
     if match := _EXCEEDED.search(message):
         facts: dict[str, Fact] = {key: value.strip(" .") for key, value in match.groupdict().items()}
+        facts["resources"] = [part.partition("=")[0] for part in match["requested"].split(",")]
         why = f"quota {facts['quota']} allows {facts['limited']}, used are {facts['used']}, asked {facts['requested']}"
         return facts, why
     if match := _MUST_SPECIFY.search(message):
-        facts = {"quota": match["quota"].strip(), "must_specify": match["what"].strip(" .")}
+        facts = {"quota": match["quota"].strip(), "must_specify": match["what"].strip(" .,")}
         return facts, f"quota {facts['quota']} asks that containers specify {facts['must_specify']}"
-    if _LIMIT_RANGE.search(message):
-        said = message.rpartition("forbidden: ")[2][:300]
-        return {"limit_range": said}, f"a limit range forbids it: {said}"
     return None
