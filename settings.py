@@ -101,6 +101,7 @@ class GateSettings(_Section):
     protected_namespaces: list[str] = Field(
         default_factory=lambda: ["kube-system", "kube-public", "kube-node-lease", "flux-system", "argocd"]
     )
+    nodes: bool = Field(default=False, description="Whether nodes may be cordoned and uncordoned")
     max_executions_per_hour: int = 20
     verify_seconds: float = Field(default=300.0, description="How long a fix may take to become healthy")
     verify_stable_seconds: float = Field(default=60.0, description="No restart and ready for this long counts as fixed")

@@ -56,19 +56,22 @@ def references(template: Object) -> set[Reference]:
     return found
 
 
-async def look_up(cluster: Cluster, namespace: str, templates: Sequence[Object]) -> Dependencies:
-    """Read the versions of everything that the templates refer to.
+async def look_up(
+    cluster: Cluster, namespace: str, templates: Sequence[Object], starting: Sequence[Object] | None = None
+) -> Dependencies:
+    """Read the versions of everything that the templates refer to; `missing` is what those of `starting` lack.
 
     Raises Refused when one may not be read: an approval that cannot be bound is not asked for.
     """
     wanted = sorted(set().union(*(references(template) for template in templates)))
+    needed = set().union(*(references(template) for template in (templates if starting is None else starting)))
     versions: dict[str, str] = {}
     missing = []
     for item in wanted:
         key = f"{item.kind}/{item.name}"
         if key not in versions:
             versions[key] = await _version(cluster, item, namespace)
-        if versions[key] == "absent" and not item.optional:
+        if versions[key] == "absent" and not item.optional and item in needed:
             missing.append(item)
     images = sorted({image for template in templates for image in _images(template)})
     digest = hashlib.sha256(canonical_json({"versions": versions, "images": images})).hexdigest()

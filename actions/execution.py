@@ -172,7 +172,9 @@ class Executor:
         if plan.cluster_id != await self._effects.cluster.cluster_id():
             raise Stale("the plan was made for another cluster")
         for write in [*plan.writes, *plan.inverse]:
-            require_writable(self._settings, write.namespace)
+            require_writable(
+                self._settings, "HelmRelease" if isinstance(write, HelmWrite) else write.kind, write.namespace
+            )
 
     async def _require_as_approved(self, plan: Plan, rehearsals: Sequence[Rehearsal]) -> None:
         if joined_diff(rehearsals) != plan.diff:

@@ -11,7 +11,7 @@ import hashlib
 from typing import Any, cast
 
 from incidents.plan import canonical_json
-from tools.kubernetes.client import Object
+from tools.kubernetes.client import Cluster, Object
 
 API_VERSIONS = {
     "Deployment": "apps/v1",
@@ -19,9 +19,16 @@ API_VERSIONS = {
     "DaemonSet": "apps/v1",
     "ReplicaSet": "apps/v1",
     "Job": "batch/v1",
+    "CronJob": "batch/v1",
     "Pod": "v1",
+    "Service": "v1",
+    "Node": "v1",
 }
 """The kinds that actions read and write, with the API version they are read and written in."""
+
+CLUSTER_SCOPED = frozenset({"Node"})
+_OLDER_VERSIONS = {"CronJob": "batch/v1beta1"}  # the only one before Kubernetes 1.21
+_CONTROLLERS_TAINTS = "node.kubernetes.io/"  # written by the node controller as conditions and cordons come and go
 
 _METADATA = ("name", "namespace", "labels", "annotations", "ownerReferences", "finalizers")
 _VOLATILE_ANNOTATIONS = (
@@ -35,18 +42,28 @@ def metadata(obj: Object) -> dict[str, Any]:
     return cast("dict[str, Any]", obj.get("metadata") or {})
 
 
+async def read_live(cluster: Cluster, kind: str, namespace: str | None, name: str) -> Object | None:
+    """The object of a kind of `API_VERSIONS`, None where there is none. Raises the tools' errors."""
+    scope = None if kind in CLUSTER_SCOPED else namespace
+    found = await cluster.get(API_VERSIONS[kind], kind, scope, name)
+    if found is None and kind in _OLDER_VERSIONS:
+        found = await cluster.get(_OLDER_VERSIONS[kind], kind, scope, name)
+    return found
+
+
 def uid(obj: Object) -> str:
     return str(metadata(obj).get("uid") or "")
 
 
 def generation(obj: Object) -> int:
+    """0 for a kind that has none."""
     return int(metadata(obj).get("generation") or 0)
 
 
 def normalise(obj: Object) -> Object:
     """Kind, meaningful metadata and spec, without status, managed and volatile fields. A deep copy."""
     kept = {key: value for key, value in metadata(obj).items() if key in _METADATA and value}
-    if obj.get("kind") == "Pod":
+    if obj.get("kind") in ("Pod", "Node"):
         kept.pop("annotations", None)  # network plug-ins write them when a sandbox is made again
     elif "annotations" in kept:
         annotations = {key: value for key, value in kept["annotations"].items() if key not in _VOLATILE_ANNOTATIONS}
@@ -57,7 +74,7 @@ def normalise(obj: Object) -> Object:
             "apiVersion": obj.get("apiVersion"),
             "kind": obj.get("kind"),
             "metadata": kept,
-            "spec": obj.get("spec") or {},
+            "spec": _semantic_spec(obj),
         }
     )
 
@@ -68,7 +85,8 @@ def fingerprint(obj: Object) -> str:
 
 
 def spec_sha256(obj: Object) -> str:
-    return _sha256(obj.get("spec") or {})
+    """Of the semantic form's spec."""
+    return _sha256(_semantic_spec(obj))
 
 
 def template_of(obj: Object) -> Object:
@@ -116,8 +134,19 @@ def label_selector(obj: Object) -> str:
 
 
 def title(obj: Object) -> str:
-    """Such as `Deployment shop/api`."""
-    return f"{obj.get('kind')} {metadata(obj).get('namespace')}/{metadata(obj).get('name')}"
+    """Such as `Deployment shop/api`, or `Node n1`."""
+    namespace = metadata(obj).get("namespace")
+    return f"{obj.get('kind')} {f'{namespace}/' if namespace else ''}{metadata(obj).get('name')}"
+
+
+def _semantic_spec(obj: Object) -> Object:
+    """The spec; of a Node without the taints that its controller keeps."""
+    spec: Object = obj.get("spec") or {}
+    if obj.get("kind") != "Node" or "taints" not in spec:
+        return spec
+    kept = [item for item in spec["taints"] if not str(item.get("key")).startswith(_CONTROLLERS_TAINTS)]
+    rest = {key: value for key, value in spec.items() if key != "taints"}
+    return rest | ({"taints": kept} if kept else {})
 
 
 def _sha256(value: object) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from actions.objects import API_VERSIONS, controller_of, metadata, template_of
+from actions.objects import API_VERSIONS, controller_of, metadata, read_live, template_of
 from actions.ownership import helm_release
 from errors import Refused
 from incidents.models import Diagnosis, Incident, ObjectRef
@@ -28,7 +28,7 @@ async def require_observed(
     for kind, namespace, name in sorted(seen, key=str):
         if namespace != target.namespace or kind not in API_VERSIONS:
             continue
-        found = await cluster.get(API_VERSIONS[kind], kind, namespace, name)
+        found = await read_live(cluster, kind, namespace, name)
         if found is None:
             continue
         if target.kind == "HelmRelease":
@@ -73,7 +73,7 @@ async def _chain(cluster: Cluster, obj: Object) -> list[Object]:
         owner = controller_of(obj)
         if owner is None or owner.get("kind") not in API_VERSIONS:
             break
-        above = await cluster.get(API_VERSIONS[owner["kind"]], owner["kind"], namespace, owner["name"])
+        above = await read_live(cluster, str(owner["kind"]), namespace, str(owner["name"]))
         if above is None or metadata(above).get("uid") != owner.get("uid"):
             break
         found.append(above)

@@ -65,6 +65,8 @@ class Managed(Refused):
 class Manager:
     name: str
     advice: str
+    operator: bool = False
+    """Whether a custom resource owns the object."""
 
 
 def gitops_manager(obj: Object) -> Manager | None:
@@ -109,7 +111,9 @@ def manager_of(obj: Object) -> Manager | None:
     if group in _BUILT_IN_GROUPS:
         return None
     name = f"{owner.get('kind')} {owner.get('name')}"
-    return Manager(name, f"change the {owner.get('kind')} that owns it; its operator would take a patch back")
+    return Manager(
+        name, f"change the {owner.get('kind')} that owns it; its operator would take a patch back", operator=True
+    )
 
 
 def require_unmanaged(obj: Object, change: str) -> None:

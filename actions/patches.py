@@ -1,7 +1,8 @@
 """JSON Patches (RFC 6902) that refuse themselves when the object is not the one that was seen.
 
 Every body begins with `test` operations on uid and generation, then on each value that it replaces. The API server
-applies all operations or none.
+applies all operations or none. Where a kind has no generation, the whole spec is tested in its place; of a Node, whose
+taints its controller writes, only what is changed.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ ABSENT: Final = Absent.ABSENT
 
 @dataclass(frozen=True)
 class Change:
-    """One value to set. `path` is a JSON pointer; its parent exists."""
+    """One value to set, or (new is ABSENT) to remove. `path` is a JSON pointer; its parent exists."""
 
     path: str
     old: Any
@@ -50,13 +51,21 @@ def value_at(obj: Object, path: str) -> Any:
     return found
 
 
-def forward_body(uid: str, generation: int, guards: Sequence[Change], changes: Sequence[Change]) -> str:
-    """The patch that makes `changes`. `guards` (old equal to new) are only tested."""
-    operations = _identity(uid, generation)
+def forward_body(
+    uid: str, generation: int, guards: Sequence[Change], changes: Sequence[Change], *, spec: Object | None = None
+) -> str:
+    """The patch that makes `changes`. `guards` (old equal to new) are only tested.
+
+    `generation` 0: the kind has none, and `spec` (unless None) is tested in its place.
+    """
+    operations = _identity(uid, generation, spec)
     operations += [{"op": "test", "path": guard.path, "value": guard.old} for guard in guards]
     for change in changes:
         if change.old is not ABSENT:
             operations.append({"op": "test", "path": change.path, "value": change.old})
+        if change.new is ABSENT:
+            operations.append({"op": "remove", "path": change.path})
+            continue
         operation = "add" if change.old is ABSENT else "replace"
         operations.append({"op": operation, "path": change.path, "value": change.new})
     return _encode(operations)
@@ -64,8 +73,11 @@ def forward_body(uid: str, generation: int, guards: Sequence[Change], changes: S
 
 def inverse_body(uid: str, after: Object, changes: Sequence[Change]) -> str:
     """The patch that takes `changes` back, from the object `after` them (as the dry run answered it)."""
-    operations = _identity(uid, int(after["metadata"]["generation"]))
+    operations = _identity(uid, int(after["metadata"].get("generation") or 0), tested_spec(after))
     for change in reversed(changes):
+        if change.new is ABSENT:
+            operations.append({"op": "add", "path": change.path, "value": change.old})
+            continue
         operations.append({"op": "test", "path": change.path, "value": value_at(after, change.path)})
         if change.old is ABSENT:
             operations.append({"op": "remove", "path": change.path})
@@ -74,11 +86,18 @@ def inverse_body(uid: str, after: Object, changes: Sequence[Change]) -> str:
     return _encode(operations)
 
 
-def _identity(uid: str, generation: int) -> list[dict[str, Any]]:
-    return [
-        {"op": "test", "path": "/metadata/uid", "value": uid},
-        {"op": "test", "path": "/metadata/generation", "value": generation},
-    ]
+def tested_spec(obj: Object) -> Object | None:
+    """What binds a patch to an object without generation."""
+    return None if obj.get("kind") == "Node" else obj.get("spec")
+
+
+def _identity(uid: str, generation: int, spec: Object | None) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = [{"op": "test", "path": "/metadata/uid", "value": uid}]
+    if generation:
+        found.append({"op": "test", "path": "/metadata/generation", "value": generation})
+    elif spec is not None:
+        found.append({"op": "test", "path": "/spec", "value": spec})
+    return found
 
 
 def _encode(operations: list[dict[str, Any]]) -> str:

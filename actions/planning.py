@@ -8,11 +8,13 @@ from datetime import datetime
 
 from actions.catalogue.derive import derive
 from actions.catalogue.draft import Draft
+from actions.catalogue.volumes import scratch_volumes
+from actions.custom_resources import owners_change
 from actions.dependencies import look_up
 from actions.effects.base import Rehearsal
 from actions.effects.choose import Effects
 from actions.effects.patch import require_advances
-from actions.objects import API_VERSIONS, fingerprint, generation, metadata
+from actions.objects import API_VERSIONS, fingerprint, generation, metadata, read_live, template_of
 from actions.observed import require_observed, watched_containers
 from actions.ownership import Managed, manager_of, require_unmanaged
 from actions.patches import inverse_body
@@ -20,7 +22,7 @@ from actions.policy import policy_version, require_writable
 from actions.preview import require_only
 from errors import Refused, Stale
 from incidents.models import Diagnosis, Incident, ObjectRef, new_id
-from incidents.plan import Action, DeletePod, EvidenceNeed, PatchWrite, Plan, Write, canonical_json
+from incidents.plan import Action, DeletePod, EvidenceNeed, PatchWrite, Plan, Restart, Write, canonical_json
 from settings import GateSettings
 from tools.kubernetes.client import Object
 
@@ -47,13 +49,15 @@ class Planner:
 
         Raises Refused with the reason (Managed when somebody else manages the target), or the tools' errors.
         """
-        namespace = require_writable(self._settings, action.target.namespace)
+        namespace = require_writable(self._settings, action.target.kind, action.target.namespace)
         live = await self._live(action.target)
         await require_observed(self._cluster, action.target, live, incident, diagnosis)
+        if live is not None and evidence_need is EvidenceNeed.CORE and evidence_sha256 is None:
+            _require_nothing_lost(action, live)
         now = self._now()
         draft = await derive(self._cluster, self._effects.helm, action, now)
         rehearsals = [await self._rehearse(action, draft, write, live) for write in draft.writes]
-        dependencies = await look_up(self._cluster, namespace, _templates(rehearsals))
+        dependencies = await look_up(self._cluster, namespace, _templates(rehearsals), _starting(rehearsals))
         scaled_away = action.type == _NEEDS_NO_PODS and draft.affected_pods > 0
         if dependencies.missing and not scaled_away:
             names = ", ".join(f"{item.kind} {item.name}" for item in dependencies.missing)
@@ -96,7 +100,7 @@ class Planner:
             return None
         if target.kind not in API_VERSIONS:
             raise Refused(f"no action changes a {target.kind}")
-        live = await self._cluster.get(API_VERSIONS[target.kind], target.kind, target.namespace, target.name)
+        live = await read_live(self._cluster, target.kind, target.namespace, target.name)
         if live is None:
             raise Refused(f"{target} does not exist")
         return live
@@ -113,7 +117,10 @@ class Planner:
             assert rehearsal.after is not None
             manager = manager_of(rehearsal.before)
             if manager:
-                raise Managed(str(action.target), manager.name, rehearsal.diff, manager.advice)
+                change = None
+                if manager.operator:
+                    change = await owners_change(self._cluster, rehearsal.before, rehearsal.after)
+                raise Managed(str(action.target), manager.name, change or rehearsal.diff, manager.advice)
             require_only(rehearsal.before, rehearsal.after, draft.allowed)
             require_advances(write, rehearsal)
         return rehearsal
@@ -124,8 +131,24 @@ def joined_diff(rehearsals: Sequence[Rehearsal]) -> str:
     return "\n".join(rehearsal.diff for rehearsal in rehearsals)
 
 
+def _require_nothing_lost(action: Action, live: Object) -> None:
+    """Raises Refused when a mere restart would remove the only place where the missing core may be."""
+    volumes = scratch_volumes(template_of(live)) if isinstance(action, Restart | DeletePod) else []
+    if volumes:
+        raise Refused(
+            f"the core was not captured, and it may be in {', '.join(volumes)} (emptyDir), which goes with the pod: "
+            "copy it out first"
+        )
+
+
 def _templates(rehearsals: list[Rehearsal]) -> list[Object]:
     return [template for rehearsal in rehearsals for template in rehearsal.templates]
+
+
+def _starting(rehearsals: list[Rehearsal]) -> list[Object]:
+    """What new pods are made from: the first write decides, later ones delete pods of the template before it."""
+    first = rehearsals[0]
+    return first.templates if first.starting is None else first.starting
 
 
 def _inverse(draft: Draft, rehearsals: list[Rehearsal]) -> list[Write]:

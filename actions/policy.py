@@ -20,10 +20,17 @@ def require_switched_on(settings: GateSettings) -> None:
         raise Refused("the kill switch is on: nothing is executed")
 
 
-def require_writable(settings: GateSettings, namespace: str | None) -> str:
-    """The namespace, when writes in it are allowed. Raises Refused: outside the policy, protected, or none at all."""
+def require_writable(settings: GateSettings, kind: str, namespace: str | None) -> str:
+    """The namespace, when writes in it are allowed; empty for a Node, where the policy lets nodes be cordoned.
+
+    Raises Refused: outside the policy, protected, or none at all.
+    """
+    if kind == "Node":
+        if not settings.nodes:
+            raise Refused("the policy does not let nodes be cordoned: gate.nodes is false")
+        return ""
     if not namespace:
-        raise Refused("the target is not in a namespace: only namespaced objects are ever changed")
+        raise Refused("the target is not in a namespace: of cluster-wide objects only nodes are ever changed")
     if namespace in settings.protected_namespaces:
         raise Refused(f"namespace {namespace} is protected")
     if settings.namespaces and namespace not in settings.namespaces:

@@ -41,12 +41,17 @@ def text_diff(old: str, new: str, old_name: str, new_name: str) -> str:
 
 def require_only(before: Object, after: Object, allowed: Sequence[str]) -> None:
     """Raises Refused when the dry run changes anything outside the `allowed` JSON pointers, or nothing at all."""
-    changed = list(_changed(normalise(before), normalise(after), ""))
+    changed = changed_paths(before, after)
     if not changed:
         raise Refused(f"{title(before)} has this already: there is nothing to change")
     for path in changed:
         if not any(path == prefix or path.startswith(prefix + "/") for prefix in allowed):
             raise Refused(f"the server would also change {path} of {title(before)}; that is not part of the action")
+
+
+def changed_paths(before: Object, after: Object) -> list[str]:
+    """JSON pointers of the smallest parts of the semantic forms that differ."""
+    return list(_changed(normalise(before), normalise(after), ""))
 
 
 def _changed(old: Any, new: Any, path: str) -> Iterator[str]:

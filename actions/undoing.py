@@ -9,10 +9,12 @@ from __future__ import annotations
 import asyncio
 import json
 
+from actions.baseline import WORKLOADS
 from actions.effects.base import Expected, Look
 from actions.effects.choose import Effects
+from actions.effects.patch import name_of
 from actions.journal import Journal
-from actions.objects import metadata, normalise, spec_sha256
+from actions.objects import generation, normalise, spec_sha256
 from actions.policy import require_switched_on
 from actions.sending import Marks, Unknown, decode, send_once, settled_look
 from errors import NotFound, Refused, Stale, ToolFailed
@@ -90,7 +92,8 @@ class Undoer:
     def _expected(self, approval: Approval, write: Write) -> Expected:
         """What the inverse makes of the target: the pre-image's spec, one generation on; or one revision on."""
         if isinstance(write, PatchWrite):
-            return {"generation": write.generation + 1, "spec": spec_sha256(json.loads(approval.plan.preimage))}
+            moved = write.generation + 1 if write.generation else 0
+            return {"generation": moved, "spec": spec_sha256(json.loads(approval.plan.preimage))}
         if isinstance(write, HelmWrite):
             return {"revision": write.revision + 1}
         raise Refused("a deletion cannot be undone")
@@ -103,7 +106,7 @@ class Undoer:
             before = json.loads(approval.plan.preimage)
             if normalise(live)["spec"] != before["spec"]:
                 raise Refused("it was undone, and the spec is not what it was before")
-            return f"undone: the spec of {first.kind} {first.namespace}/{first.name} is equal to before"
+            return f"undone: the spec of {name_of(first)} is equal to before"
         assert isinstance(first, HelmWrite)
         helm = self._effects.helm
         assert helm is not None
@@ -126,7 +129,7 @@ class Undoer:
                 if live is None:
                     raise Refused("the target is gone")
                 seen = int((live.get("status") or {}).get("observedGeneration") or 0)
-                if seen >= int(metadata(live)["generation"]):
+                if write.kind not in WORKLOADS or seen >= generation(live):  # others tell no observedGeneration
                     return live
             except ToolFailed as error:
                 failure = error

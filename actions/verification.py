@@ -14,7 +14,9 @@ from dataclasses import dataclass, field
 from actions.baseline import Baseline, worse_neighbours
 from actions.effects.choose import Effects
 from actions.health import Health, look_at
-from actions.objects import API_VERSIONS, controller_of, metadata, uid
+from actions.objects import API_VERSIONS, controller_of, generation, spec_sha256, uid
+from actions.sending import decode
+from actions.switches import SWITCHES, look_at_switch
 from diagnosis.merge import CODE_FAULTS
 from errors import NotFound, ToolFailed
 from incidents.models import Fact
@@ -96,8 +98,12 @@ class Verifier:
         live = await self._cluster.get(write.api_version, write.kind, write.namespace, write.name)
         if live is None or uid(live) != write.uid:
             return Seen(False, "", failed=f"{write.kind} {write.name} is gone")
-        if metadata(live).get("generation") != journal.post_generation:
+        left = decode(journal.detail["expected"])[0]
+        moved = generation(live) != journal.post_generation
+        if moved or (not write.generation and spec_sha256(live) != left["spec"]):
             return Seen(False, "", failed=f"{write.kind} {write.name} was edited by somebody else meanwhile")
+        if write.kind in SWITCHES:
+            return self._judge(plan, [await look_at_switch(self._cluster, live)])
         return self._judge(plan, [await self._health(plan, live, baseline)])
 
     async def _replaced(self, plan: Plan, write: DeleteWrite, baseline: Baseline) -> Seen:

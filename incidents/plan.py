@@ -14,113 +14,38 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from incidents.models import Fact, Frozen, ObjectRef
+from incidents.actions import Action as Action
+from incidents.actions import ChangeProbe as ChangeProbe
+from incidents.actions import ChangeResources as ChangeResources
+from incidents.actions import DeletePod as DeletePod
+from incidents.actions import HelmRollbackAction as HelmRollbackAction
+from incidents.actions import HelmUninstallAction as HelmUninstallAction
+from incidents.actions import ProbeKind as ProbeKind
+from incidents.actions import Restart as Restart
+from incidents.actions import RollbackRevision as RollbackRevision
+from incidents.actions import Scale as Scale
+from incidents.models import Fact, Frozen
 
 EXECUTOR_VERSION = "1"
 """Part of every plan: an approval given for one executor is void for another."""
-
-
-class ProbeKind(StrEnum):
-    LIVENESS = "liveness"
-    READINESS = "readiness"
-    STARTUP = "startup"
-
-
-class ChangeProbe(Frozen):
-    """Change fields of an existing probe: port, path, scheme, timings. Removing a probe is not offered."""
-
-    type: Literal["change_probe"] = "change_probe"
-    target: ObjectRef
-    container: str
-    probe: ProbeKind
-    port: int | str | None = None
-    path: str | None = None
-    scheme: Literal["HTTP", "HTTPS"] | None = None
-    initial_delay_seconds: int | None = Field(default=None, ge=0, le=3600)
-    timeout_seconds: int | None = Field(default=None, ge=1, le=300)
-    period_seconds: int | None = Field(default=None, ge=1, le=600)
-    failure_threshold: int | None = Field(default=None, ge=1, le=100)
-
-
-class ChangeResources(Frozen):
-    """Set requests or limits of one container, as Kubernetes quantities ("512Mi", "500m")."""
-
-    type: Literal["change_resources"] = "change_resources"
-    target: ObjectRef
-    container: str
-    memory_limit: str | None = None
-    memory_request: str | None = None
-    cpu_limit: str | None = None
-    cpu_request: str | None = None
-
-
-class RollbackRevision(Frozen):
-    """Put back the pod template of an earlier revision of a Deployment, StatefulSet or DaemonSet."""
-
-    type: Literal["rollback_revision"] = "rollback_revision"
-    target: ObjectRef
-    revision: int = Field(ge=1)
-
-
-class Restart(Frozen):
-    """Restart a workload's pods by its pod template annotation `kubectl.kubernetes.io/restartedAt`."""
-
-    type: Literal["restart"] = "restart"
-    target: ObjectRef
-
-
-class Scale(Frozen):
-    type: Literal["scale"] = "scale"
-    target: ObjectRef
-    replicas: int = Field(ge=0, le=1000)
-
-
-class DeletePod(Frozen):
-    """Delete one pod that a controller will replace."""
-
-    type: Literal["delete_pod"] = "delete_pod"
-    target: ObjectRef
-
-
-class HelmRollbackAction(Frozen):
-    type: Literal["helm_rollback"] = "helm_rollback"
-    target: ObjectRef = Field(description="kind HelmRelease")
-    revision: int = Field(ge=1)
-
-
-class HelmUninstallAction(Frozen):
-    type: Literal["helm_uninstall"] = "helm_uninstall"
-    target: ObjectRef = Field(description="kind HelmRelease")
-
-
-Action = Annotated[
-    ChangeProbe
-    | ChangeResources
-    | RollbackRevision
-    | Restart
-    | Scale
-    | DeletePod
-    | HelmRollbackAction
-    | HelmUninstallAction,
-    Field(discriminator="type"),
-]
 
 
 class PatchWrite(Frozen):
     """One JSON Patch (RFC 6902), exactly these bytes.
 
     The body begins with `test` operations on `/metadata/uid` and `/metadata/generation`, so the API server itself
-    refuses it, atomically, when the object was re-created or its spec was edited since.
+    refuses it, atomically, when the object was re-created or its spec was edited since. A kind that has no generation
+    (Service; CronJob and Node of old servers) is tested for its whole `/spec` instead, a Node for what is changed.
     """
 
     type: Literal["patch"] = "patch"
     api_version: str
     kind: str
-    namespace: str
+    namespace: str = Field(description="Empty for a Node")
     name: str
     uid: str
     resource_version: str = Field(description="As observed when planned; status updates move it")
-    generation: int
+    generation: int = Field(description="0 for a kind that has none")
     fingerprint: str = Field(description="sha256 of metadata and spec without status, managed and volatile fields")
     content_type: Literal["application/json-patch+json"] = "application/json-patch+json"
     body: str

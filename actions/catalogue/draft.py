@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from actions.objects import API_VERSIONS, fingerprint, generation, metadata, replicas, title, uid
-from actions.patches import Change, forward_body
+from actions.objects import fingerprint, generation, metadata, read_live, replicas, title, uid
+from actions.patches import Change, forward_body, tested_spec
 from errors import Refused
 from incidents.models import ObjectRef
 from incidents.plan import PatchWrite, Risk, Write
@@ -24,6 +24,8 @@ class Draft:
     preimage: Object
     changes: list[Change] = field(default_factory=list)
     """Of the first write, when it is a patch: what the inverse takes back."""
+    guards: list[Change] = field(default_factory=list)
+    """What that patch only tests."""
     allowed: list[str] = field(default_factory=list)
     """JSON pointers that the dry run of a patch may change."""
     inverse: list[Write] = field(default_factory=list)
@@ -37,7 +39,7 @@ async def read_target(cluster: Cluster, target: ObjectRef, kinds: tuple[str, ...
     """The live target. Raises Refused when it is not of these kinds or does not exist."""
     if target.kind not in kinds:
         raise Refused(f"this action is for a {' or '.join(kinds)}, not for a {target.kind}")
-    live = await cluster.get(API_VERSIONS[target.kind], target.kind, target.namespace, target.name)
+    live = await read_live(cluster, target.kind, target.namespace, target.name)
     if live is None:
         raise Refused(f"{target} does not exist")
     if metadata(live).get("deletionTimestamp"):
@@ -51,13 +53,13 @@ def patch_write(live: Object, guards: list[Change], changes: list[Change]) -> Pa
     return PatchWrite(
         api_version=str(live["apiVersion"]),
         kind=str(live["kind"]),
-        namespace=str(meta["namespace"]),
+        namespace=str(meta.get("namespace") or ""),
         name=str(meta["name"]),
         uid=uid(live),
         resource_version=str(meta["resourceVersion"]),
         generation=generation(live),
         fingerprint=fingerprint(live),
-        body=forward_body(uid(live), generation(live), guards, changes),
+        body=forward_body(uid(live), generation(live), guards, changes, spec=tested_spec(live)),
     )
 
 

@@ -40,11 +40,11 @@ async def derive(cluster: Cluster, action: ChangeProbe) -> Draft:
     changes = [change for change in changes if change.old != change.new]
     if not changes:
         raise Refused(f"the {action.probe.value} probe of {action.container!r} has these values already")
-    name = pointer(*at, "name")
+    guards = [Change(pointer(*at, "name"), action.container, action.container)]
     return Draft(
         title=f"Change the {action.probe.value} probe of container {action.container} in {title(live)}",
         writes=[
-            patch_write(live, [Change(name, action.container, action.container)], changes),
+            patch_write(live, guards, changes),
             *await stuck_pods(cluster, live),
         ],
         risk=Risk.LOW,
@@ -52,6 +52,7 @@ async def derive(cluster: Cluster, action: ChangeProbe) -> Draft:
         affected_pods=replicas(live),
         preimage=normalise(live),
         changes=changes,
+        guards=guards,
         allowed=[change.path for change in changes],
         containers=[action.container],
     )

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import re
-from decimal import Decimal
 from typing import Any
 
+from actions.catalogue.bounds import require_within_bounds
 from actions.catalogue.draft import Draft, patch_write, read_target, rollout_radius
+from actions.catalogue.quantities import quantity
 from actions.catalogue.stuck_pods import stuck_pods
 from actions.objects import find_container, normalise, replicas, title
 from actions.patches import ABSENT, Change, pointer
@@ -21,9 +21,6 @@ _FIELDS = {
     "cpu_limit": ("limits", "cpu"),
     "cpu_request": ("requests", "cpu"),
 }
-_QUANTITY = re.compile(r"(\d{1,15}(?:\.\d{1,9})?)(m|k|M|G|T|P|E|Ki|Mi|Gi|Ti|Pi|Ei)?")
-_BINARY = {"Ki": 1, "Mi": 2, "Gi": 3, "Ti": 4, "Pi": 5, "Ei": 6}
-_DECIMAL = {"k": 3, "M": 6, "G": 9, "T": 12, "P": 15, "E": 18, "m": -3}
 
 
 async def derive(cluster: Cluster, action: ChangeResources) -> Draft:
@@ -49,10 +46,12 @@ async def derive(cluster: Cluster, action: ChangeResources) -> Draft:
     if not changes:
         raise Refused(f"container {action.container!r} has these resources already")
     _require_consistent(current, wanted)
+    await require_within_bounds(cluster, live, action.container, wanted)
+    guards = [Change(pointer(*at, "name"), action.container, action.container)]
     return Draft(
         title=f"Change the resources of container {action.container} in {title(live)}",
         writes=[
-            patch_write(live, [Change(pointer(*at, "name"), action.container, action.container)], changes),
+            patch_write(live, guards, changes),
             *await stuck_pods(cluster, live),
         ],
         risk=Risk.MEDIUM,
@@ -60,23 +59,10 @@ async def derive(cluster: Cluster, action: ChangeResources) -> Draft:
         affected_pods=replicas(live),
         preimage=normalise(live),
         changes=changes,
+        guards=guards,
         allowed=[change.path for change in changes],
         containers=[action.container],
     )
-
-
-def quantity(text: str) -> Decimal:
-    """A Kubernetes quantity as a number (bytes, cores). Raises Refused when it is none.
-
-    Source: k8s.io/apimachinery resource.Quantity; exponents ("1e3") are not offered.
-    """
-    match = _QUANTITY.fullmatch(text)
-    if not match:
-        raise Refused(f"{text!r} is no quantity such as 512Mi or 500m")
-    number, suffix = Decimal(match[1]), match[2]
-    if suffix in _BINARY:
-        return number * Decimal(1024 ** _BINARY[suffix])
-    return number.scaleb(_DECIMAL[suffix]) if suffix else number
 
 
 def _changes(current: dict[str, Any], wanted: dict[str, dict[str, str]], at: tuple[str | int, ...]) -> list[Change]:

@@ -25,7 +25,7 @@ async def derive(cluster: Cluster, action: RollbackRevision) -> Draft:
     """Raises Refused when the revision is not kept, or is what runs now."""
     live = await read_target(cluster, action.target, KINDS)
     radius = rollout_radius(live)
-    earlier = (await _templates(cluster, live)).get(action.revision)
+    earlier = (await kept_templates(cluster, live)).get(action.revision)
     if earlier is None:
         raise Refused(f"{title(live)} keeps no revision {action.revision}")
     current = template_of(live)
@@ -45,7 +45,7 @@ async def derive(cluster: Cluster, action: RollbackRevision) -> Draft:
     )
 
 
-async def _templates(cluster: Cluster, live: Object) -> dict[int, Object]:
+async def kept_templates(cluster: Cluster, live: Object) -> dict[int, Object]:
     """The templates that the cluster keeps, by revision number."""
     namespace = str(metadata(live)["namespace"])
     kind = "ReplicaSet" if live["kind"] == "Deployment" else "ControllerRevision"

@@ -31,6 +31,8 @@ class Rehearsal:
     after: Object | None = None
     templates: list[Object] = field(default_factory=list)
     """Pod templates whose references the approval is bound to."""
+    starting: list[Object] | None = None
+    """Those of them that new pods are made from; None: all."""
 
 
 class Effect(Protocol):

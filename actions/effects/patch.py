@@ -1,4 +1,4 @@
-"""A JSON Patch of one workload."""
+"""A JSON Patch of one object."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from tools.kubernetes.writer import Writer
 
 
 class PatchEffect:
-    """Recognised by uid, generation and the sha256 of the spec."""
+    """Recognised by uid, generation (where the kind has one) and the sha256 of the spec."""
 
     atomic = True
     patience = 10.0
@@ -21,7 +21,7 @@ class PatchEffect:
         self._cluster = cluster
         self._writer = Writer(cluster)
         self._write = write
-        self._name = f"{write.kind} {write.namespace}/{write.name}"
+        self._name = name_of(write)
 
     async def read(self) -> Object | None:
         write = self._write
@@ -53,6 +53,7 @@ class PatchEffect:
             before=before,
             after=after,
             templates=[template_of(before), template_of(after)],
+            starting=[template_of(after)],
         )
 
     async def send(self) -> Expected:
@@ -64,12 +65,20 @@ class PatchEffect:
         if live is None or uid(live) != self._write.uid:
             return Look.FOREIGN, {}
         seen: Expected = {"generation": generation(live), "spec": spec_sha256(live)}
-        if generation(live) == self._write.generation:
+        unmoved = generation(live) == self._write.generation
+        if unmoved and (self._write.generation or fingerprint(live) == self._write.fingerprint):
             return Look.BEFORE, seen
         return (Look.AFTER if seen == expected else Look.FOREIGN), seen
 
 
 def require_advances(write: PatchWrite, rehearsal: Rehearsal) -> None:
     """A patch that leaves the generation alone cannot be recognised afterwards. Raises Refused."""
-    if rehearsal.expected["generation"] == write.generation:
-        raise Refused(f"{write.kind} {write.namespace}/{write.name} has this already: there is nothing to change")
+    assert rehearsal.before is not None
+    unmoved = rehearsal.expected["generation"] == write.generation
+    if unmoved and (write.generation or rehearsal.expected["spec"] == spec_sha256(rehearsal.before)):
+        raise Refused(f"{name_of(write)} has this already: there is nothing to change")
+
+
+def name_of(write: PatchWrite) -> str:
+    """Such as `Deployment shop/api`, or `Node n1`."""
+    return f"{write.kind} {f'{write.namespace}/' if write.namespace else ''}{write.name}"

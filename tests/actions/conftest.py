@@ -155,7 +155,7 @@ class World:
         return await self.vote(await self.requested(action, **options))
 
 
-def probe_change(port: int = 8080, **changes: Any) -> ChangeProbe:
+def probe_change(port: int | None = 8080, **changes: Any) -> ChangeProbe:
     target = ObjectRef(kind="Deployment", namespace=NAMESPACE, name=NAME)
     fields: dict[str, Any] = {"container": "main", "probe": ProbeKind.LIVENESS, "port": port, **changes}
     return ChangeProbe(target=fields.pop("target", target), **fields)

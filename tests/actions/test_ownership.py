@@ -101,5 +101,5 @@ async def test_what_does_not_exist_is_refused(world: World) -> None:
     target = ObjectRef(kind="Deployment", namespace=NAMESPACE, name="nosuch")
     with pytest.raises(Refused, match="does not exist"):
         await world.plan(probe_change(target=target))
-    with pytest.raises(Refused, match="no action changes a Node"):
-        await world.plan(probe_change(target=target.model_copy(update={"kind": "Node"})))
+    with pytest.raises(Refused, match="no action changes a Ingress"):
+        await world.plan(probe_change(target=target.model_copy(update={"kind": "Ingress"})))

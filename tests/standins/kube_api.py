@@ -34,6 +34,10 @@ RESOURCES: dict[str, dict[str, tuple[str, bool]]] = {
         "Service": ("services", True),
         "Event": ("events", True),
         "PersistentVolumeClaim": ("persistentvolumeclaims", True),
+        "Endpoints": ("endpoints", True),
+        "LimitRange": ("limitranges", True),
+        "ResourceQuota": ("resourcequotas", True),
+        "Node": ("nodes", False),
     },
     "apps/v1": {
         "Deployment": ("deployments", True),
@@ -43,13 +47,19 @@ RESOURCES: dict[str, dict[str, tuple[str, bool]]] = {
         "ControllerRevision": ("controllerrevisions", True),
     },
     "batch/v1": {"Job": ("jobs", True)},
+    "batch/v1beta1": {"CronJob": ("cronjobs", True)},
+    "example.io/v1": {"Shop": ("shops", True)},
     "autoscaling/v1": {"HorizontalPodAutoscaler": ("horizontalpodautoscalers", True)},
 }
 _PATH = re.compile(
     r"/(?:api/(?P<core>v1)|apis/(?P<group>[^/]+/v[0-9a-z]+))"
     r"(?:/namespaces/(?P<namespace>[^/]+)(?=/))?/(?P<plural>[a-z]+)(?:/(?P<name>[^/]+))?"
 )
-_NO_GENERATION = ("Pod", "ConfigMap", "Secret", "Namespace", "Service", "Event", "PersistentVolumeClaim")
+_NO_GENERATION = (
+    *("Pod", "ConfigMap", "Secret", "Namespace", "Service", "Event", "PersistentVolumeClaim", "Endpoints"),
+    *("LimitRange", "ResourceQuota", "Node", "CronJob"),
+)
+_SWITCHES = ("Service", "CronJob", "Node")
 
 
 @dataclass
@@ -340,7 +350,7 @@ class KubeApi:
     def _advance(self, new: Object, old: Object | None) -> bool:
         """Move the generation when the spec changed."""
         if new["kind"] in _NO_GENERATION:
-            return False
+            return new["kind"] in _SWITCHES
         if old is None:
             new["metadata"]["generation"] = 1
             return True

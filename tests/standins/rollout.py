@@ -82,6 +82,8 @@ class Controllers:
             self.roll(obj)
         elif obj["kind"] == "Pod":
             self._replace(obj)
+        elif obj["kind"] == "Service":
+            self._connect(obj)
 
     def roll(self, obj: Object) -> None:
         """Bring a Deployment to the end of its rollout: one ReplicaSet with pods, older ones empty."""
@@ -138,6 +140,29 @@ class Controllers:
             for (_, kind, a_namespace, _), obj in list(self.api.objects.items())
             if kind == "Pod" and a_namespace == namespace and obj["metadata"]["labels"].get("app") == name
         ]
+
+    def _connect(self, service: Object) -> None:
+        """The endpoints controller: ready pods with the labels, by the ports that they declare (or any number)."""
+        namespace, name = service["metadata"]["namespace"], service["metadata"]["name"]
+        wanted = service["spec"]["selector"].items()
+        pods = [
+            obj
+            for (_, kind, a_namespace, _), obj in list(self.api.objects.items())
+            if kind == "Pod" and a_namespace == namespace and wanted <= obj["metadata"]["labels"].items()
+        ]
+        ports = [
+            {"name": item.get("name", ""), "port": item["targetPort"], "protocol": item.get("protocol", "TCP")}
+            for item in service["spec"]["ports"]
+        ]
+        subset = {"addresses": [{"ip": f"10.0.0.{number}"} for number in range(1, len(pods) + 1)], "ports": ports}
+        self.api.put(
+            {
+                "apiVersion": "v1",
+                "kind": "Endpoints",
+                "metadata": {"name": name, "namespace": namespace},
+                "subsets": [subset] if pods and self.healthy else [],
+            }
+        )
 
     def _replace(self, pod: Object) -> None:
         owner = pod["metadata"]["ownerReferences"][0]
