@@ -139,6 +139,8 @@ class Store:
         return {result.key for result in self.all() if result.error is None}
 
     def add(self, result: Result) -> None:
-        torn = self.file.exists() and not self.file.read_bytes().endswith(b"\n") and self.file.stat().st_size > 0
-        with self.file.open("a", encoding="utf-8") as file:
-            file.write(("\n" if torn else "") + result.model_dump_json(by_alias=True) + "\n")
+        """Append, after cutting off a line that a killed run left half-written."""
+        with self.file.open("a+b") as file:
+            file.seek(0)
+            file.truncate(file.read().rfind(b"\n") + 1)
+            file.write(result.model_dump_json(by_alias=True).encode() + b"\n")
