@@ -9,9 +9,9 @@ from dataclasses import dataclass, field, replace
 from diagnosis.crashes.core_file import CoreFile
 from diagnosis.crashes.modules import Modules
 from diagnosis.crashes.notes import ThreadStatus
-from diagnosis.crashes.unwind.calls import SCAN_ABOVE, SCAN_BELOW, CallSites
 from diagnosis.crashes.unwind.cfi import Row
 from diagnosis.crashes.unwind.expression import BadExpression, evaluate
+from diagnosis.crashes.unwind.fallbacks import Fallbacks
 from diagnosis.crashes.unwind.machines import MACHINES, Machine
 from diagnosis.crashes.unwind.rounds import LEAST, equal_rounds
 from diagnosis.crashes.unwind.stack import CFI, CONTEXT, FRAME_POINTER, SCAN, WalkedStack
@@ -23,7 +23,6 @@ MAX_ALL_FRAMES = 4_000_000
 _WINDOW = 1 << 20
 _MAX_SCANS = 16
 """Frames found by search in one stack: past that the stack is noise."""
-_LEAF_BYTES = 1024
 _MAX_SWITCHES = 64
 """Times that a stack may go on elsewhere (signal stacks, coroutines)."""
 
@@ -74,7 +73,7 @@ class _Walker:
         self._core = core
         self._machine = machine
         self._tables = UnwindTables(core, modules, machine.word)
-        self._calls = CallSites(core, modules, machine)
+        self._fallbacks = Fallbacks(core, modules, machine, self._word)
         self._rows: dict[int, Row | None] = {}
         self._plain: dict[int, _Plain | None] = {}
         self._unpack = struct.Struct("<Q" if machine.word == 8 else "<I").unpack_from
@@ -108,16 +107,16 @@ class _Walker:
                 stack.end = "bottom"
                 break
             if isinstance(step, str):
-                entered = self._by_bad_call(registers, pc) if len(stack.pcs) == 1 else None
-                found = self._by_leaf(registers, pc) if len(stack.pcs) == 1 else None
-                found = found or self._by_frame_pointer(registers, pc)
+                entered = self._fallbacks.bad_call(registers, pc) if len(stack.pcs) == 1 else None
+                found = self._fallbacks.leaf(registers, pc) if len(stack.pcs) == 1 else None
+                found = found or self._fallbacks.frame_pointer(registers, pc)
                 if entered is not None:
                     step = (*entered, False)
                 elif found is not None:
                     step, trust = (*found, False), FRAME_POINTER
             if isinstance(step, str):
                 scans += 1
-                again = self._by_search(registers, len(stack.pcs) == 1) if scans <= _MAX_SCANS else None
+                again = self._fallbacks.search(registers, len(stack.pcs) == 1) if scans <= _MAX_SCANS else None
                 if again is None:
                     stack.end = "unknown"
                     break
@@ -300,68 +299,6 @@ class _Walker:
                 known = {number: value for number, value in zip(order, values, strict=False) if value is not None}
                 return pc, known, True
         return "none"
-
-    def _by_bad_call(self, registers: _Registers, pc: int) -> tuple[int, _Registers] | None:
-        """Who called what is no code. None of its instructions ran: the stack is as the ABI has it at each entry.
-
-        That is the row with which all call frame information begins, so it is trusted as much.
-        """
-        machine = self._machine
-        if self._core.may_hold_code(pc):
-            return None
-        if machine.link is not None:
-            link = registers.get(machine.link, 0) & machine.address_mask
-            return (link, registers.copy()) if self._calls.follows_call(link) else None
-        top = self._word(registers[machine.sp])
-        if top is None or not self._calls.follows_call(top):
-            return None
-        return top, {**registers, machine.sp: registers[machine.sp] + machine.word}
-
-    def _by_leaf(self, registers: _Registers, pc: int) -> tuple[int, _Registers] | None:
-        """The caller of a function that has made no frame: a direct call to it returns to the word on top."""
-        machine = self._machine
-        top = self._word(registers[machine.sp])
-        target = self._calls.direct_target(top) if top is not None else None
-        if top is None or target is None or not target <= pc < target + _LEAF_BYTES:
-            return None
-        return top, {**registers, machine.sp: registers[machine.sp] + machine.word}
-
-    def _by_frame_pointer(self, registers: _Registers, pc: int) -> tuple[int, _Registers] | None:
-        """The caller by a chain of frame records; only where each link of it is plausible."""
-        machine = self._machine
-        pointer, sp = registers.get(machine.fp), registers[machine.sp]
-        if pointer is None or pointer % machine.word or not sp - machine.word <= pointer - machine.record_size + 16:
-            return None
-        if pointer > sp + (64 << 20) or not self._core.may_hold_code(pc):
-            return None
-        saved, back = self._word(pointer + machine.record_fp), self._word(pointer + machine.record_return)
-        if saved is None or back is None:
-            return None
-        back &= machine.address_mask
-        if not self._calls.may_return_to(back) or (saved and saved <= pointer):
-            return None
-        return back, {**registers, machine.fp: saved, machine.sp: pointer + machine.record_size}
-
-    def _by_search(self, registers: _Registers, first: bool) -> tuple[int, _Registers] | None:
-        """The next word on the stack that a call may return to; in a smashed first frame the program's own first."""
-        machine, sp = self._machine, registers[self._machine.sp]
-        if first:
-            link = registers.get(machine.link, 0) & machine.address_mask if machine.link is not None else 0
-            if link and self._calls.follows_call(link):
-                return link, {number: value for number, value in registers.items() if number != machine.link}
-            top = self._word(sp)
-            if top is not None and self._calls.follows_call(top & machine.address_mask):
-                return top & machine.address_mask, {**registers, machine.sp: sp + machine.word}
-        found = list(self._calls.candidates(sp, sp + SCAN_ABOVE))
-        if not found and first:
-            found = [item for item in self._calls.candidates(sp - SCAN_BELOW, sp) if self._calls.in_program(item[1])]
-        if not found:
-            return None
-        where, pc = next((item for item in found if self._calls.in_program(item[1])), found[0]) if first else found[0]
-        caller = {machine.sp: where + machine.word}
-        if machine.fp in registers and registers[machine.fp] > where:
-            caller[machine.fp] = registers[machine.fp]
-        return pc, caller
 
     def _word(self, address: int) -> int | None:
         if not self._low <= address <= self._high:
