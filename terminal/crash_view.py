@@ -83,7 +83,7 @@ def _runtime(report: CrashReport) -> list[tuple[str, str | None]]:
     rows: list[tuple[str, str | None]] = []
     if found.go is not None:
         rows.append(("goroutines", str(found.go.goroutines) if found.go.goroutines is not None else None))
-        rows.append(("fatal error", found.go.fatal) if found.go.fatal else ("panic", found.go.panic))
+        rows.append(("fatal", found.go.fatal) if found.go.fatal else ("panic", found.go.panic))
     if found.python is not None:
         rows.append(("python", found.python.version))
         rows.append(("exception", found.python.exception))

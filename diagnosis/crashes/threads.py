@@ -120,7 +120,8 @@ def _names(
             continue
         done.add(key)
         wanted.update(at for _, at in unnamed(stack, known, view.frames.get(tid, [])))
-    return functions_at(wanted, modules, {path: Path(local) for path, local in files.items()}) if wanted else {}
+    found = functions_at(wanted, modules, {path: Path(local) for path, local in files.items()}) if wanted else {}
+    return {at: view.names[at] for at in wanted if at in view.names} | found
 
 
 def _context(modules: Modules, status: ThreadStatus) -> list[Frame]:

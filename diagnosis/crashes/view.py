@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from diagnosis.crashes.layouts import Layout
+from diagnosis.crashes.unwind.symbols import NamedAddress
 from incidents.crash_report import Frame, Instruction
 
 
@@ -17,6 +18,8 @@ class DebuggerView:
     """Threads that have more frames than are listed."""
     at: dict[int, Frame] = field(default_factory=dict)
     """Frames known by their program counter alone: depths that were not listed."""
+    names: dict[int, NamedAddress] = field(default_factory=dict)
+    """Functions by an address in each, for frames that nobody else names."""
     disassembly: list[Instruction] = field(default_factory=list)
     layouts: list[Layout] = field(default_factory=list)
     """Of what the pointers at the crash point to."""

@@ -161,7 +161,7 @@ async def examine_core(
                 view = await _debug(opened, stacks, settings, deadline, say, go=is_go)
             async with asyncio.timeout_at(deadline):
                 scanned = await asyncio.shield(scan)
-                go = await _goroutines(opened, settings, deadline, say, view, full=full) if is_go else None
+                go = await _goroutines(opened, settings, deadline, say, view, stacks, full=full) if is_go else None
         except TimeoutError:
             raise ToolTimeout(f"the core could not be read within {settings.deadline:g} s") from None
         finally:
@@ -236,6 +236,7 @@ async def _goroutines(
     deadline: float,
     say: Callable[[str], None],
     view: DebuggerView,
+    stacks: Walk | None,
     *,
     full: bool,
 ) -> Goroutines | None:
@@ -244,7 +245,7 @@ async def _goroutines(
     found = own = None
     if executable is not None:
         files = opened.resolved.files
-        own = await asyncio.to_thread(crashed_goroutine, opened.core, opened.modules, executable, files)
+        own = await asyncio.to_thread(crashed_goroutine, opened.core, opened.modules, executable, files, stacks)
     if full:
         say("asking delve")
         try:
@@ -261,6 +262,7 @@ async def _goroutines(
             view.handler_context = found.handler_context
             view.disassembly = _interrupted(opened.core, found.frames)
         view.complete = view.complete or full
+        view.names = found.names
     return found
 
 

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
+from diagnosis.crashes.unwind.symbols import NamedAddress
 from incidents.crash_frames import Frame
 from incidents.models import CauseClass
 
@@ -48,6 +49,7 @@ class Goroutines:
     `panic` is the panic's value and `fatal` the text of a fatal error, as the runtime prints them; `told_at` is where
     they were read in the core's memory. `handler_context` is where the kernel saved the registers of what a fault
     interrupted: of the frame after HANDLER_FRAME. `text` is the stack as `source` shows it: delve, or Go's own tables.
+    `names` are functions of other threads, by an address in each.
     """
 
     frames: list[Frame] = field(default_factory=list)
@@ -56,6 +58,7 @@ class Goroutines:
     panic: str | None = None
     text: str = ""
     fatal: str | None = None
+    names: dict[int, NamedAddress] = field(default_factory=dict)
     told_at: int | None = None
     handler_context: int | None = None
     source: Literal["delve", "tables"] = "delve"

@@ -17,6 +17,7 @@ from diagnosis.crashes.causes.go import Goroutines
 from diagnosis.crashes.causes.golang import crashed, pclntab
 from diagnosis.crashes.core_file import CoreFile
 from diagnosis.crashes.elf import ElfFile, FileBytes
+from diagnosis.crashes.frames import normalize
 from diagnosis.crashes.modules import Modules
 from diagnosis.crashes.sections import sections_of
 from errors import UnusableCore
@@ -103,6 +104,7 @@ async def test_a_stripped_program_tells_where_it_ended_and_why(mode: str) -> Non
     assert (report.runtime.go.goroutines or 0) > (2 if mode == "deadlock" else 20)
     assert report.crash_line == f"{panicking.go_program(*STRIPPED).parent}/main.go:{panicking.line_of(LINES[mode])}"
     assert {frame.trust for frame in report.threads[0].frames} == {"pclntab"}
+    assert all(frame.function for thread in report.threads for frame in thread.frames)
     assert [error.endswith("Go's own tables were used") for error in report.soft_errors] == [True]
 
 
@@ -141,6 +143,15 @@ def test_every_build_has_the_same_calls(build: str, mode: str) -> None:
     assert inlined == (["main.deep"] if mode == "code" and build != "unoptimised" else [])
     assert found.count is not None
     assert found.count > 20
+
+
+def test_names_of_methods_keep_their_type() -> None:
+    assert (
+        normalize("shop/store.(*Shelf[go.shape.int,go.shape.[]uint8]).open.func1")
+        == "shop/store.(*Shelf[...]).open.func1"
+    )
+    assert normalize("main.(*Shop).open") == "main.(*Shop).open"
+    assert normalize("main.Map[go.shape.int]") == "main.Map[...]"
 
 
 async def test_a_panic_during_a_panic_keeps_both_texts() -> None:

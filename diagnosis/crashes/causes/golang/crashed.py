@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from itertools import islice
 from pathlib import Path
 from types import MappingProxyType
 
@@ -16,22 +17,29 @@ from diagnosis.crashes.core_file import CoreFile
 from diagnosis.crashes.elf import ElfFile, FileBytes
 from diagnosis.crashes.frames import HANDLER_FRAME
 from diagnosis.crashes.modules import MappedModule, Modules
-from diagnosis.crashes.unwind.symbols import functions_at
+from diagnosis.crashes.unwind.symbols import NamedAddress, functions_at
+from diagnosis.crashes.unwind.walk import Walk
 from diagnosis.crashes.view import render_frames
 from errors import UnusableCore
 from incidents.crash_frames import Frame
 
+_NAMED, _ALL_NAMED = 64, 20_000
+"""Frames of each other thread, and of all, whose functions are named."""
 _NOBODY_RUNS = frozenset({"runtime.checkdead"})
 """All goroutines wait: the thread that noticed works for none, and the program's place is where its main one waits."""
 
 
 def crashed_goroutine(
-    core: CoreFile, modules: Modules, executable: Path, files: Mapping[str, Path] = MappingProxyType({})
+    core: CoreFile,
+    modules: Modules,
+    executable: Path,
+    files: Mapping[str, Path] = MappingProxyType({}),
+    walk: Walk | None = None,
 ) -> Goroutines | None:
     """What Go's own tables and the core's memory say; None where they do not lead to Go's code.
 
     For x86-64 and Go 1.18 or later. `executable` is the program's file, `files` are verified ones of all modules by
-    their path in the core, for the names of C code. Blocking.
+    their path in the core, for the names of C code; the functions on the stacks of `walk` are named, too. Blocking.
     """
     module = modules.main
     if module is None or core.header.machine != "x86_64":
@@ -39,7 +47,10 @@ def crashed_goroutine(
     try:
         with FileBytes(executable) as file:
             program = Program(core, module, ElfFile(file))
-            return _crashed(core, modules, module, program, files)
+            found = _crashed(core, modules, module, program, files)
+            if found is not None and walk is not None:
+                found.names = _names(program, walk)
+            return found
     except (UnusableCore, ValueError):
         return None
 
@@ -108,6 +119,16 @@ def _frames(
             }
             found.append(bare.model_copy(update=told))
     return [own if frame.in_app is None else frame for frame, own in zip(found, owned(found), strict=True)]
+
+
+def _names(program: Program, walk: Walk) -> dict[int, NamedAddress]:
+    addresses = (stack.lookup(depth) for stack in walk.stacks.values() for depth in range(min(len(stack.pcs), _NAMED)))
+    found: dict[int, NamedAddress] = {}
+    for address in set(islice(addresses, _ALL_NAMED)):
+        function = program.function(address)
+        if function is not None:
+            found[address] = NamedAddress(function.name.removesuffix(".abi0"), address - program.entry(function))
+    return found
 
 
 def _globals(core: CoreFile, module: MappedModule) -> list[range]:
