@@ -35,6 +35,7 @@ def evaluate(
     Everything happens in namespaces of its own with random names, which are removed afterwards. The cluster is never
     the one that KUBECONFIG happens to name. Exit status: 0 all right, 1 something is not, 2 bad usage, 3 no cluster.
     """
+    _require_checkout()
     from evals.scenario import chosen, outline, sources
 
     picked = chosen(sources(), only or [], fast)
@@ -60,6 +61,16 @@ def evaluate(
     found = [result for result in store.all() if result.mode == "paramedic"]
     if not all(is_right(result) and result.error is None and not result.collateral for result in found):
         raise typer.Exit(1)
+
+
+def _require_checkout() -> None:
+    """Scenarios break things: they are not installed with the service. Raises ToolMissing."""
+    from importlib.util import find_spec
+
+    from errors import ToolMissing
+
+    if find_spec("evals") is None:
+        raise ToolMissing("the evaluation is not part of an installation: run it from a checkout of the repository")
 
 
 class _Shown:

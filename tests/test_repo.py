@@ -11,7 +11,19 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-ROOMS = ["actions", "agents", "api", "collector", "diagnosis", "graph", "incidents", "prompts", "terminal", "tools"]
+ROOMS = [
+    "actions",
+    "agents",
+    "api",
+    "collector",
+    "diagnosis",
+    "evals",
+    "graph",
+    "incidents",
+    "prompts",
+    "terminal",
+    "tools",
+]
 MAX_BYTES = 1_500_000
 _HOME_OF_A_MACHINE = re.compile(r"(?<![\w.-])/(?:work|home/\w+|Users/\w+|root)/[\w.-]+")
 
