@@ -11,6 +11,7 @@ from diagnosis.workloads.health import Trouble, troubles
 from diagnosis.workloads.ranking import rank
 from diagnosis.workloads.scope import Scope, scope_of
 from diagnosis.workloads.snapshot import Snapshot
+from diagnosis.workloads.symptom import read_symptom
 from errors import NotFound
 from incidents.models import CauseClass, Diagnosis, DiagnosisStatus, Evidence, Finding, ObjectRef, Severity
 
@@ -26,6 +27,8 @@ def diagnose(
     `symptom` is the caller's own words: it orders causes that name what it mentions, and decides nothing else.
     Raises NotFound when the target is not in the snapshot.
     """
+    if target is None and namespace is None:
+        namespace = snapshot.focus
     _require(snapshot, target, namespace)
     scope = scope_of(snapshot, target, namespace, symptom)
     found = _run(ANALYZERS, scope)
@@ -34,7 +37,7 @@ def diagnose(
     explained = {item.object.model_copy(update={"container": None}) for _, item in found}
     explained |= {ref for _, item in found for ref in item.explains}
     found += [("health", item) for item in _unexplained(trouble, explained)]
-    ranked = rank(found, snapshot, symptom)
+    ranked = rank(found, snapshot, trouble, read_symptom(symptom, snapshot, namespace, target))
     named = [cause for cause in ranked.causes if cause.cause_class is not CauseClass.UNKNOWN]
     unseen = [*snapshot.unseen, *_unread(snapshot, namespace or (target.namespace if target else None))]
     if named:

@@ -20,10 +20,11 @@ _STUCK = timedelta(minutes=5)
 
 @dataclass(frozen=True)
 class Trouble:
-    """One symptom of one workload."""
+    """One symptom of one object. `because` are objects that it rests on: it says nothing more than that they fail."""
 
     object: ObjectRef
     claim: Claim
+    because: tuple[ObjectRef, ...] = ()
 
 
 def troubles(scope: Scope) -> Iterator[Trouble]:

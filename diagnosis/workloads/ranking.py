@@ -1,64 +1,26 @@
-"""From what analyzers found to ranked causes: one cause for one fault, symptoms under what explains them."""
+"""From what analyzers found to ranked causes: one cause for one fault, symptoms and victims under what explains it."""
 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
-from diagnosis.workloads.contract import Found
+from diagnosis.workloads.chains import Chains
+from diagnosis.workloads.consequences import ONE_FOR_ALL, WEAK, explained_by
+from diagnosis.workloads.contract import Claim, Found
 from diagnosis.workloads.fields import text
+from diagnosis.workloads.health import Trouble
 from diagnosis.workloads.rollout import revision_facts
 from diagnosis.workloads.snapshot import Snapshot
+from diagnosis.workloads.symptom import Mentions
 from incidents.models import Cause, CauseClass, Evidence, Fact, Finding, ObjectRef
 
 _PLACES_CITED = 3  # pods whose evidence is kept for one cause; the others are counted
 _PLACES_NAMED = 10
-MENTIONED = 0.15  # how much a name in the symptom lifts a cause in the order (not in its confidence)
-
-_PROBES = {CauseClass.WRONG_LIVENESS_PROBE, CauseClass.WRONG_READINESS_PROBE, CauseClass.WRONG_STARTUP_PROBE}
-_WEAK = {CauseClass.UNKNOWN, CauseClass.BAD_ROLLOUT, CauseClass.APPLICATION_ERROR, CauseClass.DEPENDENCY_UNAVAILABLE}
-_NOT_STARTED = {
-    CauseClass.MISSING_PULL_SECRET,
-    CauseClass.BAD_IMAGE,
-    CauseClass.MISSING_CONFIG_MAP,
-    CauseClass.MISSING_CONFIG_KEY,
-    CauseClass.MISSING_SECRET,
-    CauseClass.BAD_COMMAND,
-    CauseClass.UNSCHEDULABLE,
-    CauseClass.QUOTA_EXCEEDED,
-    CauseClass.LIMIT_RANGE_VIOLATED,
-    CauseClass.MISSING_SERVICE_ACCOUNT,
-    CauseClass.POD_SECURITY_DENIED,
-    CauseClass.WEBHOOK_DENIED,
-    CauseClass.WEBHOOK_UNAVAILABLE,
-    CauseClass.RBAC_DENIED,
-    CauseClass.INSUFFICIENT_RESOURCES,
-    CauseClass.NODE_SELECTOR_MISMATCH,
-    CauseClass.AFFINITY_UNSATISFIABLE,
-    CauseClass.UNTOLERATED_TAINT,
-    CauseClass.NODE_CORDONED,
-    CauseClass.TOPOLOGY_SPREAD_UNSATISFIABLE,
-    CauseClass.VOLUME_ZONE_CONFLICT,
-    CauseClass.MISSING_CLAIM,
-}
-CONSEQUENCES = {CauseClass.UNKNOWN, CauseClass.ROLLOUT_STUCK, CauseClass.JOB_BACKOFF, CauseClass.STATEFUL_SET_BLOCKED}
-"""How a controller shows what is wrong elsewhere: never a cause where another one is found in the same workload."""
-
-EXPLAINS: dict[CauseClass, set[CauseClass]] = {
-    **dict.fromkeys(_NOT_STARTED, _WEAK | _PROBES),
-    CauseClass.MISSING_PULL_SECRET: _WEAK | _PROBES | {CauseClass.BAD_IMAGE},
-    CauseClass.OOM_KILLED: _WEAK | _PROBES,
-    CauseClass.NATIVE_CRASH: _WEAK | _PROBES,
-    CauseClass.EVICTED: _WEAK | _PROBES,
-    CauseClass.NODE_LOST: _WEAK | _PROBES,
-    **{cause: {CauseClass.UNKNOWN, CauseClass.BAD_ROLLOUT, CauseClass.APPLICATION_ERROR} for cause in _PROBES},
-    CauseClass.DEPENDENCY_UNAVAILABLE: {CauseClass.UNKNOWN, CauseClass.APPLICATION_ERROR},
-    CauseClass.BAD_ROLLOUT: {CauseClass.UNKNOWN},
-    CauseClass.APPLICATION_ERROR: {CauseClass.UNKNOWN},
-}
-"""Which classes are mere symptoms of which, in the same container of the same pod (or anywhere in the workload for
-causes that lie in its template)."""
+_VICTIMS_CITED = 4
+_VICTIMS_NAMED = 20
+HINTED = 0.1  # how much a cause of the kind that the symptom speaks of is lifted in the order (not in its confidence)
 
 
 @dataclass
@@ -71,67 +33,195 @@ class Ranked:
     next_steps: list[str] = field(default_factory=list)
 
 
-def rank(found: Iterable[tuple[str, Found]], snapshot: Snapshot, symptom: str = "") -> Ranked:
-    """Causes in rank order. `found` are (analyzer name, what it found)."""
-    ranked = Ranked()
-    groups: dict[tuple[object, ...], list[tuple[str, Found]]] = defaultdict(list)
+@dataclass(eq=False)
+class _Group:
+    """The same cause seen in one or many places, and what fails only because of it."""
+
+    found: list[tuple[str, Found]]
+    victims: list[_Group] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.found.sort(key=lambda entry: (-entry[1].confidence, str(entry[1].object)))
+        self.best = self.found[0][1]
+        self.objects = list(dict.fromkeys(_bare(item.object) for _, item in self.found))
+        self.cause_class = self.best.cause_class
+
+    @property
+    def others(self) -> list[ObjectRef]:
+        """What else suffers from it: its victims, and the objects that its findings explain."""
+        refs = [*self.objects[1:], *(ref for victim in self.victims for ref in victim.objects)]
+        refs += [_bare(ref) for _, item in self.found for ref in item.explains]
+        return [ref for ref in dict.fromkeys(refs) if ref != self.objects[0]]
+
+
+def rank(
+    found: Iterable[tuple[str, Found]],
+    snapshot: Snapshot,
+    trouble: Sequence[Trouble] = (),
+    mentions: Mentions | None = None,
+) -> Ranked:
+    """Causes in rank order. `found` are (analyzer name, what it found), `trouble` how things show that they suffer,
+    `mentions` what the caller named."""
+    ranked, mentions = Ranked(), mentions or Mentions()
+    grouped: dict[tuple[object, ...], list[tuple[str, Found]]] = defaultdict(list)
     for name, item in _without_symptoms(list(found)):
-        groups[item.cause_class, item.object, item.subject].append((name, item))
-    merged = [(_cause(group, snapshot, ranked), group) for group in groups.values()]
-    failing = {_bare(cause.object) for cause, _ in merged if cause.cause_class is not CauseClass.UNKNOWN}
+        grouped[_key(item)].append((name, item))
+    groups = [_Group(entries) for entries in grouped.values()]
+    direct = _roots(groups)
+    absorbed = _absorb(groups, direct)
+    roots = [group for group in groups if group not in absorbed]
+    links = [(victim.objects[0], root.objects[0]) for victim, root in direct.items()]
+    chains = _chains(groups, links, trouble, mentions)
     scored = []
-    for cause, group in merged:
-        roots = {_bare(ref) for _, item in group for ref in item.leads_to} & failing - {_bare(cause.object)}
-        score = min([cause.confidence, *(_best(merged, root) - 0.05 for root in roots)])
-        score += MENTIONED if _mentioned(cause, symptom) and not roots else 0.0
-        if roots:
-            root = sorted(roots, key=str)[0]
-            explained = f"{cause.summary} (the root cause is in {root})"
-            cause = cause.model_copy(update={"summary": explained, "confidence": max(0.0, min(score, 1.0))})
-        scored.append((score, cause, group))
-    scored.sort(key=lambda entry: (-entry[0], str(entry[1].object), entry[1].cause_class.value))
+    for group in roots:
+        cause = _chained(_cause(group, snapshot, ranked), group, chains, mentions, ranked)
+        named = group.cause_class is not CauseClass.UNKNOWN and _is_about(group, mentions)
+        score = cause.confidence + (HINTED if group.cause_class in mentions.classes else 0.0)
+        scored.append(((not named, -score, str(cause.object), cause.cause_class.value), cause, group))
+    scored.sort(key=lambda entry: entry[0])
     for _, cause, group in scored:
         ranked.causes.append(cause)
-        ranked.next_steps += [step for _, item in group[:1] for step in item.next_steps]
+        ranked.next_steps += group.best.next_steps
     ranked.next_steps = list(dict.fromkeys(ranked.next_steps))[:12]
     return ranked
+
+
+def _key(item: Found) -> tuple[object, ...]:
+    if item.cause_class in ONE_FOR_ALL and item.subject:
+        return item.cause_class, item.object.namespace, item.subject
+    return item.cause_class, item.object, item.subject
 
 
 def _without_symptoms(found: list[tuple[str, Found]]) -> list[tuple[str, Found]]:
     by_object: dict[ObjectRef, list[Found]] = defaultdict(list)
     for _, item in found:
         by_object[_bare(item.object)].append(item)
-    consequences = {ref for _, item in found for ref in item.explains}
-    return [
-        (name, item)
-        for name, item in found
-        if not any(_explains(o, item) for o in by_object[_bare(item.object)])
-        and not (item.cause_class in CONSEQUENCES and _bare(item.object) in consequences)
-    ]
+    return [(name, item) for name, item in found if not any(_explains(o, item) for o in by_object[_bare(item.object)])]
 
 
 def _explains(other: Found, item: Found) -> bool:
-    if other is item or item.cause_class not in EXPLAINS.get(other.cause_class, set()):
+    if other is item or item.cause_class not in explained_by(other.cause_class):
         return False
     if item.place is None or other.place is None:  # about the template, so about every pod of it
         return item.object.container in (None, other.object.container) or other.object.container is None
     return item.place == other.place and item.object.container in (None, other.object.container)
 
 
-def _cause(group: list[tuple[str, Found]], snapshot: Snapshot, ranked: Ranked) -> Cause:
-    group.sort(key=lambda entry: -entry[1].confidence)
-    best = group[0][1]
+def _roots(groups: list[_Group]) -> dict[_Group, _Group]:
+    """For each group that is only a consequence, the group that it follows from directly."""
+    by_object: dict[ObjectRef, list[_Group]] = defaultdict(list)
+    explaining: dict[ObjectRef, list[_Group]] = defaultdict(list)
+    for group in groups:
+        if group.cause_class is CauseClass.UNKNOWN:
+            continue
+        for ref in group.objects:
+            by_object[ref].append(group)
+        for ref in dict.fromkeys(_bare(ref) for _, item in group.found for ref in item.explains):
+            explaining[ref].append(group)
+    direct = {}
+    for group in groups:
+        own = group.objects[0]
+        candidates = [
+            root for _, item in group.found for ref in item.leads_to for root in by_object.get(_bare(ref), [])
+        ]
+        candidates += [
+            root
+            for root in explaining.get(own, [])
+            if group.cause_class in WEAK or group.cause_class in explained_by(root.cause_class)
+        ]
+        candidates = [root for root in candidates if root is not group and root.objects[0] != own]
+        if candidates:
+            direct[group] = min(candidates, key=_strength)
+    return direct
+
+
+def _strength(group: _Group) -> tuple[bool, float, str, str]:
+    return group.cause_class in WEAK, -group.best.confidence, str(group.best.object), group.cause_class.value
+
+
+def _absorb(groups: list[_Group], direct: dict[_Group, _Group]) -> set[_Group]:
+    """Give each consequence to the root at the end of its chain; the consequences."""
+    absorbed = set()
+    for group in groups:
+        path = [group]
+        while (following := direct.get(path[-1])) is not None and following not in path:
+            path.append(following)
+        # where they depend on each other, one of them stands for all
+        root = path[-1] if following is None else min(path[path.index(following) :], key=_strength)
+        if root is not group:
+            root.victims.append(group)
+            absorbed.add(group)
+    return absorbed
+
+
+def _chains(
+    groups: list[_Group],
+    links: list[tuple[ObjectRef, ObjectRef]],
+    trouble: Sequence[Trouble],
+    mentions: Mentions,
+) -> Chains:
+    said: dict[ObjectRef, Claim] = {}
+    for item in trouble:
+        said.setdefault(_bare(item.object), item.claim)
+    for group in groups:
+        for _, one in group.found:
+            if one.claims:
+                said.setdefault(_bare(one.object), one.claims[0])
+            links += [(_bare(ref), _bare(one.object)) for ref in one.explains]
+    links += [(item.object, ref) for item in trouble for ref in item.because]
+    links += mentions.links
+    for ref, claim in mentions.near.items():
+        if claim is not None:
+            said.setdefault(ref, claim)
+    return Chains(links, said)
+
+
+def _chained(cause: Cause, group: _Group, chains: Chains, mentions: Mentions, ranked: Ranked) -> Cause:
+    """The cause with its way from the symptom, each sentence of which is a finding with its evidence."""
+    ids, chain = list(cause.finding_ids), []
+    for ref, claim in chains.claims(group.objects[0], mentions.refs):
+        if claim.text == group.best.summary:
+            continue
+        finding = claim.finding("health", ref)
+        if finding.claim not in {ranked.findings[known].claim for known in ids}:
+            ranked.findings[finding.id] = finding
+            ranked.evidence.update({evidence.id: evidence for evidence in claim.evidence})
+            ids.append(finding.id)
+        chain.append(claim.text)
+    return cause.model_copy(update={"chain": [*chain, group.best.summary], "finding_ids": list(dict.fromkeys(ids))})
+
+
+def _is_about(group: _Group, mentions: Mentions) -> bool:
+    """Whether a cause concerns what the caller named."""
+    if not mentions.near:
+        return False
+    if any(ref in mentions.near for ref in (*group.objects, *group.others)):
+        return True
+    return bool(group.best.subject) and group.best.subject.lower() in mentions.words
+
+
+def _cause(group: _Group, snapshot: Snapshot, ranked: Ranked) -> Cause:
+    best = group.best
     ids: list[str] = []
-    for name, item in group[:_PLACES_CITED]:
-        for claim in item.claims:
+
+    def cite(name: str, item: Found, claims: list[Claim]) -> None:
+        for claim in claims:
             finding = claim.finding(name, item.object)
             ranked.findings[finding.id] = finding
             ranked.evidence.update({evidence.id: evidence for evidence in claim.evidence})
             ids.append(finding.id)
+
+    for name, item in group.found[:_PLACES_CITED]:
+        cite(name, item, item.claims)
+    for victim in group.victims[:_VICTIMS_CITED]:
+        cite(victim.found[0][0], victim.best, victim.best.claims[:2])
     facts: dict[str, Fact] = dict(best.facts)
-    places = sorted({item.place for _, item in group if item.place})
+    places = sorted({item.place for _, item in group.found if item.place})
     if places:
         facts |= {"pods": places[:_PLACES_NAMED], "pod_count": len(places)}
+    others = group.others
+    if others:
+        facts |= {"explains": [str(ref) for ref in others[:_VICTIMS_NAMED]], "explained_count": len(others)}
     facts |= revision_facts(snapshot, best.object)
     facts |= _helm(snapshot, best.object)
     more = f" (seen in {len(places)} pods)" if len(places) > 1 else ""
@@ -139,10 +229,17 @@ def _cause(group: list[tuple[str, Found]], snapshot: Snapshot, ranked: Ranked) -
         cause_class=best.cause_class,
         object=best.object,
         confidence=best.confidence,
-        summary=best.summary + more,
+        summary=best.summary + more + _and_so(others),
         finding_ids=list(dict.fromkeys(ids)),
         facts=facts,
     )
+
+
+def _and_so(others: list[ObjectRef]) -> str:
+    if not others:
+        return ""
+    more = f" and {len(others) - 1} more" if len(others) > 1 else ""
+    return f"; it is the root cause of what fails in {others[0]}{more}"
 
 
 def _helm(snapshot: Snapshot, ref: ObjectRef) -> dict[str, Fact]:
@@ -153,16 +250,6 @@ def _helm(snapshot: Snapshot, ref: ObjectRef) -> dict[str, Fact]:
         return {}
     namespace = text(item, "metadata", "annotations", "meta.helm.sh/release-namespace") or ref.namespace
     return {"helm_release": release, "helm_namespace": namespace}
-
-
-def _best(merged: list[tuple[Cause, list[tuple[str, Found]]]], ref: ObjectRef) -> float:
-    return max(cause.confidence for cause, _ in merged if _bare(cause.object) == ref)
-
-
-def _mentioned(cause: Cause, symptom: str) -> bool:
-    pods = cause.facts.get("pods")
-    names = [cause.object.name, cause.object.container or "", *(pods if isinstance(pods, list) else [])]
-    return any(len(name) > 3 and name in symptom for name in names)
 
 
 def _bare(ref: ObjectRef) -> ObjectRef:

@@ -46,9 +46,9 @@ def test_a_cluster_info_dump(tmp_path: Path) -> None:
     container = pods[0]["spec"]["containers"][1]["name"]
     head = f"==== START logs for container {container} of pod {meta['namespace']}/{meta['name']} ====\n"
     end = f"==== END logs for container {container} of pod {meta['namespace']}/{meta['name']} ====\n"
-    (folder / meta["name"] / "logs.txt").write_text(f"{head}ERROR the disk is full\n{end}")
+    (folder / meta["name"] / "logs.txt").write_text(f"{head}ERROR the ledger is locked\n{end}")
     found = diagnose(load_snapshot(tmp_path))
-    assert "ERROR the disk is full" in found.causes[0].summary
+    assert "ERROR the ledger is locked" in found.causes[0].summary
 
 
 def test_what_is_saved_is_what_was_read(tmp_path: Path) -> None:

@@ -1,0 +1,135 @@
+"""Which classes are mere symptoms of which: a symptom is listed under its cause and is none of its own.
+
+A class that is not named in `EXPLAINS` explains `UNKNOWN` and what a controller says of it, nothing else.
+"""
+
+from __future__ import annotations
+
+from incidents.models import CauseClass
+
+_C = CauseClass
+
+PROBES = {_C.WRONG_LIVENESS_PROBE, _C.WRONG_READINESS_PROBE, _C.WRONG_STARTUP_PROBE}
+CONTROLLER_SYMPTOMS = {
+    _C.UNKNOWN,
+    _C.ROLLOUT_STUCK,
+    _C.JOB_BACKOFF,
+    _C.STATEFUL_SET_BLOCKED,
+    _C.SERVICE_WITHOUT_ENDPOINTS,
+    _C.AUTOSCALER_WITHOUT_METRICS,
+}
+"""How controllers show what is wrong elsewhere: never a cause beside another one of the same workload."""
+WEAK = CONTROLLER_SYMPTOMS | {_C.BAD_ROLLOUT, _C.BAD_CHANGE, _C.APPLICATION_ERROR, _C.DEPENDENCY_UNAVAILABLE}
+"""What is said of a workload when nothing says more."""
+
+ADMISSION = {
+    _C.QUOTA_EXCEEDED,
+    _C.LIMIT_RANGE_VIOLATED,
+    _C.MISSING_SERVICE_ACCOUNT,
+    _C.POD_SECURITY_DENIED,
+    _C.WEBHOOK_DENIED,
+    _C.WEBHOOK_UNAVAILABLE,
+}
+SCHEDULING = {
+    _C.UNSCHEDULABLE,
+    _C.INSUFFICIENT_RESOURCES,
+    _C.NODE_SELECTOR_MISMATCH,
+    _C.AFFINITY_UNSATISFIABLE,
+    _C.UNTOLERATED_TAINT,
+    _C.NODE_CORDONED,
+    _C.TOPOLOGY_SPREAD_UNSATISFIABLE,
+    _C.VOLUME_ZONE_CONFLICT,
+}
+VOLUMES = {_C.MISSING_CLAIM, _C.MISSING_STORAGE_CLASS, _C.VOLUME_NOT_PROVISIONED, _C.VOLUME_MISMATCH}
+START_UP = {
+    _C.BAD_IMAGE,
+    _C.MISSING_PULL_SECRET,
+    _C.REGISTRY_UNREACHABLE,
+    _C.REGISTRY_RATE_LIMITED,
+    _C.MISSING_CONFIG_MAP,
+    _C.MISSING_CONFIG_KEY,
+    _C.MISSING_SECRET,
+    _C.MOUNT_FAILED,
+    _C.BAD_COMMAND,
+}
+SAID_BY_THE_PROGRAM = {
+    _C.RBAC_DENIED,
+    _C.PERMISSION_DENIED,
+    _C.PORT_CONFLICT,
+    _C.WRONG_CREDENTIALS,
+    _C.WRONG_DEPENDENCY_ADDRESS,
+    _C.DATABASE_READ_ONLY,
+    _C.CONNECTIONS_EXHAUSTED,
+    _C.DISK_FULL,
+    _C.TOO_MANY_OPEN_FILES,
+}
+SERVICE_PATH = {
+    _C.SERVICE_SELECTOR_MISMATCH,
+    _C.SERVICE_WRONG_TARGET_PORT,
+    _C.SERVICE_WRONG_PROTOCOL,
+    _C.HEADLESS_SERVICE_MISUSED,
+    _C.BACKEND_MISSING,
+    _C.NETWORK_POLICY_BLOCKS,
+    _C.CLUSTER_DNS_DOWN,
+    _C.KUBE_PROXY_DOWN,
+    _C.NETWORK_DEGRADED,
+    _C.ZERO_REPLICAS,
+}
+NODES = {
+    _C.NODE_LOST,
+    _C.KUBELET_DOWN,
+    _C.CONTAINER_RUNTIME_DOWN,
+    _C.NODE_DISK_PRESSURE,
+    _C.NODE_MEMORY_PRESSURE,
+    _C.NODE_PID_PRESSURE,
+}
+
+_STRONG = WEAK | PROBES
+EXPLAINS: dict[CauseClass, set[CauseClass]] = {
+    **dict.fromkeys(ADMISSION | START_UP | NODES | {_C.OOM_KILLED, _C.NATIVE_CRASH, _C.EVICTED}, _STRONG),
+    **{cause: _STRONG | {_C.UNSCHEDULABLE} for cause in (SCHEDULING | VOLUMES) - {_C.UNSCHEDULABLE}},
+    **dict.fromkeys(VOLUMES, _STRONG | SCHEDULING),
+    **dict.fromkeys(SAID_BY_THE_PROGRAM, _STRONG),
+    **{cause: WEAK | {_C.WRONG_READINESS_PROBE} for cause in SERVICE_PATH},
+    **{cause: CONTROLLER_SYMPTOMS | {_C.BAD_ROLLOUT, _C.BAD_CHANGE, _C.APPLICATION_ERROR} for cause in PROBES},
+    _C.UNSCHEDULABLE: _STRONG,
+    _C.MISSING_PULL_SECRET: _STRONG | {_C.BAD_IMAGE},
+    _C.REGISTRY_UNREACHABLE: _STRONG | {_C.BAD_IMAGE},
+    _C.REGISTRY_RATE_LIMITED: _STRONG | {_C.BAD_IMAGE},
+    _C.MOUNT_FAILED: _STRONG,
+    _C.SCHEDULER_DOWN: _STRONG | SCHEDULING,
+    _C.CONTROLLER_MANAGER_DOWN: _STRONG,
+    _C.NODE_LOST: _STRONG | {_C.EVICTED},
+    _C.KUBELET_DOWN: _STRONG | {_C.NODE_LOST, _C.UNTOLERATED_TAINT},
+    _C.CONTAINER_RUNTIME_DOWN: _STRONG | {_C.NODE_LOST, _C.KUBELET_DOWN, _C.UNTOLERATED_TAINT},
+    _C.NODE_DISK_PRESSURE: _STRONG | {_C.EVICTED, _C.DISK_FULL, _C.UNTOLERATED_TAINT},
+    _C.NODE_MEMORY_PRESSURE: _STRONG | {_C.EVICTED, _C.UNTOLERATED_TAINT},
+    _C.NODE_PID_PRESSURE: _STRONG | {_C.EVICTED, _C.UNTOLERATED_TAINT},
+    _C.CPU_THROTTLED: WEAK,
+    _C.CHANGE_UNDONE: WEAK,
+    _C.DEPENDENCY_UNAVAILABLE: CONTROLLER_SYMPTOMS | {_C.APPLICATION_ERROR},
+    _C.BAD_CHANGE: CONTROLLER_SYMPTOMS | {_C.APPLICATION_ERROR},
+    _C.BAD_ROLLOUT: CONTROLLER_SYMPTOMS,
+    _C.APPLICATION_ERROR: CONTROLLER_SYMPTOMS,
+}
+"""Which classes are mere symptoms of which, in the same container of the same pod (or anywhere in the workload for
+causes that lie in its template), and in the objects that a finding explains."""
+
+ONE_FOR_ALL = {
+    _C.MISSING_CONFIG_MAP,
+    _C.MISSING_SECRET,
+    _C.WEBHOOK_DENIED,
+    _C.WEBHOOK_UNAVAILABLE,
+    _C.SCHEDULER_DOWN,
+    _C.CONTROLLER_MANAGER_DOWN,
+    _C.CLUSTER_DNS_DOWN,
+}
+"""Classes whose fault is one thing that many workloads need: one subject in one namespace is one cause."""
+
+
+def explained_by(cause: CauseClass) -> set[CauseClass]:
+    """The classes that a cause of this class explains."""
+    explained = EXPLAINS.get(cause)
+    if explained is not None:
+        return explained - {cause}
+    return set() if cause in CONTROLLER_SYMPTOMS else CONTROLLER_SYMPTOMS
