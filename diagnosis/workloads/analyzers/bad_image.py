@@ -1,4 +1,5 @@
-"""An image that cannot be pulled: a wrong name, a tag that is not there, no registry, or no permission to pull.
+"""An image that cannot be pulled: a wrong name, a tag that is not there, no registry, a registry that limits pulls, or
+no permission to pull.
 
 The waiting reason (`ImagePullBackOff`) is a symptom; the runtime's own words are in the pod's `Failed` events.
 """
@@ -23,51 +24,67 @@ READS = ("Pod", "Event")
 RULED_OUT = "the image: no container waits for its image"
 CAUSES = {
     CauseClass.BAD_IMAGE: Documented(
-        "The image cannot be pulled: its name or its tag does not exist in the registry.",
-        "The runtime's own words in the waiting message or a Failed event of the pod.",
-        "The image of the last revision that ran; never another product.",
+        "The image that is named cannot be had: no such repository, tag or architecture, or the reference "
+        "is not valid.",
+        "The container's waiting reason and the runtime's own words in its event.",
+        "The image of the revision that ran before, where it is of the same repository; never another product.",
     ),
     CauseClass.MISSING_PULL_SECRET: Documented(
-        "The registry refuses the pull, and the pod has no pull secret or refers to one that does not exist.",
-        "The registry's refusal in the runtime's words, and the pod's and its account's references compared "
-        "with the Secrets that are there.",
-        "A reference to a pull secret that exists; the secret itself only a person can make.",
+        "The registry asks for a login and the pull secret is missing, is none, or is not accepted.",
+        "The registry's refusal in the runtime's words, the pull secrets that the pod names, and whether they exist.",
+        "A pull secret that exists in the namespace is named, where there is one only.",
+    ),
+    CauseClass.REGISTRY_UNREACHABLE: Documented(
+        "The registry's name does not resolve, it does not answer, or its certificate is not accepted.",
+        "The runtime's own words in the container's event.",
+        "None: the way from the node to the registry lies outside of the workload.",
+    ),
+    CauseClass.REGISTRY_RATE_LIMITED: Documented(
+        "The registry limits how often this account or address may pull.",
+        "The registry's answer (toomanyrequests, 429) in the container's event.",
+        "None: the image is right, and pulling again only counts again.",
     ),
 }
-
 _WAITING = {
     "ErrImagePull", "ImagePullBackOff", "InvalidImageName", "ErrImageNeverPull", "ImageInspectError",
     "RegistryUnavailable",
 }  # fmt: skip
-_KINDS: tuple[tuple[str, re.Pattern[str]], ...] = (
-    ("rate_limited", re.compile(r"toomanyrequests|429 too many|rate limit", re.IGNORECASE)),
-    (
-        "denied",
-        re.compile(
-            r"unauthori[sz]ed|authentication required|no basic auth|401|403 forbidden|denied|insufficient_scope"
-            r"|failed to fetch (?:anonymous|oauth) token",
-            re.IGNORECASE,
-        ),
-    ),
-    ("tag", re.compile(r"manifest unknown|manifest for .* not found|not found", re.IGNORECASE)),
-    (
-        "registry_unreachable",
-        re.compile(
-            r"no such host|dial tcp|i/o timeout|connection refused|timeout|x509|tls|deadline exceeded|no route"
-            r"|server gave http response|temporary failure|connection reset|\b5\d\d\b",
-            re.IGNORECASE,
-        ),
-    ),
-)
+# the runtime's words (containerd, CRI-O, dockershim) around those of the registry and of Go's net package; first wins
+_KINDS: tuple[tuple[str, re.Pattern[str]], ...] = tuple(
+    (kind, re.compile(pattern, re.IGNORECASE))
+    for kind, pattern in (
+        ("rate_limited", r"toomanyrequests|429 too many|status code[^\n]{0,80}: 429|rate limit|too many requests"),
+        ("platform", r"no match for platform in manifest|no matching manifest for|does not match the specified platform"
+         r"|no image found in (?:image index|manifest list) for architecture"),
+        ("unresolved", r"no such host|temporary failure in name resolution|name resolution|server misbehaving"
+         r"|name or service not known"),
+        ("certificate", r"x509: |certificate (?:is not|signed by|has expired|verify)|tls: (?!handshake timeout)"
+         r"|server gave http response to https client|first record does not look like a TLS handshake"),
+        ("registry_unreachable", r"dial tcp|i/o timeout|connection refused|connection reset|no route to host"
+         r"|network is unreachable|deadline exceeded|timeout|\bEOF\b|status code[^\n]{0,80}: 5\d\d|\b50[0-4] \w"
+         r"|proxyconnect|registry (?:is )?unavailable"),
+        ("denied", r"unauthori[sz]ed|authentication required|no basic auth|\b401\b|403 forbidden"
+                   r"|status code[^\n]{0,80}: 403"
+         r"|denied|insufficient_scope|failed to fetch (?:anonymous|oauth) token|incorrect username or password"),
+        ("tag", r"manifest unknown|manifest for .{1,300} not found|not found|name unknown|repository does not exist"),
+        ("disk", r"no space left on device"),
+    )
+)  # fmt: skip
+_UNREACHABLE = {"unresolved", "certificate", "registry_unreachable"}
 _WORDS = {
     "name": "the image reference is not valid",
     "never_pull": "the image is not on the node and its pull policy is Never",
     "tag": "the registry has no such image or tag",
+    "platform": "the registry has it, but not for the architecture of the node",
     "denied": "the registry does not let it be pulled without (other) credentials, or it does not exist",
+    "unresolved": "the name of the registry cannot be resolved",
+    "certificate": "the registry's certificate is not accepted, or it does not speak TLS",
     "registry_unreachable": "the registry cannot be reached",
     "rate_limited": "the registry limits the rate of pulls",
+    "disk": "the node has no space for it",
     "unknown": "it cannot be pulled",
 }
+_REGISTRY = re.compile(r"^(?P<host>[\w-]+(?:\.[\w-]+)+(?::\d{1,5})?|[\w-]+:\d{1,5}|localhost)/")
 
 
 def find(scope: Scope) -> Iterable[Found]:
@@ -95,33 +112,96 @@ def _found(scope: Scope, container: Container) -> Found:
     if before and before != image:
         facts["previous_image"] = before
     secret_claims, missing = _pull_secrets(scope, container)
-    if problem == "denied" and (missing or not _has_pull_secret(scope, container)):
-        facts["missing_secrets"] = missing
-        what = f"its pull secret {', '.join(missing)} does not exist" if missing else "it names no pull secret"
-        return Found(
-            CauseClass.MISSING_PULL_SECRET,
-            owner,
-            0.9 if missing else 0.65,
-            f"Container {container.name} of {owner.kind} {owner.name} may not pull {image}: {what}.",
-            [*claims, *secret_claims],
-            facts=facts,
-            place=container.pod_name,
-            subject=image,
-            next_steps=["Create the pull secret in this namespace, or name one that exists under imagePullSecrets"],
-        )
     if missing:
         facts["missing_secrets"] = missing
+    claims += secret_claims
+    who = f"Container {container.name} of {owner.kind} {owner.name}"
+    place, registry = container.pod_name, registry_of(image)
+    if problem == "denied":
+        held = [name for name in _pull_secret_names(scope, container) if name not in missing]
+        found = _denied(scope, container, missing, held)
+        if found is not None:
+            what, confidence, more = found
+            facts |= more
+            return Found(
+                CauseClass.MISSING_PULL_SECRET,
+                owner,
+                confidence,
+                f"{who} may not pull {image}: {what}.",
+                claims,
+                facts=facts,
+                place=place,
+                subject=image,
+                next_steps=["Create the pull secret in this namespace, or name one that exists under imagePullSecrets"],
+            )
+    if problem in _UNREACHABLE or problem == "rate_limited":
+        limited = problem == "rate_limited"
+        return Found(
+            CauseClass.REGISTRY_RATE_LIMITED if limited else CauseClass.REGISTRY_UNREACHABLE,
+            owner,
+            0.95 if limited else 0.92,
+            f"{who} cannot get image {image}: {_WORDS[problem]} ({registry}).",
+            claims,
+            facts=facts | {"registry": registry},
+            place=place,
+            subject=image,
+            next_steps=[_step(problem, image, before, registry)],
+        )
     return Found(
         CauseClass.BAD_IMAGE,
         owner,
-        {"unknown": 0.7, "denied": 0.7, "registry_unreachable": 0.8, "rate_limited": 0.8}.get(problem, 0.95),
-        f"Container {container.name} of {owner.kind} {owner.name} cannot run image {image}: {_WORDS[problem]}.",
-        [*claims, *secret_claims],
+        {"unknown": 0.7, "denied": 0.7, "disk": 0.7}.get(problem, 0.95),
+        f"{who} cannot run image {image}: {_WORDS[problem]}.",
+        claims,
         facts=facts,
-        place=container.pod_name,
+        place=place,
         subject=image,
-        next_steps=[_step(problem, image, before)],
+        next_steps=[_step(problem, image, before, registry)],
     )
+
+
+def registry_of(image: str) -> str:
+    """The registry that an image reference means; without one it is Docker Hub (distribution/reference)."""
+    match = _REGISTRY.match(image)
+    return match["host"] if match else "docker.io"
+
+
+def _denied(
+    scope: Scope, container: Container, missing: list[str], held: list[str]
+) -> tuple[str, float, dict[str, Fact]] | None:
+    """What a refusal means for the pull secrets: (in words, confidence, facts); None where a Secret of the registry
+    is there, so that the image's name is as likely wrong."""
+    facts: dict[str, Fact] = {}
+    suggested = _for_registry(scope, container)
+    if len(suggested) == 1 and suggested[0] not in held:
+        facts["suggested_secret"] = suggested[0]
+    if missing:
+        return f"its pull secret {', '.join(missing)} does not exist", 0.93, facts
+    if not held:
+        return "it names no pull secret", 0.65, facts
+    registry = registry_of(container.image)
+    kinds = {name: scope.snapshot.get("Secret", container.namespace, name) for name in held}
+    wrong = [name for name, item in kinds.items() if item and text(item, "type") not in _PULL_SECRET_TYPES]
+    if wrong and len(wrong) == len(held):
+        return (
+            f"its pull secret {', '.join(wrong)} is no Secret of a registry's login",
+            0.9,
+            facts | {"wrong_secrets": wrong},
+        )
+    facts["pull_secrets"] = held
+    return f"the registry {registry} does not accept its pull secret {', '.join(held)}", 0.75, facts
+
+
+_PULL_SECRET_TYPES = ("kubernetes.io/dockerconfigjson", "kubernetes.io/dockercfg")
+
+
+def _for_registry(scope: Scope, container: Container) -> list[str]:
+    """Pull secrets of the namespace; which registry one is for is inside its value, which is never read."""
+    return [
+        text(item, "metadata", "name")
+        for item in scope.snapshot.all("Secret", container.namespace)
+        if text(item, "type") in _PULL_SECRET_TYPES
+    ]
 
 
 def _pull_event(events: list[Event]) -> Event | None:
@@ -162,15 +242,21 @@ def _pull_secrets(scope: Scope, container: Container) -> tuple[list[Claim], list
     return claims, missing
 
 
-def _has_pull_secret(scope: Scope, container: Container) -> bool:
+def _pull_secret_names(scope: Scope, container: Container) -> list[str]:
+    """Pull secrets that the pod names itself or gets from its service account."""
     account = text(container.pod, "spec", "serviceAccountName") or "default"
     held = scope.snapshot.get("ServiceAccount", container.namespace, account)
-    return bool(objects(container.pod, "spec", "imagePullSecrets") or objects(held, "imagePullSecrets"))
+    named = [*objects(container.pod, "spec", "imagePullSecrets"), *objects(held, "imagePullSecrets")]
+    return list(dict.fromkeys(name for item in named if (name := text(item, "name"))))
 
 
-def _step(problem: str, image: str, before: str) -> str:
+def _step(problem: str, image: str, before: str, registry: str) -> str:
+    if problem in _UNREACHABLE:
+        return f"Check from the node that registry {registry} resolves, answers and has a certificate that it trusts"
+    if problem == "rate_limited":
+        return f"Wait, pull with an account or through a mirror: {registry} counts pulls, the image itself is right"
+    if problem == "platform":
+        return f"Build {image} for the architecture of the node, or run it on nodes that it is built for"
     if before and before != image:
         return f"Name an image that exists; the revision before ran {before}"
-    if problem == "registry_unreachable":
-        return f"Check from the node that the registry of {image} answers"
     return f"Name an image that exists instead of {image}"

@@ -1,0 +1,140 @@
+"""Rules that read a cause out of a program's last words: a table of patterns, each of one product, and when to believe.
+
+A line is believed when the container is in trouble by itself (it ended, or runs and is not ready), the line stands near
+the end of the log that tells of it, no good start comes after it, no unrelated crash comes after it, and the line does
+not call itself harmless. A server's own log tells of its clients' failures: it is no client of itself.
+Every pattern is searched in the first 800 characters of a line and has no nested repetition.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from diagnosis.workloads.containers import Container
+from diagnosis.workloads.contract import Claim, quoted
+from diagnosis.workloads.evidence import of_object
+from diagnosis.workloads.fields import when
+from diagnosis.workloads.logs import Log, LogLine
+from diagnosis.workloads.restarts import Ending, Restart
+from diagnosis.workloads.scope import Scope
+
+_LAST_LINES = 80
+_LINE = 800
+_SETTLED_SECONDS = 10
+_BY_ITSELF = {Ending.EXIT_CODE, Ending.LIVENESS_KILL, Ending.STARTUP_KILL, Ending.NOT_STARTED, Ending.COMPLETED}
+
+_HARMLESS = re.compile(
+    r"^\W{0,3}(?:[\w.:,+/-]{1,40}[\s|]+){0,4}[\[(<]?(?:INFO|DEBUG|TRACE|NOTICE|VERBOSE|Note)[\])>]?[\s:|]"
+    r"|\blevel\"?[=:]\s?\"?(?:info|debug|trace)\b|\bI\d{4} \d\d:\d\d|\b(?:will retry|retrying|ignored"
+    r"|ignoring|skipping)\b",
+    re.IGNORECASE,
+)
+_GOOD_START = re.compile(
+    r"\b(?:now )?(?:listening (?:on|at)\b|ready to (?:accept|serve|handle)|ready for connections|accepting connections"
+    r"|server (?:is )?(?:started|running|ready)|started \w{1,60} in \d|application startup complete|startup complete"
+    r"|(?:re)?connected to\b|connection (?:re-?established|restored|succeeded)|authenticated (?:as|successfully)"
+    r"|login succeeded|serving (?:on|at|requests)|启动成功|连接成功)",
+    re.IGNORECASE,
+)
+_CHAINED = re.compile(
+    r"^(?:Caused by: |During handling of the above|The above exception was the direct cause)|^\s+\.\.\. "
+)
+
+
+@dataclass(frozen=True)
+class LogRule:
+    """One way in which a program of one `product` says it. `kind` tells cases of one class apart."""
+
+    product: str
+    pattern: re.Pattern[str]
+    kind: str = ""
+
+
+def rule(product: str, pattern: str, kind: str = "") -> LogRule:
+    return LogRule(product, re.compile(pattern, re.IGNORECASE), kind)
+
+
+@dataclass(frozen=True)
+class Complaint:
+    """A believed line: in which container's which log, by which rule, and the ending that it tells of, if it ended."""
+
+    container: Container
+    log: Log
+    line: LogLine
+    rule: LogRule
+    match: re.Match[str]
+    ended: Restart | None
+
+    def claims(self, scope: Scope) -> list[Claim]:
+        """The line, and the state of the container."""
+        now = scope.snapshot.observed_at
+        container, ended = self.container, self.ended
+        where = f"Container {container.name} of pod {container.pod_name}"
+        if ended is not None:
+            state = Claim(f"{where} fails: {ended.why}", [of_object(container.pod, ended.at, now)])
+        else:
+            state = Claim(f"{where} runs and is not ready", [of_object(container.pod, container.status_at, now)])
+        said = f"The log of container {container.name} says {quoted(self.line.text)}"
+        return [Claim(said, [self.log.evidence(self.line, now)]), state]
+
+    @property
+    def confidence(self) -> float:
+        """A rule joins a line and an ending; one that is only not ready could have another reason."""
+        return 0.88 if self.ended is not None else 0.75
+
+
+def complaints(scope: Scope, rules: Sequence[LogRule]) -> Iterator[Complaint]:
+    """The last believed complaint of each container in trouble, if it has one."""
+    for container in scope.troubled:
+        found = complaint_of(scope, container, rules)
+        if found is not None:
+            yield found
+
+
+def complaint_of(scope: Scope, container: Container, rules: Sequence[LogRule]) -> Complaint | None:
+    endings = scope.recent_endings(container)
+    ended = endings[0] if endings else None
+    if ended is not None and ended.ending not in _BY_ITSELF:
+        return None  # out of memory, a crash, a stop: what it complained of before did not end it
+    if ended is None and not _unready(scope, container):
+        return None
+    log = scope.log(container, ended)
+    told = last_complaint(log, rules) if log else None
+    return Complaint(container, log, *told, ended) if log and told else None
+
+
+def _unready(scope: Scope, container: Container) -> bool:
+    started = when(container.status, "state", "running", "startedAt")
+    age = (scope.snapshot.observed_at - started).total_seconds() if started else 0
+    return container.running and not container.ready and age > _SETTLED_SECONDS
+
+
+def last_complaint(log: Log, rules: Sequence[LogRule]) -> tuple[LogLine, LogRule, re.Match[str]] | None:
+    """The last line near the end that a rule knows and that nothing after it takes back."""
+    filled = [(index, line[:_LINE]) for index, line in enumerate(log.lines) if line.strip()][-_LAST_LINES:]
+    for index, line in reversed(filled):
+        found = next(((item, match) for item in rules if (match := item.pattern.search(line))), None)
+        if found is None:
+            if _GOOD_START.search(line) and not _HARMLESS_END.search(line):
+                return None
+            continue
+        if _HARMLESS.search(line):
+            continue
+        if _taken_over(log, index):
+            return None
+        return LogLine(line.strip()[:400], index + 1, 2), *found
+    return None
+
+
+_HARMLESS_END = re.compile(r"\b(?:not|no longer|failed|cannot|could not|unable)\b", re.IGNORECASE)
+
+
+def _taken_over(log: Log, index: int) -> bool:
+    """Whether an unrelated crash comes later: a trace whose chain does not lead back to the line."""
+    last = log.telling_line()
+    if last is None or last.strength < 3 or last.number - 1 <= index:
+        return False
+    between = log.lines[index + 1 : last.number]
+    return len(between) > 3 and not any(_CHAINED.match(line) for line in between)
