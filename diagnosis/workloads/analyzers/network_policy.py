@@ -59,12 +59,15 @@ def find(scope: Scope) -> Iterable[Found]:
     for blocked in _blocked(scope):
         groups[ref_of(blocked.policy), blocked.direction].append(blocked)
     for (ref, _), found in groups.items():
+        if scope.target is not None and scope.target.kind == ref.kind and scope.target != ref:
+            continue
         yield _found(scope, ref, sorted(found, key=lambda b: (b.failing is None, b.port.number != _DNS)))
 
 
 def _blocked(scope: Scope) -> Iterator[_Blocked]:
     snapshot, known = scope.snapshot, services_of(scope.snapshot)
     about = set(map(id, services_in(scope)))
+    asked = scope.target is not None and scope.target.kind == "NetworkPolicy"
     calls = {(call.log.pod, call.namespace): call for call in known.calls}
     seen: set[tuple[ObjectRef, str]] = set()
     for pod in snapshot.all("Pod"):
@@ -74,7 +77,7 @@ def _blocked(scope: Scope) -> Iterator[_Blocked]:
         owner = snapshot.workload_of(pod)
         call = calls.get((text(pod, "metadata", "name"), namespace))
         for service, port, need in _needs(scope, pod, call):
-            inside = owner in scope.workloads or id(service) in about
+            inside = asked or owner in scope.workloads or id(service) in about
             if not inside or (owner, f"{ref_of(service)}:{port.port}") in seen:
                 continue
             seen.add((owner, f"{ref_of(service)}:{port.port}"))
