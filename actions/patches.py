@@ -100,5 +100,10 @@ def _identity(uid: str, generation: int, spec: Object | None) -> list[dict[str, 
     return found
 
 
+_AS_THE_SERVER = {ord(char): f"\\u{ord(char):04x}" for char in "<>&\u2028\u2029"}
+"""The API server compares the text of a string in a `test` byte by byte with its own JSON, in which Go escapes these
+(encoding/json, HTMLEscape; github.com/evanphx/json-patch). JSON has none of them outside of strings."""
+
+
 def _encode(operations: list[dict[str, Any]]) -> str:
-    return json.dumps(operations, separators=(",", ":"), ensure_ascii=False)
+    return json.dumps(operations, separators=(",", ":"), ensure_ascii=False).translate(_AS_THE_SERVER)
