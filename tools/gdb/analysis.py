@@ -12,29 +12,22 @@ from typing import TYPE_CHECKING, Literal
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from diagnosis.crashes.causes.go import Goroutines
-from diagnosis.crashes.causes.golang.crashed import crashed_goroutine
-from diagnosis.crashes.causes.golang.told import with_words
 from diagnosis.crashes.causes.python.stack import python_stacks
 from diagnosis.crashes.causes.rust import RustPanic, rust_panic
-from diagnosis.crashes.code import instructions_at
 from diagnosis.crashes.conclude import conclude
 from diagnosis.crashes.core_file import CoreFile
-from diagnosis.crashes.elf import ElfFile, FileBytes
 from diagnosis.crashes.frames import HANDLER_FRAME
 from diagnosis.crashes.handled import restore_fault
 from diagnosis.crashes.memory_causes import MemoryText, ThrownObject, abort_message, thrown_object
 from diagnosis.crashes.report import Observed
-from diagnosis.crashes.sections import sections_of
 from diagnosis.crashes.unwind.walk import Walk, walk
 from diagnosis.crashes.view import DebuggerView
-from errors import ToolFailed, ToolMissing, ToolTimeout, UnusableCore
-from incidents.crash_frames import Frame, Instruction
+from errors import ToolFailed, ToolMissing, ToolTimeout
 from incidents.crash_report import CrashReport
 from incidents.models import Diagnosis
 from settings import GdbSettings
-from tools.delve.goroutines import goroutines
 from tools.gdb.architecture import debugger_for
+from tools.gdb.go_programs import is_go_program, show_goroutines
 from tools.gdb.opened import OpenedCore, opened_core, refuse_swapped
 from tools.gdb.plan import Depth, look
 from tools.gdb.sandbox import launch, private_folder
@@ -155,13 +148,13 @@ async def examine_core(
         scan = asyncio.ensure_future(asyncio.to_thread(_scan, opened.core, core, effort))
         try:
             full = effort == "full"
-            is_go = await asyncio.to_thread(_is_go, opened.case.executable)
+            is_go = await asyncio.to_thread(is_go_program, opened.case.executable)
             view = DebuggerView(complete=False)
             if full:
                 view = await _debug(opened, stacks, settings, deadline, say, go=is_go)
             async with asyncio.timeout_at(deadline):
                 scanned = await asyncio.shield(scan)
-                go = await _goroutines(opened, settings, deadline, say, view, stacks, full=full) if is_go else None
+                go = await show_goroutines(opened, settings, deadline, say, view, stacks, full=full) if is_go else None
         except TimeoutError:
             raise ToolTimeout(f"the core could not be read within {settings.deadline:g} s") from None
         finally:
@@ -228,61 +221,6 @@ def _scan(core: CoreFile, path: Path, effort: str) -> _Scanned:
     rust = rust_panic(core) if aborted and message is None else None
     thrown = thrown_object(core) if aborted and message is None and rust is None else None
     return _Scanned(sha256_of(path) if core.file.size <= _HASHED_BYTES else None, message, thrown, rust)
-
-
-async def _goroutines(
-    opened: OpenedCore,
-    settings: GdbSettings,
-    deadline: float,
-    say: Callable[[str], None],
-    view: DebuggerView,
-    stacks: Walk | None,
-    *,
-    full: bool,
-) -> Goroutines | None:
-    """A Go program's stack in place of gdb's: delve's where it is `full` and can tell, else by Go's own tables."""
-    executable = opened.case.executable
-    found = own = None
-    if executable is not None:
-        files = opened.resolved.files
-        own = await asyncio.to_thread(crashed_goroutine, opened.core, opened.modules, executable, files, stacks)
-    if full:
-        say("asking delve")
-        try:
-            found = await goroutines(opened, settings, deadline)
-        except (ToolFailed, ToolMissing, ToolTimeout) as error:
-            instead = "Go's own tables were used" if own else "goroutines are not shown"
-            view.soft_errors.append(f"{error}; {instead}")
-        else:
-            found = with_words(found, own)
-    found = found or own
-    if found is not None:
-        view.frames[opened.core.crashed.tid] = found.frames
-        if found.handler_context is not None:
-            view.handler_context = found.handler_context
-            view.disassembly = _interrupted(opened.core, found.frames)
-        view.complete = view.complete or full
-        view.names = found.names
-    return found
-
-
-def _interrupted(core: CoreFile, frames: Sequence[Frame]) -> list[Instruction]:
-    """The instructions around the one that a handler of a fault interrupted: gdb showed those of the last signal."""
-    handler = next((index for index, frame in enumerate(frames) if frame.function == HANDLER_FRAME), len(frames))
-    pc = int(frames[handler + 1].offset or "0", 16) if handler + 1 < len(frames) else None
-    found = instructions_at(core, pc)
-    return [Instruction(address=hex(each.address), text=each.text, is_pc=each.address == pc) for each in found]
-
-
-def _is_go(executable: Path | None) -> bool:
-    """Go's linker puts the build information in a section of this name (cmd/link, debug/buildinfo)."""
-    if executable is None:
-        return False
-    try:
-        with FileBytes(executable) as file:
-            return ".go.buildinfo" in sections_of(ElfFile(file))
-    except UnusableCore:
-        return False
 
 
 async def _debug(
