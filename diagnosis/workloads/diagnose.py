@@ -7,11 +7,12 @@ from collections.abc import Iterable
 from diagnosis.workloads.analyzers import ANALYZERS
 from diagnosis.workloads.contract import Analyzer, Claim, Found
 from diagnosis.workloads.evidence import of_object
-from diagnosis.workloads.health import Trouble, troubles
+from diagnosis.workloads.health import troubles
 from diagnosis.workloads.ranking import rank
 from diagnosis.workloads.scope import Scope, scope_of
 from diagnosis.workloads.snapshot import Snapshot
 from diagnosis.workloads.symptom import read_symptom
+from diagnosis.workloads.trouble import Trouble
 from errors import NotFound
 from incidents.models import CauseClass, Diagnosis, DiagnosisStatus, Evidence, Finding, ObjectRef, Severity
 
@@ -34,8 +35,8 @@ def diagnose(
     found = _run(ANALYZERS, scope)
     found += _run(ANALYZERS, _dependencies(scope, found))
     trouble = list(troubles(scope))
-    explained = {item.object.model_copy(update={"container": None}) for _, item in found}
-    explained |= {ref for _, item in found for ref in item.explains}
+    explained = {_bare(ref) for _, item in found for ref in (item.object, *item.explains)}
+    explained |= {ObjectRef(kind="Node", name=str(item.facts["node"])) for _, item in found if item.facts.get("node")}
     found += [("health", item) for item in _unexplained(trouble, explained)]
     ranked = rank(found, snapshot, trouble, read_symptom(symptom, snapshot, namespace, target))
     named = [cause for cause in ranked.causes if cause.cause_class is not CauseClass.UNKNOWN]
@@ -83,11 +84,15 @@ def _dependencies(scope: Scope, found: list[tuple[str, Found]]) -> Scope:
 
 
 def _unexplained(trouble: list[Trouble], explained: set[ObjectRef]) -> list[Found]:
-    """Trouble of workloads in which no analyzer found a cause, one entry for a workload."""
+    """Trouble of objects in which no analyzer found a cause, one entry for an object.
+
+    What only says that something else fails is left out: that one is explained, or an entry of its own.
+    """
     by_workload: dict[ObjectRef, list[Trouble]] = {}
+    suffering = explained | {_bare(item.object) for item in trouble}
     for item in trouble:
-        bare = item.object.model_copy(update={"container": None})
-        if bare not in explained:
+        bare = _bare(item.object)
+        if bare not in explained and not any(ref in suffering for ref in item.because):
             by_workload.setdefault(bare, []).append(item)
     result = []
     for ref, items in by_workload.items():
@@ -105,6 +110,10 @@ def _unexplained(trouble: list[Trouble], explained: set[ObjectRef]) -> list[Foun
             )
         )
     return result
+
+
+def _bare(ref: ObjectRef) -> ObjectRef:
+    return ref.model_copy(update={"container": None}) if ref.container else ref
 
 
 def _anything_seen(snapshot: Snapshot, scope: Scope) -> bool:

@@ -4,7 +4,6 @@ unknown. Symptoms live here: none of these is a cause."""
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from datetime import timedelta
 
 from diagnosis.workloads.containers import Container
@@ -12,23 +11,16 @@ from diagnosis.workloads.contract import Claim, quoted
 from diagnosis.workloads.evidence import of_event, of_object
 from diagnosis.workloads.fields import Object, condition, number, objects, pick, text, when
 from diagnosis.workloads.scope import Scope
+from diagnosis.workloads.surroundings import surroundings
+from diagnosis.workloads.trouble import Trouble
 from incidents.models import ObjectRef, Severity
 
 _DONE = ("Succeeded",)
 _STUCK = timedelta(minutes=5)
 
 
-@dataclass(frozen=True)
-class Trouble:
-    """One symptom of one object. `because` are objects that it rests on: it says nothing more than that they fail."""
-
-    object: ObjectRef
-    claim: Claim
-    because: tuple[ObjectRef, ...] = ()
-
-
 def troubles(scope: Scope) -> Iterator[Trouble]:
-    """Symptoms of containers, pods and workloads within the scope."""
+    """Symptoms of containers, pods, workloads and what is around them, within the scope."""
     for container in scope.troubled:
         yield Trouble(scope.owner(container), _of_container(scope, container))
     for pod in scope.pods:
@@ -39,6 +31,7 @@ def troubles(scope: Scope) -> Iterator[Trouble]:
     for ref in scope.workloads:
         if ref.kind != "Pod" and scope.unready_workload(ref):
             yield Trouble(ref, _of_workload(scope, ref))
+    yield from surroundings(scope)
 
 
 def _of_container(scope: Scope, container: Container) -> Claim:

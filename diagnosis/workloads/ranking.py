@@ -10,10 +10,10 @@ from diagnosis.workloads.chains import Chains
 from diagnosis.workloads.consequences import ONE_FOR_ALL, WEAK, explained_by
 from diagnosis.workloads.contract import Claim, Found
 from diagnosis.workloads.fields import text
-from diagnosis.workloads.health import Trouble
 from diagnosis.workloads.rollout import revision_facts
 from diagnosis.workloads.snapshot import Snapshot
 from diagnosis.workloads.symptom import Mentions
+from diagnosis.workloads.trouble import Trouble
 from incidents.models import Cause, CauseClass, Evidence, Fact, Finding, ObjectRef
 
 _PLACES_CITED = 3  # pods whose evidence is kept for one cause; the others are counted
