@@ -21,6 +21,8 @@ OWN = "eval-namespace"
 """Of the namespace, with its name as the value: what a webhook of a scenario is confined to."""
 _SETTLES = 60.0
 _BREAKS = 120.0
+_COMES_ALONG = 3.0
+"""Nobody is asked at the very moment when something breaks; a busy kubelet also sends its events late."""
 
 
 class Stage:
@@ -43,6 +45,7 @@ class Stage:
             for step in self.scenario.steps:
                 await self._step(step)
             await wait_for(self.scenario.shows, self.kube, _BREAKS)
+            await asyncio.sleep(_COMES_ALONG)
         except BaseException:
             await self.close()
             raise
