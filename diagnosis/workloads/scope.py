@@ -17,6 +17,9 @@ from incidents.models import ObjectRef
 RECENT = timedelta(hours=1)
 """Kubernetes keeps events for an hour; what ended earlier and has been well since is history."""
 
+SETTLED = timedelta(minutes=10)
+"""The kubelet forgets a container's back-off after it ran for as long."""
+
 _QUIET_ENDINGS = (Ending.STOPPED,)
 
 
@@ -80,8 +83,20 @@ class Scope:
         if waiting == "ContainerCreating":
             return self.delayed(container.pod)
         if self.recent_endings(container):
-            return True
+            return self.recovered(container) is None
         return container.section == "containers" and container.running and not container.ready
+
+    def recovered(self, container: Container) -> Restart | None:
+        """The newest ending of a container that is over: it runs and is ready for minutes since, and for longer than the
+        instance that ended did. Crashes of native code are never over within the hour: their cores are worth reading."""
+        started = when(container.status, "state", "running", "startedAt")
+        if container.section != "containers" or not container.ready or started is None:
+            return None
+        endings = self.recent_endings(container)
+        if not endings or any(ending.ending is Ending.CRASH_SIGNAL for ending in endings):
+            return None
+        ran, lived = self.snapshot.observed_at - started, endings[0].lifetime or RECENT / 4
+        return endings[0] if ran >= max(SETTLED, 2 * lived) else None
 
     def delayed(self, pod: Object) -> bool:
         """Whether a pod that is being created has something to say about it."""
@@ -204,6 +219,9 @@ def _of_target(snapshot: Snapshot, target: ObjectRef) -> tuple[list[Object], lis
     if target.kind == "Service":
         service = snapshot.get("Service", target.namespace, target.name) or {}
         pods = selected_pods(snapshot, service)
+        return pods, [snapshot.workload_of(pod) for pod in pods]
+    if target.kind == "Node":
+        pods = [pod for pod in snapshot.all("Pod") if text(pod, "spec", "nodeName") == target.name]
         return pods, [snapshot.workload_of(pod) for pod in pods]
     pods = snapshot.pods_of(target)
     if target.kind == "Pod":

@@ -17,6 +17,8 @@ from diagnosis.workloads.hosts import Failure, failure_in
 from diagnosis.workloads.logs import Log, LogLine
 from diagnosis.workloads.restarts import Ending
 from diagnosis.workloads.scope import Scope, selected_pods
+from diagnosis.workloads.services import services_of
+from diagnosis.workloads.snapshot import ref_of
 from incidents.models import CauseClass, Fact, ObjectRef, Severity
 
 NAME = "dependency_unavailable"
@@ -151,7 +153,9 @@ def _behind(scope: Scope, service: Object, failure: Failure) -> _Resolved:
         "service_exists": True,
         "ready_pods": len(ready),
     }
-    leads_to = list(dict.fromkeys(scope.snapshot.workload_of(pod) for pod in pods))
+    behind = [scope.snapshot.workload_of(pod) for pod in pods]
+    behind += [template.ref for template in services_of(scope.snapshot).selected_templates(service)]
+    leads_to = list(dict.fromkeys([ref_of(service), *behind]))
     shown = of_object(service, "/spec", now)
     if failure.port is not None and ports and failure.port not in ports:
         offered = ", ".join(map(str, ports))
