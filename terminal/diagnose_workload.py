@@ -20,6 +20,9 @@ _KINDS = {
     "CronJob": ("cronjob", "cronjobs", "cj"),
     "Pod": ("pod", "pods", "po"),
     "Service": ("service", "services", "svc"),
+    "Ingress": ("ingress", "ingresses", "ing"),
+    "PersistentVolumeClaim": ("persistentvolumeclaim", "persistentvolumeclaims", "pvc"),
+    "HorizontalPodAutoscaler": ("horizontalpodautoscaler", "horizontalpodautoscalers", "hpa"),
 }
 """Kinds that can be diagnosed, with the names that kubectl takes for them."""
 
@@ -49,7 +52,7 @@ def workload(
     symptom: Symptom = "",
     as_json: Json = False,
 ) -> None:
-    """Diagnose a workload, a pod or a service of the configured cluster. Reads only.
+    """Diagnose a workload, a pod, a service, an ingress, a claim or an autoscaler of a live cluster. Reads only.
 
     Exit status: 0 diagnosed or healthy, 1 unknown, 2 bad usage, 3 internal error or no cluster.
     """

@@ -9,6 +9,7 @@ from diagnosis.workloads.contract import Analyzer, Claim, Found
 from diagnosis.workloads.evidence import of_object
 from diagnosis.workloads.health import troubles
 from diagnosis.workloads.ranking import rank
+from diagnosis.workloads.recovered import recovered
 from diagnosis.workloads.scope import Scope, scope_of
 from diagnosis.workloads.snapshot import Snapshot
 from diagnosis.workloads.symptom import read_symptom
@@ -18,6 +19,7 @@ from incidents.models import CauseClass, Diagnosis, DiagnosisStatus, Evidence, F
 
 _LOOKED_AT_IN_HEALTH = 5  # workloads that a healthy answer cites by name
 _TROUBLES_CITED = 3
+_OVER = "Nothing to do now: what failed in the last hour is over; if it comes back, ask again while it fails"
 
 
 def diagnose(
@@ -49,6 +51,13 @@ def diagnose(
         status = DiagnosisStatus.HEALTHY
         for finding, evidence in _well(scope):
             ranked.findings[finding.id], ranked.evidence[evidence.id] = finding, evidence
+        over = recovered(scope)
+        for about, claim in over:
+            finding = claim.finding("recovered", about)
+            ranked.findings[finding.id] = finding
+            ranked.evidence |= {evidence.id: evidence for evidence in claim.evidence}
+        if over:
+            ranked.next_steps = [_OVER]
     return Diagnosis(
         status=status,
         causes=ranked.causes,

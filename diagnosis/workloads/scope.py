@@ -8,8 +8,9 @@ from functools import cached_property
 
 from diagnosis.workloads.containers import Container, containers_of
 from diagnosis.workloads.events import Event
-from diagnosis.workloads.fields import Object, condition, newest, number, pick, text, when
+from diagnosis.workloads.fields import Object, condition, newest, number, objects, pick, text, when
 from diagnosis.workloads.logs import Log
+from diagnosis.workloads.references import references_of
 from diagnosis.workloads.restarts import Ending, Restart, restarts_of
 from diagnosis.workloads.snapshot import WORKLOAD_KINDS, Snapshot, ref_of
 from incidents.models import ObjectRef
@@ -87,8 +88,9 @@ class Scope:
         return container.section == "containers" and container.running and not container.ready
 
     def recovered(self, container: Container) -> Restart | None:
-        """The newest ending of a container that is over: it runs and is ready for minutes since, and for longer than the
-        instance that ended did. Crashes of native code are never over within the hour: their cores are worth reading."""
+        """The newest ending of a container that is over: it runs and is ready for minutes since, and for longer than
+        the instance that ended did. A crash of native code is not over within the hour: its core is worth reading.
+        """
         started = when(container.status, "state", "running", "startedAt")
         if container.section != "containers" or not container.ready or started is None:
             return None
@@ -223,11 +225,40 @@ def _of_target(snapshot: Snapshot, target: ObjectRef) -> tuple[list[Object], lis
     if target.kind == "Node":
         pods = [pod for pod in snapshot.all("Pod") if text(pod, "spec", "nodeName") == target.name]
         return pods, [snapshot.workload_of(pod) for pod in pods]
+    item = snapshot.get(target.kind, target.namespace, target.name)
+    if target.kind == "Ingress":
+        services = [snapshot.get("Service", target.namespace, name) or {} for name in sorted(backends_of(item or {}))]
+        pods = [pod for service in services for pod in selected_pods(snapshot, service)]
+        return pods, [snapshot.workload_of(pod) for pod in pods]
+    if target.kind == "PersistentVolumeClaim":
+        pods = [pod for pod in snapshot.all("Pod", target.namespace) if _mounts(pod, target.name)]
+        return pods, [snapshot.workload_of(pod) for pod in pods]
+    if target.kind == "HorizontalPodAutoscaler":
+        kind, name = text(item, "spec", "scaleTargetRef", "kind"), text(item, "spec", "scaleTargetRef", "name")
+        scaled = ObjectRef(kind=kind or "Deployment", namespace=target.namespace, name=name)
+        return snapshot.pods_of(scaled), [scaled]
+    if target.kind == "Node":
+        pods = [pod for pod in snapshot.all("Pod") if text(pod, "spec", "nodeName") == target.name]
+        return pods, [snapshot.workload_of(pod) for pod in pods]
     pods = snapshot.pods_of(target)
     if target.kind == "Pod":
         return pods, [snapshot.workload_of(pod) for pod in pods] or [target]
-    item = snapshot.get(target.kind, target.namespace, target.name)
     return pods, [target, *([snapshot.workload_of(item)] if item else []), *(snapshot.workload_of(p) for p in pods)]
+
+
+def _mounts(pod: Object, claim: str) -> bool:
+    return any(
+        reference.kind == "PersistentVolumeClaim" and reference.name == claim for reference in references_of(pod)
+    )
+
+
+def backends_of(ingress: Object) -> set[str]:
+    """The Services that an Ingress names, in the shape of networking.k8s.io/v1 and of v1beta1 before it."""
+    paths = [path for rule in objects(ingress, "spec", "rules") for path in objects(rule, "http", "paths")]
+    backends = [path.get("backend") for path in paths]
+    backends += [pick(ingress, "spec", "defaultBackend"), pick(ingress, "spec", "backend")]
+    names = {text(backend, "service", "name") or text(backend, "serviceName") for backend in backends}
+    return names - {""}
 
 
 def selected_pods(snapshot: Snapshot, service: Object) -> list[Object]:

@@ -14,10 +14,9 @@ from diagnosis.workloads.contract import Claim, quoted
 from diagnosis.workloads.evidence import of_absence, of_event, of_object
 from diagnosis.workloads.fields import Object, condition, objects, pick, strings, text, when
 from diagnosis.workloads.references import references_of
-from diagnosis.workloads.scope import Scope
+from diagnosis.workloads.scope import Scope, backends_of
 from diagnosis.workloads.services import Services, selector_of, services_in, services_of
 from diagnosis.workloads.snapshot import Snapshot, ref_of
-from diagnosis.workloads.symptom import backends_of
 from diagnosis.workloads.trouble import Trouble
 from incidents.models import ObjectRef, Severity
 
@@ -55,7 +54,9 @@ def _of_service(scope: Scope, service: Object) -> Trouble | None:
     if ready and addresses is not False:
         return None
     if not ready and pods and all(_age(snapshot, pod) < _SETTLING for pod in pods):
-        return None
+        troubled = {id(container.pod) for container in scope.troubled}
+        if not any(id(pod) in troubled for pod in pods):  # they are starting
+            return None
     if ready:
         if _age(snapshot, ready[0]) < _SETTLING or _age(snapshot, service) < _SETTLING:
             return None

@@ -13,9 +13,9 @@ from dataclasses import dataclass, field
 from diagnosis.workloads import consequences as groups
 from diagnosis.workloads.contract import Claim
 from diagnosis.workloads.evidence import of_object
-from diagnosis.workloads.fields import Object, objects, text
+from diagnosis.workloads.fields import Object, text
 from diagnosis.workloads.references import references_of
-from diagnosis.workloads.scope import selected_pods
+from diagnosis.workloads.scope import backends_of, selected_pods
 from diagnosis.workloads.snapshot import WORKLOAD_KINDS, Snapshot, ref_of
 from incidents.models import CauseClass, ObjectRef, Severity
 
@@ -81,8 +81,8 @@ _POD_SUFFIX = re.compile(r"^(?:[a-z0-9]{1,12}-)?[a-z0-9]{1,8}$")
 
 @dataclass
 class Mentions:
-    """What a symptom names. `refs` are the objects; `near` those and what they lead to, each with the sentence of the
-    step there (none for what was named itself); `links` the steps; `classes` the kinds of trouble that it speaks of."""
+    """What a symptom names. `refs` are the objects; `near` those and what they lead to, each with the sentence of its
+    first step; `links` are all steps; `classes` the kinds of trouble that it speaks of; `words` its words."""
 
     refs: list[ObjectRef] = field(default_factory=list)
     near: dict[ObjectRef, Claim | None] = field(default_factory=dict)
@@ -158,9 +158,11 @@ def _follow(ref: ObjectRef, snapshot: Snapshot, found: Mentions, depth: int = 0)
         if other == ref:
             continue
         found.links.append((ref, other))
-        if other not in found.near:
+        if found.near.get(ref) is None:
             evidence = of_object(item, pointer, snapshot.observed_at)
-            found.near[other] = Claim(sentence, [evidence], Severity.INFO)
+            found.near[ref] = Claim(sentence, [evidence], Severity.INFO)
+        if other not in found.near:
+            found.near[other] = None
             _follow(other, snapshot, found, depth + 1)
 
 
@@ -185,13 +187,3 @@ def _led_to(item: Object, snapshot: Snapshot) -> Iterator[tuple[ObjectRef, str, 
             if any((reference.kind, reference.name) == (kind, name) for reference in references_of(pod)):
                 other = snapshot.workload_of(pod)
                 yield other, "/metadata/name", f"{kind} {name} is used by {other.kind} {other.name}"
-
-
-def backends_of(ingress: Object) -> set[str]:
-    """The Services that an Ingress names, in the shape of networking.k8s.io/v1 and of v1beta1 before it."""
-    paths = [path for rule in objects(ingress, "spec", "rules") for path in objects(rule, "http", "paths")]
-    backends = [path.get("backend") for path in paths]
-    spec = ingress.get("spec") if isinstance(ingress.get("spec"), dict) else {}
-    backends += [spec.get("defaultBackend"), spec.get("backend")]
-    names = {text(backend, "service", "name") or text(backend, "serviceName") for backend in backends}
-    return names - {""}
