@@ -23,6 +23,7 @@ REQUESTER, APPROVERS = "api:eval-on-call", ("api:eval-physician", "api:eval-surg
 _DIAGNOSES = 120.0
 _REPAIRS = 150.0
 _AFTERWARDS = 20.0
+_BY_ITSELF = 8.0
 _POLL = 0.1
 
 
@@ -137,9 +138,11 @@ async def baseline(stage: Stage, mode: str) -> bool:
     """Whether the state check passes when nothing is done, or when every pod is deleted without a look."""
     if not stage.scenario.fixed:
         return False
+    patience = _BY_ITSELF
     if mode == "blind_restart":
+        patience = _AFTERWARDS
         try:
             await stage.blind_restart()
         except ParamedicError:
             return False
-    return await stays(stage.scenario.fixed, stage.kube, within=_AFTERWARDS, steady=stage.scenario.steady) is None
+    return await stays(stage.scenario.fixed, stage.kube, within=patience, steady=stage.scenario.steady) is None
