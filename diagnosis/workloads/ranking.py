@@ -100,6 +100,10 @@ def _without_symptoms(found: list[tuple[str, Found]]) -> list[tuple[str, Found]]
 
 
 def _explains(other: Found, item: Found) -> bool:
+    if item.facts.get("template_corrected") is True:
+        return False
+    if other.facts.get("template_corrected") is True and other.facts.get("pod") == item.place:
+        return True  # what ails a pod of a template that is corrected already needs no other repair
     if other is item or item.cause_class not in explained_by(other.cause_class):
         return False
     if item.place is None or other.place is None:  # about the template, so about every pod of it

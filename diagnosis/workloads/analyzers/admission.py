@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
+from dataclasses import replace
 
 from diagnosis.workloads.contract import Claim, Documented, Found
 from diagnosis.workloads.evidence import of_absence, of_object
@@ -73,7 +74,8 @@ def _found(scope: Scope, refusal: Refusal) -> Found | None:
         facts: dict[str, Fact] = {"webhook": match["webhook"], "webhook_says": said[:300] or None}
         why = f"admission webhook {match['webhook']} refuses them{f': {said[:200]}' if said else ''}"
         claims, _ = _configuration(scope, match["webhook"])
-        return _refused(CauseClass.WEBHOOK_DENIED, refusal, why, facts, "Change the template as it asks", claims)
+        step = "Change the template as it asks"
+        return replace(_refused(CauseClass.WEBHOOK_DENIED, refusal, why, facts, step, claims), subject=match["webhook"])
     if match := _SECURITY.search(message):
         rule = next((match[name] for name in ("rule", "policy", "other") if match[name]), "").strip()
         facts = {"level": match["level"], "rule": rule[:400]}
@@ -125,6 +127,7 @@ def _outage(scope: Scope, refusal: Refusal, webhook: str, said: str) -> Found:
         [refusal.claim, *claims],
         facts=facts,
         leads_to=leads_to,
+        subject=webhook,
         explains=[owner] if about != owner else [],
         next_steps=[f"Repair what serves webhook {webhook}"],
     )
