@@ -10,7 +10,7 @@ import os
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, TomlConfigSettingsSource
 
 from errors import InvalidInput
@@ -83,6 +83,11 @@ class GdbSettings(_Section):
         description="Of what reads a core. auto: namespaces of its own where they can be made, else process limits and "
         "a filter of system calls; rlimits: these alone; bubblewrap: namespaces, or nothing is read",
     )
+    index_cache: Path | None = Field(
+        default=None, description="Where gdb's indexes of large debug information are kept; empty: DATA_DIR/gdb-index"
+    )
+    index_from_bytes: int = Field(default=48 << 20, description="Smaller debug information is read faster than indexed")
+    index_cache_bytes: int = Field(default=4 << 30, description="Older indexes go when there is more; 0 keeps none")
 
 
 class GateSettings(_Section):
@@ -166,6 +171,12 @@ class Settings(BaseSettings):
     @classmethod
     def _absolute(cls, value: Path) -> Path:
         return value.expanduser().absolute()
+
+    @model_validator(mode="after")
+    def _index_cache(self) -> Settings:
+        if self.gdb.index_cache is None and self.gdb.index_cache_bytes:
+            self.gdb = self.gdb.model_copy(update={"index_cache": self.data_dir / "gdb-index"})
+        return self
 
     @property
     def sqlalchemy_url(self) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Mapping
 from pathlib import Path
 
 from agents.known_crashes import KnownCrashes
@@ -19,6 +20,7 @@ from tools.cores.node import find_node_cores
 from tools.cores.opening import LocalCore, open_core
 from tools.debuginfod.client import configured
 from tools.gdb.analysis import analyze_core
+from tools.gdb.indexes import keep_indexes
 from tools.gdb.look import look_at_core
 from tools.llm.models import Models
 from tools.source import with_source
@@ -40,6 +42,8 @@ class GdbAnalyst:
         self._settings = settings
         self._uploads = uploads
         self._models = models
+        self._indexing = asyncio.Lock()
+        self._working: set[asyncio.Future[None]] = set()
 
     async def has_core(self, incident: Incident, known: Diagnosis | None) -> bool:
         """Whether there is a core to read: the caller named one, or the crashed container left one."""
@@ -83,6 +87,11 @@ class GdbAnalyst:
                 debuginfod=debuginfod,
             )
 
+            if analysis.not_indexed:
+                task = asyncio.ensure_future(self._index(analysis.not_indexed))
+                self._working.add(task)  # nobody waits for it: it only saves time later
+                task.add_done_callback(self._working.discard)
+
             async def report(text: str) -> None:
                 await self._incidents.add_step(incident.id, "tool.called", text, agent="gdb_analyst")
 
@@ -111,6 +120,10 @@ class GdbAnalyst:
             found = await self._placed(incident, found, known, own, analysed=_complete(found))
         await self._incidents.save_evidence(incident.id, found.evidence, analysis.whole)
         return found
+
+    async def _index(self, files: Mapping[str, Path]) -> None:
+        async with self._indexing:
+            await keep_indexes(files, self._settings.gdb)
 
     async def _look(self, local: LocalCore) -> Diagnosis | None:
         """The core without a debugger; None when that alone fails: the whole analysis will say why."""

@@ -45,6 +45,7 @@ def core(
     from tools.cores.plain import plain_core
     from tools.cores.sparse import Limits
     from tools.gdb.analysis import analyze_core
+    from tools.gdb.indexes import keep_indexes
     from tools.gdb.server import prepare
     from tools.source import with_source
 
@@ -63,6 +64,8 @@ def core(
 
     prepare()
 
+    not_indexed: dict[str, Path] = {}
+
     async def run() -> Diagnosis:
         with errors.status("opening the core") as status:
             async with plain_core(core, Limits(max_bytes=settings.core.max_bytes)) as plain:
@@ -76,6 +79,7 @@ def core(
                     debuginfod=debuginfod,
                     progress=status.update,
                 )
+                not_indexed.update(analysis.not_indexed)
                 found = plain.described(analysis.diagnosis)
                 return await asyncio.to_thread(with_source, found, source or (), as_named=True)
 
@@ -86,6 +90,9 @@ def core(
         show_crash(Console(highlight=False, soft_wrap=True), diagnosis)
     else:
         typer.echo(rendered(diagnosis, format), nl=False)
+    if not_indexed:
+        with errors.status("indexing debug information: the next core of this program is opened faster"):
+            asyncio.run(keep_indexes(not_indexed, settings.gdb))
     if diagnosis.status is not DiagnosisStatus.DIAGNOSED:
         raise typer.Exit(1)
 

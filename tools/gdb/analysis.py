@@ -6,7 +6,7 @@ import asyncio
 import hashlib
 import signal
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -28,6 +28,7 @@ from incidents.models import Diagnosis
 from settings import GdbSettings
 from tools.gdb.architecture import debugger_for
 from tools.gdb.go_programs import is_go_program, show_goroutines
+from tools.gdb.indexes import with_indexes
 from tools.gdb.opened import OpenedCore, opened_core, refuse_swapped
 from tools.gdb.plan import Depth, look
 from tools.gdb.sandbox import launch, private_folder
@@ -46,11 +47,16 @@ _SHARE = 0.65
 
 @dataclass(frozen=True)
 class CrashAnalysis:
-    """`whole` holds, by evidence id, texts that are longer than their excerpt."""
+    """`whole` holds, by evidence id, texts that are longer than their excerpt.
+
+    `not_indexed` are files with much debug information that the next analysis would open faster with an index, by
+    build-id: `keep_indexes` (indexes.py) makes them, after the report.
+    """
 
     report: CrashReport
     diagnosis: Diagnosis
     whole: dict[str, str]
+    not_indexed: dict[str, Path] = field(default_factory=dict)
 
 
 async def analyze_core(
@@ -104,7 +110,7 @@ async def analyze_core(
         raise WorkerDied(f"the worker's answer is no diagnosis ({error.error_count()} errors)") from None
     if document.diagnosis.crash is None:
         raise WorkerDied("the worker's answer holds no crash report")
-    return CrashAnalysis(document.diagnosis.crash, document.diagnosis, document.whole)
+    return CrashAnalysis(document.diagnosis.crash, document.diagnosis, document.whole, document.not_indexed)
 
 
 class _Document(BaseModel):
@@ -114,6 +120,7 @@ class _Document(BaseModel):
 
     diagnosis: Diagnosis
     whole: dict[str, str]
+    not_indexed: dict[str, Path]
 
 
 async def examine_core(
@@ -148,6 +155,9 @@ async def examine_core(
         scan = asyncio.ensure_future(asyncio.to_thread(_scan, opened.core, core, effort))
         try:
             full = effort == "full"
+            not_indexed: dict[str, Path] = {}
+            if full and settings.index_cache is not None:
+                opened, not_indexed = await asyncio.to_thread(with_indexes, opened, settings)
             is_go = await asyncio.to_thread(is_go_program, opened.case.executable)
             view = DebuggerView(complete=False)
             if full:
@@ -182,7 +192,7 @@ async def examine_core(
             names=resolved.debug.known,
         )
         report, diagnosis, whole = await asyncio.to_thread(conclude, seen)
-        return CrashAnalysis(report, diagnosis, whole)
+        return CrashAnalysis(report, diagnosis, whole, not_indexed)
 
 
 def _restore(core: CoreFile, view: DebuggerView) -> None:

@@ -156,6 +156,9 @@ def _document(request: Request, needed: Sequence[str] | None) -> bytes:
     executable = _real(request.executable) if request.executable else None
     sysroot = request.sysroot.resolve() if request.sysroot and request.sysroot.resolve() != Path("/") else None
     folders = [*request.debug_dirs, *request.executable_dirs, *([request.fetched] if request.fetched else [])]
+    cache = request.settings.index_cache
+    cache = cache.resolve() if cache is not None and cache.is_dir() and request.job != "index" else None
+    folders += [cache] if cache is not None else []
     real = {
         str(folder): str(folder.resolve()) for folder in folders if folder.is_dir() and folder.resolve() != Path("/")
     }
@@ -170,6 +173,8 @@ def _document(request: Request, needed: Sequence[str] | None) -> bytes:
     system, system_files, links = system_view(debuggers)
     shown = [*system, *_own_folders(), *real.values(), *([str(sysroot)] if sysroot else [])]
     settings = request.settings
+    if settings.index_cache is not None and cache is not None:
+        settings = settings.model_copy(update={"index_cache": cache})
     limits = Limits(max(settings.memory_bytes, _LEAST_MEMORY), settings.cpu_seconds, request.file_bytes)
     writable = request.writable.resolve() if request.writable else None
     if writable is not None and os.geteuid() == 0:

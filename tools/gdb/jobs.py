@@ -34,7 +34,10 @@ async def analyze(arguments: dict[str, Any], answer: Answering) -> None:
         soft_errors=arguments["soft_errors"],
     )
     diagnosis = found.diagnosis.model_dump_json(by_alias=True)
-    answer.send(b"r", f'{{"diagnosis":{diagnosis},"whole":{json.dumps(found.whole)}}}'.encode())
+    rest = json.dumps(
+        {"whole": found.whole, "not_indexed": {key: str(path) for key, path in found.not_indexed.items()}}
+    )
+    answer.send(b"r", f'{{"diagnosis":{diagnosis},{rest[1:]}'.encode())
 
 
 async def query(arguments: dict[str, Any], answer: Answering) -> None:
@@ -80,6 +83,14 @@ async def unpack(arguments: dict[str, Any], answer: Answering) -> None:
         "soft_errors": found.soft_errors,
     }
     answer.send(b"r", json.dumps(document).encode())
+
+
+async def index(arguments: dict[str, Any], answer: Answering) -> None:
+    """Write gdb's index of the file into the writable folder; the result is whether there is one."""
+    from tools.gdb.indexes import make_index
+
+    made = await make_index(Path(arguments["core"]), Path(arguments["writable"]), _settings(arguments))
+    answer.send(b"r", json.dumps(made is not None).encode())
 
 
 async def _needs(arguments: dict[str, Any], places: dict[str, Any], answer: Answering) -> bool:

@@ -26,6 +26,7 @@ from tools.gdb.confine import RESERVED_BYTES
 
 _ROOT = Path("/case")
 _PROBE_SECONDS = 10.0
+_FILE_BYTES = 16 << 20
 _ENVIRONMENT = {
     "PATH": "/usr/bin:/bin",
     "HOME": "/nonexistent",
@@ -55,6 +56,8 @@ class Case:
     executable: Path | None = None
     files: Mapping[str, Path] = field(default_factory=dict)
     debug_files: Mapping[str, Path] = field(default_factory=dict)
+    indexes: Mapping[str, Path] = field(default_factory=dict)
+    """gdb's indexes of them by build-id (indexes.py). With none gdb keeps and looks for none."""
 
 
 @dataclass(frozen=True)
@@ -116,20 +119,29 @@ def _compose(
         _lay_out(case, root)
         for name, path in (given or {}).items():
             (root / name).symlink_to(path)
-        argv = [*limits, program, *options, *(_directories(root) if given is None else ())]
+        argv = [*limits, program, *options, *(_directories(root, case) if given is None else ())]
         env = {**_ENVIRONMENT, "HOME": str(workdir)}
         return Launch(argv, env, root, sandboxed=False)
     binds = [part for name, path in (given or {}).items() for part in ("--ro-bind", str(path), str(_ROOT / name))]
     contained = _bubblewrap(mode, case, Path(program), binds)
-    argv = [*limits, *contained, program, *options, *(_directories(_ROOT) if given is None else ())]
+    argv = [*limits, *contained, program, *options, *(_directories(_ROOT, case) if given is None else ())]
     return Launch(argv, dict(_ENVIRONMENT), None, sandboxed=True)
 
 
-def _directories(root: Path) -> list[str]:
-    return ["-iex", f"set sysroot {root / 'root'}", "-iex", f"set debug-file-directory {root / 'debug'}"]
+def _directories(root: Path, case: Case) -> list[str]:
+    places = ["-iex", f"set sysroot {root / 'root'}", "-iex", f"set debug-file-directory {root / 'debug'}"]
+    if case.indexes:
+        places += ["-iex", f"set index-cache directory {root / 'index'}", "-iex", "set index-cache enabled on"]
+    return places
 
 
-def _limits(settings: GdbSettings, *, reserves: bool = False) -> list[str]:
+def limited(settings: GdbSettings, options: Sequence[str], *, file_bytes: int) -> tuple[list[str], dict[str, str]]:
+    """The command and environment of gdb for files of our own choice, inside a process that is confined already."""
+    program = shutil.which(settings.program) or settings.program
+    return [*_limits(settings, file_bytes=file_bytes), program, *options], dict(_ENVIRONMENT)
+
+
+def _limits(settings: GdbSettings, *, reserves: bool = False, file_bytes: int = _FILE_BYTES) -> list[str]:
     """Run the rest under process limits.
 
     Not of their number: gdb starts `iconv -l` once, and when it may not, sleeps and tries again for 15 s. What it
@@ -138,7 +150,7 @@ def _limits(settings: GdbSettings, *, reserves: bool = False) -> list[str]:
     wanted = {
         "as": settings.memory_bytes,
         "cpu": settings.cpu_seconds,
-        "fsize": 16 << 20,
+        "fsize": file_bytes,
         "nofile": 4096,
         "core": 0,
     }
@@ -254,6 +266,8 @@ def _bubblewrap(mode: str, case: Case, program: Path, more: Sequence[str] = ()) 
         binds += ["--ro-bind", str(local), f"{_ROOT}/root{target}"]
     for name, local in case.debug_files.items():
         binds += ["--ro-bind", str(local), str(_ROOT / "debug" / name)]
+    for build_id, local in case.indexes.items():
+        binds += ["--ro-bind", str(local), str(_ROOT / "index" / f"{build_id}.gdb-index")]
     bwrap = shutil.which("bwrap") or "bwrap"
     return [bwrap, *_isolation(mode), *_system(program), *binds, "--chdir", str(_ROOT), "--"]
 
@@ -267,6 +281,7 @@ def _lay_out(case: Case, root: Path) -> None:
         (root / "exe").symlink_to(case.executable.absolute())
     laid_out = {f"root/{target.lstrip('/')}": local for target, local in case.files.items()}
     laid_out |= {f"debug/{name}": local for name, local in case.debug_files.items()}
+    laid_out |= {f"index/{build_id}.gdb-index": local for build_id, local in case.indexes.items()}
     for name, local in laid_out.items():
         link = root / name
         link.parent.mkdir(parents=True, exist_ok=True)

@@ -50,6 +50,7 @@ JOBS = {
     "wanted": "tools.gdb.jobs:wanted",
     "unpack": "tools.gdb.jobs:unpack",
     "build_id": "tools.gdb.jobs:build_id",
+    "index": "tools.gdb.jobs:index",
 }
 """What can be asked: a function of the request's arguments and of `Answering`, in the module before the colon."""
 
