@@ -53,6 +53,9 @@ def _observed(incident: Incident, diagnosis: Diagnosis) -> set[_Key]:
         pod = cause.facts.get("pod")
         if isinstance(pod, str):
             seen.add(("Pod", cause.object.namespace, pod))
+        node = cause.facts.get("node")
+        if isinstance(node, str):
+            seen.add(("Node", None, node))
     return seen
 
 

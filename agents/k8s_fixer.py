@@ -1,23 +1,29 @@
 """The k8s-fixer: from causes to one previewed plan, or to what people should do instead.
 
-It never executes. It proposes typed actions in the order of `agents.remedies`; the gate derives the exact writes and
-says no where policy, ownership or the object's state forbids one. The first action that the gate accepts is the plan;
-what it refused, and why, becomes a proposal for people.
+It never executes. It proposes the typed actions of `agents.remedies`; the gate derives the exact writes and says no
+where policy, ownership or the object's state forbids one. Of the plans that the gate accepts the best is offered, by
+reversibility, risk and reach; the others, what was refused and why, and the next steps become proposals for people.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from actions.gate import Gate
 from actions.ownership import Managed
-from agents.remedies import Remedy, remedies
+from agents.remedies import MAX_CAUSES, Remedy, course
+from agents.remedies.rollback import helm_release
 from diagnosis.merge import CODE_FAULTS
 from errors import NotFound, Refused, ToolFailed
+from incidents.actions import Combined
 from incidents.models import Diagnosis, Incident
-from incidents.plan import EvidenceNeed, Plan, Proposal
+from incidents.plan import EvidenceNeed, Plan, Proposal, Risk
 from incidents.store import IncidentStore
-from tools.helm.client import Helm
+from tools.helm.client import Helm, Revision
+
+MAX_ALTERNATIVES = 3
+"""So many plans are made and compared; each is a dry run on the server."""
 
 
 @dataclass(frozen=True)
@@ -35,43 +41,86 @@ class K8sFixer:
         self._helm = helm
 
     async def run(self, incident: Incident, diagnosis: Diagnosis) -> Offer:
-        """The first acceptable plan and the proposals beside it."""
+        """The best acceptable plan, and beside it: alternatives, what was refused, what comes next, what to ask."""
+        steps = course(diagnosis, await self._histories(incident, diagnosis))
+        plans: list[tuple[Remedy, Plan]] = []
         proposals: list[Proposal] = []
-        for remedy in await self._remedies(incident, diagnosis):
+        for remedy in steps.now:
             if remedy.action is None:
                 proposals.append(remedy.proposal())
+            elif len(plans) < MAX_ALTERNATIVES and not any(_covers(plan, remedy) for _, plan in plans):
+                refused = await self._try(incident, diagnosis, remedy, plans)
+                proposals += [refused] if refused else []
+        plans.sort(key=_rank)
+        proposals += [_alternative(remedy, plan) for remedy, plan in plans[1:]]
+        proposals += [_next(number, remedy) for number, remedy in enumerate(steps.later, start=2)]
+        return Offer(plan=plans[0][1] if plans else None, proposals=proposals)
+
+    async def _try(
+        self, incident: Incident, diagnosis: Diagnosis, remedy: Remedy, plans: list[tuple[Remedy, Plan]]
+    ) -> Proposal | None:
+        """Let the gate plan one remedy; what it refuses becomes a proposal, and is said in the timeline."""
+        assert remedy.action is not None
+        try:
+            plan = await self._gate.plan(
+                incident,
+                remedy.action,
+                diagnosis,
+                evidence_need=evidence_need(diagnosis),
+                evidence_sha256=core_sha256(diagnosis),
+            )
+        except Managed as error:
+            refused = error.proposal(f"{remedy.reason} {error}")
+        except Refused as error:
+            refused = Proposal(title=remedy.title, reason=str(error), steps=remedy.steps)
+        else:
+            plans.append((remedy, plan))
+            return None
+        text = f"{remedy.title}: {refused.reason}"
+        await self._incidents.add_step(incident.id, "refused", text, agent="k8s_fixer", once=True)
+        return refused
+
+    async def _histories(self, incident: Incident, diagnosis: Diagnosis) -> dict[tuple[str, str], Sequence[Revision]]:
+        """The helm histories that the remedies may need. What cannot be read is told, and not acted upon."""
+        histories: dict[tuple[str, str], Sequence[Revision]] = {}
+        if self._helm is None:
+            return histories
+        for named in dict.fromkeys(helm_release(cause) for cause in diagnosis.causes[:MAX_CAUSES]):
+            if named is None:
                 continue
             try:
-                plan = await self._gate.plan(
-                    incident,
-                    remedy.action,
-                    diagnosis,
-                    evidence_need=evidence_need(diagnosis),
-                    evidence_sha256=core_sha256(diagnosis),
-                )
-            except Managed as error:
-                proposals.append(error.proposal(f"{remedy.reason} {error}"))
-            except Refused as error:
-                proposals.append(Proposal(title=remedy.title, reason=str(error), steps=remedy.steps))
-            else:
-                return Offer(plan=plan, proposals=proposals)
-            await self._incidents.add_step(
-                incident.id, "refused", f"{remedy.title}: {proposals[-1].reason}", agent="k8s_fixer", once=True
-            )
-        return Offer(proposals=proposals)
-
-    async def _remedies(self, incident: Incident, diagnosis: Diagnosis) -> list[Remedy]:
-        histories = {}
-        facts = diagnosis.causes[0].facts if diagnosis.causes else {}
-        release, namespace = facts.get("helm_release"), facts.get("helm_namespace")
-        if self._helm is not None and isinstance(release, str) and isinstance(namespace, str):
-            try:
-                histories[(namespace, release)] = await self._helm.history(namespace, release)
+                histories[named] = await self._helm.history(*named)
             except (ToolFailed, NotFound) as error:
                 # without its history a release is not touched; what is left is a proposal
-                text = f"the history of helm release {release} could not be read: {error}"
+                text = f"the history of helm release {named[1]} could not be read: {error}"
                 await self._incidents.add_step(incident.id, "refused", text, agent="k8s_fixer", once=True)
-        return remedies(diagnosis, histories)
+        return histories
+
+
+def _rank(entry: tuple[Remedy, Plan]) -> tuple[bool, bool, int, int]:
+    """All causes at once before one; then what can be undone, the lesser risk, the fewer pods. Ties stay in order."""
+    plan = entry[1]
+    together = isinstance(plan.action, Combined)
+    return not together, not plan.reversible, list(Risk).index(plan.risk), plan.affected_pods
+
+
+def _covers(plan: Plan, remedy: Remedy) -> bool:
+    return isinstance(plan.action, Combined) and remedy.action in plan.action.parts
+
+
+def _alternative(remedy: Remedy, plan: Plan) -> Proposal:
+    undo = "it can be undone" if plan.reversible else "it cannot be undone"
+    return Proposal(
+        title=f"Instead: {plan.title}",
+        reason=f"{remedy.reason} Risk {plan.risk.value}; {plan.blast_radius}; {undo}.",
+        steps=remedy.steps,
+        change=plan.diff,
+    )
+
+
+def _next(number: int, remedy: Remedy) -> Proposal:
+    """A further cause is planned anew after the first step: only then is it seen what is left of it."""
+    return Proposal(title=f"Step {number}: {remedy.title}", reason=remedy.reason, steps=remedy.steps)
 
 
 def evidence_need(diagnosis: Diagnosis) -> EvidenceNeed:

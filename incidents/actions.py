@@ -99,6 +99,22 @@ class ChangeConfigReference(Frozen):
     container: str | None = None
 
 
+class ChangeVariable(Frozen):
+    """Replace the one place of `old` in a literal environment variable by `new`: another address of a dependency.
+
+    Afterwards it leads to `host` (and `port`), which must be a Service that exists and offers the port.
+    """
+
+    type: Literal["change_variable"] = "change_variable"
+    target: ObjectRef
+    container: str
+    variable: str
+    old: str = Field(min_length=1, max_length=300)
+    new: str = Field(min_length=1, max_length=300)
+    host: str
+    port: int | None = Field(default=None, ge=1, le=65535)
+
+
 class AddPullSecret(Frozen):
     """Name a Secret of type kubernetes.io/dockerconfigjson that exists under imagePullSecrets."""
 
@@ -133,7 +149,13 @@ class ChangeScheduling(Frozen):
 
 
 TemplateChange = Annotated[
-    ChangeProbe | ChangeResources | ChangeConfigReference | AddPullSecret | RevertImage | ChangeScheduling,
+    ChangeProbe
+    | ChangeResources
+    | ChangeConfigReference
+    | ChangeVariable
+    | AddPullSecret
+    | RevertImage
+    | ChangeScheduling,
     Field(discriminator="type"),
 ]
 """Changes of a pod template that can be one patch."""
@@ -184,6 +206,7 @@ Action = Annotated[
     ChangeProbe
     | ChangeResources
     | ChangeConfigReference
+    | ChangeVariable
     | AddPullSecret
     | RevertImage
     | ChangeScheduling

@@ -18,6 +18,7 @@ from actions.catalogue import (
     revisions,
     scheduling,
     services,
+    variables,
     workloads,
 )
 from actions.catalogue.draft import Draft
@@ -30,6 +31,7 @@ from incidents.actions import (
     ChangeResources,
     ChangeScheduling,
     ChangeService,
+    ChangeVariable,
     Combined,
     CordonNode,
     DeletePod,
@@ -87,6 +89,8 @@ async def _derive_template(cluster: Cluster, action: TemplateChange) -> Draft:
             return await resources.derive(cluster, action)
         case ChangeConfigReference():
             return await config_references.derive(cluster, action)
+        case ChangeVariable():
+            return await variables.derive(cluster, action)
         case AddPullSecret():
             return await pull_secrets.derive(cluster, action)
         case RevertImage():

@@ -18,6 +18,7 @@ from incidents.actions import (
     ChangeProbe,
     ChangeResources,
     ChangeScheduling,
+    ChangeVariable,
     Combined,
     RevertImage,
     Toleration,
@@ -71,12 +72,15 @@ def broken(world: World) -> World:
         pod["containers"][1]["env"][2]["valueFrom"]["configMapKeyRef"].update(name=BROKEN, key="lvl")
         pod["containers"][0]["envFrom"] = [{"configMapRef": {"name": BROKEN}}]
         pod["volumes"] = [{"name": "v", "configMap": {"name": BROKEN, "items": [{"key": "lvl", "path": "x"}]}}]
+        pod["containers"][1]["env"].append({"name": "URL", "value": "pg://u:hunter4@dbb:5432/x"})
         pod["imagePullSecrets"] = [{"name": "gone"}]
         pod["nodeSelector"] = {"disk": "sdd"}
 
     world.api.edit("Deployment", NAMESPACE, NAME, spoil)
     _put(world, "ConfigMap", BROKEN, data={"lvl": "x"})
     _put(world, "ConfigMap", "whole", data={"lvl": "x", "level": "y"})
+    _put(world, "Service", "db", spec={"clusterIP": "10.0.0.9", "ports": [{"port": 5432}]})
+    _put(world, "Service", "peers", spec={"clusterIP": "None", "ports": [{"port": 1}]})
     _put(world, "Secret", "plain", type="Opaque", data={})
     _pull_secret(world, "pull", "https://example.test/v1/")
     _pull_secret(world, "other", "https://index.docker.io/v1/")
@@ -94,6 +98,11 @@ def _image(image: str = "example.test/app:2", container: str = "main") -> Revert
     return RevertImage(target=TARGET, container=container, image=image)
 
 
+def _variable(**changes: Any) -> ChangeVariable:
+    fields: dict[str, Any] = {"variable": "URL", "old": "dbb", "new": "db", "host": "db", "port": 5432}
+    return ChangeVariable(target=TARGET, **({"container": "main"} | fields | changes))
+
+
 def _selector(**wanted: str) -> ChangeScheduling:
     return ChangeScheduling(target=TARGET, node_selector=wanted)
 
@@ -109,6 +118,8 @@ GOOD: list[Any] = [
     pytest.param(AddPullSecret(target=TARGET, secret="pull"), id="pull-secret-beside"),
     pytest.param(AddPullSecret(target=TARGET, secret="pull", replaces="gone"), id="pull-secret-instead"),
     pytest.param(_image(), id="image"),
+    pytest.param(_variable(), id="variable"),
+    pytest.param(_variable(new="peers", host="peers"), id="headless-service"),
     pytest.param(_selector(disk="ssd"), id="node-selector"),
     pytest.param(_tolerate(node_selector={"disk": "hdd"}), id="toleration-and-selector"),
     pytest.param(Combined(target=TARGET, parts=[_image(), _reference(), _selector(disk="ssd")]), id="combined"),
@@ -180,6 +191,19 @@ async def test_a_managed_workload_gets_a_proposal(broken: World, action: Action)
         (_image("evil.test/app:2"), "another repository"),
         (_image("example.test/app:3"), "already"),
         (_image(container="nosuch"), "no container"),
+        (_variable(new="dbc", host="dbc"), "no Service dbc"),
+        (_variable(new="db.other", host="db.other"), r"no Service db\.other"),
+        (_variable(new="evil.test/x?db", host="db", old="nosuch"), "does not have nosuch in it once"),
+        (_variable(new="evil", host="db"), "does not lead to db"),
+        (_variable(new="169.254.169.254", host="169.254.169.254"), "no Service"),
+        (_variable(port=1), "offers 5432, not 1"),
+        (_variable(variable="LEVEL"), "no literal variable"),
+        (_variable(variable="NONE"), "no literal variable"),
+        (_variable(container="nosuch"), "no container"),
+        (_variable(old="5432", new="1", port=5432), "does not lead to port 5432"),
+        (_variable(new="db:1"), "does not lead to port 5432"),
+        (_variable(new="evil.test/db"), "does not lead to db"),
+        (_variable(new="db@evil.test"), "does not lead to db"),
         (_selector(disk="none"), "no ready node would take"),
         (_selector(other="x"), "no key other"),
         (_selector(disk="sdd"), "already"),
@@ -208,6 +232,12 @@ async def test_a_combined_plan_is_one_patch_and_one_preview(broken: World) -> No
     assert all(words in plan.diff for words in ("app:2", "name: whole", "port: 8080"))
     assert plan.risk is Risk.MEDIUM
     assert plan.containers == ["main"]
+
+
+async def test_credentials_beside_an_address_are_not_shown(broken: World) -> None:
+    plan = await broken.plan(_variable())
+    assert "hunter" not in plan.diff + plan.title + plan.blast_radius + plan.action.model_dump_json()
+    assert "<masked, and changed>" in plan.diff
 
 
 async def test_secrets_and_their_values_are_not_in_a_plan(broken: World) -> None:

@@ -82,7 +82,7 @@ class Controllers:
             self.roll(obj)
         elif obj["kind"] == "Pod":
             self._replace(obj)
-        elif obj["kind"] == "Service":
+        elif obj["kind"] == "Service" and obj["spec"].get("selector"):
             self._connect(obj)
 
     def roll(self, obj: Object) -> None:
