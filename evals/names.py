@@ -1,6 +1,6 @@
 """Templates: `<<word>>` is a random name, the same one for the same word within a run; no rule can learn from names.
 
-Values that are no names are given: `<<namespace>>`, `<<registry>>`, `<<image:web>>`.
+Values that are no names are given: `<<namespace>>`, `<<registry>>`, `<<image:web>>`. `<<ago:24>>` was 24 minutes ago.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ import random
 import re
 import secrets
 from collections.abc import Mapping
+from datetime import UTC, datetime, timedelta
 
 _WORDS = (
     "acorn", "anvil", "apron", "basil", "beacon", "bramble", "cask", "cinder", "cobalt", "copper", "crane", "delta",
@@ -36,8 +37,11 @@ class Names:
         return PLACE.sub(lambda place: self[place[1]], template)
 
     def __getitem__(self, word: str) -> str:
+        kind, _, value = word.partition(":")
+        if kind == "ago" and value.isdecimal():
+            return (datetime.now(UTC) - timedelta(minutes=int(value))).strftime("%Y-%m-%dT%H:%M:%SZ")
         if word not in self._known:
-            if ":" in word:
+            if value:
                 raise KeyError(word)
             self._known[word] = random_name()
         return self._known[word]

@@ -99,18 +99,21 @@ class Condition(_Part):
 
 
 class Step(_Part):
-    """One step of the injection, from outside of the namespace. Exactly one field is set, and `ops` with `patch`."""
+    """One step of the injection, from outside of the namespace. One field is set, with `ops` or `value` as it needs."""
 
     wait: list[Condition] | None = None
     apply: str | None = Field(default=None, description="Another file of the scenario's folder")
     patch: str | None = Field(default=None, description="KIND/NAME, changed by `ops` (RFC 6902)")
     ops: list[Object] = Field(default_factory=list)
+    status: str | None = Field(default=None, description="KIND/NAME, whose status is set to `value` through the API")
+    value: Object = Field(default_factory=dict)
     delete: str | None = None
     pause: float | None = Field(default=None, description="Seconds")
 
     @model_validator(mode="after")
     def _one(self) -> Step:
-        if len(self.model_fields_set - {"ops"}) != 1 or bool(self.ops) != (self.patch is not None):
+        paired = bool(self.ops) == (self.patch is not None) and bool(self.value) == (self.status is not None)
+        if len(self.model_fields_set - {"ops", "value"}) != 1 or not paired:
             raise ValueError("a step does exactly one thing")
         return self
 

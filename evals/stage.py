@@ -83,6 +83,9 @@ class Stage:
         elif step.patch is not None:
             kind, _, name = step.patch.partition("/")
             await self.kube.patch(kind, name, step.ops)
+        elif step.status is not None:
+            kind, _, name = step.status.partition("/")
+            await self.kube.set_status(kind, name, step.value)
         elif step.delete is not None:
             kind, _, name = step.delete.partition("/")
             await self.kube.delete(kind, name)

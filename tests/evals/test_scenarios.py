@@ -25,7 +25,11 @@ def test_what_a_scenario_names_is_made_by_its_files(source: Source) -> None:
     made = {f"{item['kind']}/{item['metadata']['name']}" for file in files for item in source.manifests(names, file)}
     assert len(made) >= len(files)
     assert {file.name for file in source.folder.iterdir()} == {"scenario.yaml", *files}
-    named = [scenario.target, *scenario.may_change, *(step.patch or step.delete or "" for step in scenario.steps)]
+    named = [
+        scenario.target,
+        *scenario.may_change,
+        *(step.patch or step.delete or step.status or "" for step in scenario.steps),
+    ]
     named += [truth.object or "" for truth in [scenario.truth, *scenario.also]]
     assert {name for name in named if name} <= made
 
