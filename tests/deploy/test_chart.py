@@ -87,12 +87,23 @@ def test_actions_grant_what_the_gate_does_and_only_in_the_named_namespaces(tmp_p
             ("apps", "deployments", "patch"),
             ("apps", "statefulsets", "patch"),
             ("apps", "daemonsets", "patch"),
+            ("batch", "cronjobs", "patch"),
+            ("", "services", "patch"),
             ("", "pods", "delete"),
         )
     }
     assert _writes(documents) == expected
     assert json.loads(_env(documents)["PARAMEDIC_GATE__NAMESPACES"]) == ["shop", "pay"]
     assert "PARAMEDIC_GATE__KILL_SWITCH" not in _env(documents)  # the file's own still counts
+
+
+def test_nodes_are_patched_only_where_that_is_switched_on_too(tmp_path: Path) -> None:
+    actions = ACTING["actions"] | {"nodes": True}
+    documents = _render(tmp_path, {"actions": actions})
+    assert {grant for grant in _writes(documents) if grant[0] is None} == {(None, "", "nodes", "patch")}
+    assert _env(documents)["PARAMEDIC_GATE__NODES"] == "true"
+    assert _env(_render(tmp_path, ACTING))["PARAMEDIC_GATE__NODES"] == "false"
+    assert _writes(_render(tmp_path, {"actions": actions | {"enabled": False}})) == set()
 
 
 def test_helm_actions_reach_secrets_of_the_named_namespaces_only(tmp_path: Path) -> None:
