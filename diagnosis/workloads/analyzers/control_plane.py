@@ -15,6 +15,7 @@ from diagnosis.workloads.evidence import of_object
 from diagnosis.workloads.fields import Object, condition, number, objects, pick, text, when
 from diagnosis.workloads.nodes import fresh_lease, stale_lease
 from diagnosis.workloads.scope import Scope
+from diagnosis.workloads.services import services_of
 from diagnosis.workloads.snapshot import Snapshot, ref_of
 from incidents.models import CauseClass, Fact, ObjectRef
 
@@ -156,6 +157,7 @@ def _controllers(scope: Scope) -> Iterable[Found]:
         return
     about, confidence, said = state
     certain = [item for item, _, sure in ignored if sure]
+    items = [item for item, _, _ in ignored]
     if not said and not certain:
         return  # a change of a moment ago looks the same
     claims = [Claim(why, [of_object(item, "/metadata", now)]) for item, why, _ in ignored[:3]]
@@ -168,9 +170,21 @@ def _controllers(scope: Scope) -> Iterable[Found]:
         [*claims, *said],
         facts={"ignored": [str(ref_of(item)) for item, _, _ in ignored[:10]]},
         subject="kube-controller-manager",
-        explains=[ref_of(item) for item, _, _ in ignored],
+        explains=[*map(ref_of, items), *_services_of(scope, items)],
         next_steps=["Look at kube-controller-manager in kube-system"],
     )
+
+
+def _services_of(scope: Scope, items: list[Object]) -> list[ObjectRef]:
+    """The Services in front of workloads: without pods they have no addresses."""
+    refs, known = set(map(ref_of, items)), services_of(scope.snapshot)
+    spaces = sorted({ref.namespace for ref in refs if ref.namespace})
+    return [
+        ref_of(service)
+        for space in spaces
+        for service in scope.snapshot.all("Service", space)
+        if any(template.ref in refs for template in known.selected_templates(service))
+    ]
 
 
 def _ignored(scope: Scope, ref: ObjectRef) -> tuple[Object, str, bool] | None:

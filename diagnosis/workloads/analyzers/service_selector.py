@@ -185,7 +185,7 @@ def _without_pods(scope: Scope, service: Object, templates: list[Template]) -> F
     return Found(
         CauseClass.SERVICE_WITHOUT_ENDPOINTS,
         ref_of(service),
-        0.8,
+        0.5,
         f"Service {name} has no endpoints: {refs[0].kind} {refs[0].name} has no pods.",
         claims,
         leads_to=refs,
