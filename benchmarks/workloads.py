@@ -25,7 +25,7 @@ SNAPSHOTS = ROOT / "tests" / "fixtures" / "snapshots"
 FAULTS = (
     "oom_killed",
     "application_error",
-    "liveness_wrong_port",
+    "readiness_wrong_path",
     "bad_image_tag",
     "missing_config_key",
     "native_crash",

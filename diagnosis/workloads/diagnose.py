@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from diagnosis.workloads.analyzers import ANALYZERS
 from diagnosis.workloads.contract import Analyzer, Claim, Found
 from diagnosis.workloads.evidence import of_object
+from diagnosis.workloads.fields import Object, pick
 from diagnosis.workloads.health import troubles
 from diagnosis.workloads.ranking import rank
 from diagnosis.workloads.recovered import recovered
@@ -35,6 +36,8 @@ def diagnose(
     _require(snapshot, target, namespace)
     scope = scope_of(snapshot, target, namespace, symptom)
     found = _run(ANALYZERS, scope)
+    if target is not None:
+        found += _seen_from_around(scope, target, found)
     found += _run(ANALYZERS, _dependencies(scope, found))
     trouble = list(troubles(scope))
     explained = {_bare(ref) for _, item in found for ref in (item.object, *item.explains)}
@@ -82,6 +85,21 @@ def _require(snapshot: Snapshot, target: ObjectRef | None, namespace: str | None
 
 def _run(analyzers: Iterable[Analyzer], scope: Scope) -> list[tuple[str, Found]]:
     return [(analyzer.NAME, item) for analyzer in analyzers for item in analyzer.find(scope)]
+
+
+def _seen_from_around(scope: Scope, target: ObjectRef, found: list[tuple[str, Found]]) -> list[tuple[str, Found]]:
+    """What the neighbours show of a target: a database that its clients find read-only, a Service that misleads it."""
+    asked = {_bare(target), *scope.workloads}
+    known = {(item.cause_class, item.object, item.subject, item.place) for _, item in found}
+    around = (
+        _run(ANALYZERS, scope_of(scope.snapshot, None, target.namespace, scope.symptom)) if target.namespace else []
+    )
+    return [
+        (name, item)
+        for name, item in around
+        if (item.cause_class, item.object, item.subject, item.place) not in known
+        and (_bare(item.object) in asked or any(_bare(ref) in asked for ref in item.explains))
+    ]
 
 
 def _dependencies(scope: Scope, found: list[tuple[str, Found]]) -> Scope:
@@ -171,10 +189,20 @@ def _well(scope: Scope) -> list[tuple[Finding, Evidence]]:
         item = scope.snapshot.get(ref.kind, ref.namespace, ref.name)
         if item is None:
             continue
-        evidence = of_object(item, "/status", scope.snapshot.observed_at)
-        finding = Claim(f"{ref} is as it should be", [evidence], Severity.INFO).finding("health", ref)
+        at, said = _rests(item) or ("/status", "is as it should be")
+        evidence = of_object(item, at, scope.snapshot.observed_at)
+        finding = Claim(f"{ref} {said}", [evidence], Severity.INFO).finding("health", ref)
         result.append((finding, evidence))
     return result
+
+
+def _rests(item: Object) -> tuple[str, str] | None:
+    """Where a workload says itself that it is to do nothing, and in words: no fault, and worth knowing."""
+    if pick(item, "spec", "suspend") is True:
+        return "/spec/suspend", "is suspended, as its author wants it"
+    if pick(item, "spec", "replicas") == 0:
+        return "/spec/replicas", "has no replicas, as its author wants it"
+    return ("/spec/paused", "is paused, with no change waiting") if pick(item, "spec", "paused") is True else None
 
 
 def _next_steps(status: DiagnosisStatus) -> list[str]:

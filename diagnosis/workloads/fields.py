@@ -18,10 +18,10 @@ Object = dict[str, Any]
 
 def pick(value: object, *path: str | int) -> Any:
     """The value at `path` below `value`, or None as soon as a step is missing or of another type."""
-    for step in path:
-        if isinstance(step, str) and isinstance(value, dict):
+    for step in path:  # JSON has no subclasses of dict and list: the exact type is the quick question
+        if type(value) is dict:
             value = value.get(step)
-        elif isinstance(step, int) and isinstance(value, list) and -len(value) <= step < len(value):
+        elif type(value) is list and isinstance(step, int) and -len(value) <= step < len(value):
             value = value[step]
         else:
             return None
@@ -30,8 +30,14 @@ def pick(value: object, *path: str | int) -> Any:
 
 def text(value: object, *path: str | int) -> str:
     """The string at `path`, or the empty string."""
-    found = pick(value, *path)
-    return found if isinstance(found, str) else ""
+    for step in path:
+        if type(value) is dict:
+            value = value.get(step)
+        elif value is None:
+            return ""
+        else:
+            value = pick(value, step)
+    return value if isinstance(value, str) else ""
 
 
 def number(value: object, *path: str | int) -> int | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from datetime import timedelta
 from functools import cached_property
+from typing import Any
 
 from diagnosis.workloads.containers import Container, containers_of
 from diagnosis.workloads.events import Event
@@ -39,7 +40,11 @@ class Scope:
     target: ObjectRef | None = None
     namespaces: frozenset[str] | None = frozenset()
     _endings: dict[int, list[Restart]] = field(default_factory=dict)
+    _recent: dict[int, list[Restart]] = field(default_factory=dict)
+    _owners: dict[int, ObjectRef] = field(default_factory=dict)
     _events: dict[str, list[Event]] = field(default_factory=dict)
+    memo: dict[str, Any] = field(default_factory=dict)
+    """What several analyzers of one diagnosis compute alike."""
 
     def covers(self, namespace: str) -> bool:
         """Whether everything in a namespace is asked about."""
@@ -119,7 +124,10 @@ class Scope:
 
     def recent_endings(self, container: Container) -> list[Restart]:
         """Ended instances that matter now: of the last hour, and not simply stopped or done."""
-        return [ending for ending in self.endings(container) if self._matters(ending)]
+        key = id(container)
+        if key not in self._recent:
+            self._recent[key] = [ending for ending in self.endings(container) if self._matters(ending)]
+        return self._recent[key]
 
     def _matters(self, ending: Restart) -> bool:
         container = ending.container
@@ -151,8 +159,11 @@ class Scope:
 
     def owner(self, container: Container) -> ObjectRef:
         """The container in its workload: where a person would change it."""
-        workload = self.snapshot.workload_of(container.pod)
-        return workload.model_copy(update={"container": container.name})
+        key = id(container)
+        if key not in self._owners:
+            workload = self.snapshot.workload_of(container.pod)
+            self._owners[key] = workload.model_copy(update={"container": container.name})
+        return self._owners[key]
 
     def log(self, container: Container, ending: Restart | None = None) -> Log | None:
         """The log that tells of an ending: the previous instance's first, unless the newest instance is the one."""
@@ -230,8 +241,8 @@ def _of_target(snapshot: Snapshot, target: ObjectRef) -> tuple[list[Object], lis
         services = [snapshot.get("Service", target.namespace, name) or {} for name in sorted(backends_of(item or {}))]
         pods = [pod for service in services for pod in selected_pods(snapshot, service)]
         return pods, [snapshot.workload_of(pod) for pod in pods]
-    if target.kind == "PersistentVolumeClaim":
-        pods = [pod for pod in snapshot.all("Pod", target.namespace) if _mounts(pod, target.name)]
+    if target.kind in ("PersistentVolumeClaim", "ConfigMap", "Secret"):
+        pods = [pod for pod in snapshot.all("Pod", target.namespace) if _refers(pod, target.kind, target.name)]
         return pods, [snapshot.workload_of(pod) for pod in pods]
     if target.kind == "HorizontalPodAutoscaler":
         kind, name = text(item, "spec", "scaleTargetRef", "kind"), text(item, "spec", "scaleTargetRef", "name")
@@ -246,10 +257,8 @@ def _of_target(snapshot: Snapshot, target: ObjectRef) -> tuple[list[Object], lis
     return pods, [target, *([snapshot.workload_of(item)] if item else []), *(snapshot.workload_of(p) for p in pods)]
 
 
-def _mounts(pod: Object, claim: str) -> bool:
-    return any(
-        reference.kind == "PersistentVolumeClaim" and reference.name == claim for reference in references_of(pod)
-    )
+def _refers(pod: Object, kind: str, name: str) -> bool:
+    return any((reference.kind, reference.name) == (kind, name) for reference in references_of(pod))
 
 
 def backends_of(ingress: Object) -> set[str]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
+from functools import lru_cache
 
 from diagnosis.redaction import redact, redact_object
 from diagnosis.workloads.events import Event, is_event, read_event
@@ -240,7 +241,7 @@ class Snapshot:
 
     def revisions(self, ref: ObjectRef) -> list[Revision]:
         """Revisions of a Deployment, StatefulSet or DaemonSet that still exist, oldest first; see `Revision`."""
-        bare = ref.model_copy(update={"container": None})
+        bare = ref.model_copy(update={"container": None}) if ref.container else ref
         if bare not in self._revisions:
             self._revisions[bare] = revisions_of(self, bare)
         return self._revisions[bare]
@@ -248,11 +249,12 @@ class Snapshot:
 
 def ref_of(item: Object) -> ObjectRef:
     """The reference to an object of the snapshot."""
-    return ObjectRef(
-        kind=_kind_key(item),
-        namespace=text(item, "metadata", "namespace") or None,
-        name=text(item, "metadata", "name"),
-    )
+    return _ref(_kind_key(item), text(item, "metadata", "namespace"), text(item, "metadata", "name"))
+
+
+@lru_cache(maxsize=1 << 15)
+def _ref(kind: str, namespace: str, name: str) -> ObjectRef:
+    return ObjectRef(kind=kind, namespace=namespace or None, name=name)
 
 
 def _controller(item: Object) -> Object | None:
