@@ -181,7 +181,7 @@ def _denied(
         return "it names no pull secret", 0.65, facts
     registry = registry_of(container.image)
     kinds = {name: scope.snapshot.get("Secret", container.namespace, name) for name in held}
-    wrong = [name for name, item in kinds.items() if item and text(item, "type") not in _PULL_SECRET_TYPES]
+    wrong = [name for name, item in kinds.items() if text(item, "type") not in ("", *_PULL_SECRET_TYPES)]
     if wrong and len(wrong) == len(held):
         return (
             f"its pull secret {', '.join(wrong)} is no Secret of a registry's login",

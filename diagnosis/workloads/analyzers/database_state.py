@@ -83,10 +83,23 @@ _TEXT_LIMIT = 200
 
 
 def find(scope: Scope) -> Iterable[Found]:
+    callers = _callers(scope)
     for cause, rules in ((CauseClass.DATABASE_READ_ONLY, READ_ONLY), (CauseClass.CONNECTIONS_EXHAUSTED, EXHAUSTED)):
-        for complaint in complaints(scope, rules):
-            if not is_server(complaint.rule.product, complaint.log.lines):
-                yield _found(scope, cause, complaint)
+        for inside, look in ((True, scope), (False, callers)):
+            for complaint in complaints(look, rules):
+                if is_server(complaint.rule.product, complaint.log.lines):
+                    continue
+                found = _found(look, cause, complaint)
+                if inside or found.object.model_copy(update={"container": None}) in scope.workloads:
+                    yield found
+
+
+def _callers(scope: Scope) -> Scope:
+    """Where one thing is asked about: everything else, as a database's fault shows in its clients."""
+    if scope.target is None:
+        return Scope(scope.snapshot, [], [])
+    mine = {id(pod) for pod in scope.pods}
+    return Scope(scope.snapshot, [pod for pod in scope.snapshot.all("Pod") if id(pod) not in mine], [])
 
 
 def _found(scope: Scope, cause: CauseClass, complaint: Complaint) -> Found:
@@ -157,7 +170,8 @@ def _setting(scope: Scope, ref: ObjectRef, cause: CauseClass) -> tuple[str | Non
             match = pattern.search(words)
             if match and item is not None:
                 shown = of_object(item, f"{base}/containers/{index}{pointer}", scope.snapshot.observed_at)
-                near = words[max(0, match.start() - 30) : match.end() + 40].strip()
+                around = re.search(rf"\S*{re.escape(match[0])}(?:=\S+|\S*\s+[^-\s]\S*)?", words)
+                near = around[0] if around else match[0]
                 said = f"{ref.kind} {ref.name} sets {match[0]} in container {text(container, 'name')}"
                 claim = Claim(said, [shown], Severity.WARNING)
                 return text(container, "name") or None, (claim, near[:_TEXT_LIMIT])

@@ -14,6 +14,7 @@ from diagnosis.workloads.contract import Claim, Documented, Found, quoted
 from diagnosis.workloads.evidence import of_event, of_object
 from diagnosis.workloads.fields import Object, objects, text
 from diagnosis.workloads.scope import Scope
+from diagnosis.workloads.volumes import mount_at, mounts_of
 from incidents.models import CauseClass, Evidence, Fact
 
 NAME = "mount_failed"
@@ -52,7 +53,8 @@ _PROBLEMS: tuple[tuple[str, str, re.Pattern[str]], ...] = tuple(
          r"|mount\.nfs: .{0,80}(?:timed out|resolve)"
          r"|name or service not known"),
         ("driver", "its driver is not on the node",
-         r"not found in the list of registered CSI drivers|no volume plugin matched|failed to get plugin"
+         r"not found in the list of registered CSI drivers|no CSIDriver object|no volume plugin matched"
+         r"|failed to get plugin"
          r"|driver name .{1,120} not found"),
         ("attach", "it cannot be attached", r"AttachVolume\.Attach failed"
             r"|volume attachment .{0,80}(?:being deleted|not found)"
@@ -65,6 +67,7 @@ _PROBLEMS: tuple[tuple[str, str, re.Pattern[str]], ...] = tuple(
     )
 )  # fmt: skip
 _VOLUME = re.compile(r"for volume \"(?P<volume>[^\"]{1,253})\"|subPath for volumeMount \"(?P<mount>[^\"]{1,253})\"")
+_MOUNT_POINT = re.compile(r"to rootfs at \"(?P<path>/[^\"]{1,300})\"|mountpoint for .{1,200} mount")
 _SYMPTOM = re.compile(r"^Unable to attach or mount volumes")
 _RUNTIME = re.compile(
     r"error mounting \"|error during container init: .{0,40}mount|mountpoint for|creating the mountpoint"
@@ -113,7 +116,11 @@ def _of_container(scope: Scope, container: Container) -> Iterable[Found]:
             evidence = [of_object(container.pod, at, now)]
             events = [e for e in scope.container_events(container) if e.message in (message, f"Error: {message}")]
             evidence += [of_event(events[-1], now)] if events else []
-            found = _found(scope, container, message, evidence, _volume(message), own=True)
+            volume = _volume(message)
+            if not volume and (match := _MOUNT_POINT.search(message)):
+                mount = mount_at(mounts_of(container), match["path"] or "")
+                volume = mount.volume if mount else ""
+            found = _found(scope, container, message, evidence, volume, own=True)
             if found is not None:
                 yield found
                 return
@@ -158,7 +165,7 @@ def _found(
                     [of_object(container.pod, f"/spec/volumes/{index}", now)],
                 )
             )
-    name = facts["volume"] or "of it"
+    name = facts["volume"] or "(not named)"
     return Found(
         CauseClass.MOUNT_FAILED,
         owner,

@@ -1,20 +1,22 @@
-"""A container that the kernel killed for memory: its own limit, told apart from a node without memory.
+"""A container that the kernel killed for memory: its own limit, a leak, or a node without memory.
 
 The suggested limit is twice the present one, within a LimitRange's maximum: how much the program needs cannot be seen
-in a snapshot, only that it is more.
+in a snapshot, only that it is more. Whether it leaks is told by its measured use, and by that only; then no limit is
+suggested, as a higher one only delays the end. A container that was killed below its limit is a victim of its node.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 from diagnosis.workloads.contract import Claim, Documented, Found
 from diagnosis.workloads.evidence import of_event, of_object
 from diagnosis.workloads.fields import condition, objects, quantity, text
+from diagnosis.workloads.memory_use import Trend, trend_of
 from diagnosis.workloads.restarts import Ending, Restart
 from diagnosis.workloads.scope import Scope
-from incidents.models import CauseClass, Fact, Severity
+from incidents.models import CauseClass, Fact, ObjectRef, Severity
 
 NAME = "oom_killed"
 READS = ("Pod",)
@@ -31,6 +33,7 @@ CAUSES = {
 _FACTOR = 2
 _MEBI = 1 << 20
 _SLOW = timedelta(hours=1)
+_NEAR = 0.8  # of the limit; measured every half minute, so the peak itself is missed
 
 
 def find(scope: Scope) -> Iterable[Found]:
@@ -54,21 +57,38 @@ def _found(scope: Scope, killed: Restart) -> Found:
     facts: dict[str, Fact] = {"memory_limit": limit or None, "restarts": container.restarts}
     if killed.lifetime is not None:
         facts["lifetime_seconds"] = int(killed.lifetime.total_seconds())
+    trend = trend_of(scope, container)
     if limit:
         spec = of_object(container.pod, f"{container.spec_at}/resources", now)
         claims.append(Claim(f"Its memory limit is {limit}", [spec], Severity.INFO))
+    node = text(container.pod, "spec", "nodeName")
+    pressure = _node_pressure(scope, node)
+    below = trend is not None and bool(limit) and trend.peak < _NEAR * (quantity(limit) or 0)
+    by_node = bool(pressure) and (not limit or below)
+    leads_to = [ObjectRef(kind="Node", name=node)] if by_node else []
+    if trend is not None:
+        claims.append(_measured(trend, now))
+        facts["peak_memory"] = f"{-(-int(trend.peak) // _MEBI)}Mi"
+    if by_node:
+        claims += pressure
+        facts |= {"oom_of": "node", "node": node}
+        why = "the node ran out of memory" + (f"; it stayed below its limit of {limit}" if limit else "")
+    elif trend is not None and trend.leak is True:
+        facts |= {"oom_of": "leak", "mebibytes_per_hour": round((trend.bytes_per_hour or 0) / _MEBI, 1)}
+        why = f"its use grows steadily until the limit of {limit}, as that of a leak does"
+    elif limit:
+        facts["oom_of"] = "limit"
         suggested = suggested_limit(limit, _maximum(scope, container.namespace))
         if suggested:
             facts |= {
                 "suggested_memory_limit": suggested,
                 "suggested_from": "twice the limit: what it needs was not observed, only that it is more",
             }
-        why = f"its limit of {limit} is too low or it leaks"
+        level = trend is not None and trend.leak is False
+        why = f"its limit of {limit} is too low" + ("" if level else " or it leaks")
     else:
-        pressure = _node_pressure(scope, text(container.pod, "spec", "nodeName"))
-        claims += pressure
-        why = "it has no limit of its own, so the node ran out of memory" if pressure else "it has no limit of its own"
-    slow = killed.lifetime is not None and killed.lifetime > _SLOW
+        why = "it has no limit of its own"
+    slow = killed.lifetime is not None and killed.lifetime > _SLOW and facts.get("oom_of") == "limit"
     owner = scope.owner(container)
     steps = [f"Compare the memory use of container {container.name} over time with its limit {limit or '(none)'}"]
     if slow:
@@ -81,8 +101,18 @@ def _found(scope: Scope, killed: Restart) -> Found:
         claims,
         facts=facts,
         place=container.pod_name,
+        leads_to=leads_to,
         next_steps=steps,
     )
+
+
+def _measured(trend: Trend, now: datetime) -> Claim:
+    said = f"Its measured use of memory had a peak of {-(-int(trend.peak) // _MEBI)} Mi"
+    if trend.leak is True and trend.bytes_per_hour is not None:
+        said += f" and grew by {trend.bytes_per_hour / _MEBI:.1f} Mi an hour to the end"
+    elif trend.leak is False:
+        said += " and stood level before the end"
+    return Claim(said, [trend.series.evidence(now)], Severity.INFO)
 
 
 def suggested_limit(limit: str, maximum: float | None = None) -> str | None:

@@ -120,8 +120,7 @@ def _denied(scope: Scope, complaint: Complaint) -> Found | None:
     claims = complaint.claims(scope)
     confidence = complaint.confidence
     if complaint.rule.kind == "bind":
-        match = _LOW_PORT.search(line)
-        port = int(match["port"]) if match and 0 < int(match["port"]) < _LOWEST_OF_EVERYBODY else None
+        port = _low_port(complaint)
         facts |= {"problem": "low_port", "port": port}
         what = f"listen on port {port if port is not None else 'below 1024'} as {user.words.split(',')[0]}"
         step = "Listen on a port from 1024 on and map it with the Service, or give container "
@@ -162,6 +161,17 @@ def _denied(scope: Scope, complaint: Complaint) -> Found | None:
         subject=str(facts.get("path") or facts.get("port") or ""),
         next_steps=[step],
     )
+
+
+def _low_port(complaint: Complaint) -> int | None:
+    """The port in the line, in the lines before, or the only low one that the container declares."""
+    before = complaint.log.lines[max(0, complaint.line.number - 6) : complaint.line.number - 1]
+    for line in [complaint.line.text, *reversed(before)]:
+        match = _LOW_PORT.search(line[:400])
+        if match and 0 < int(match["port"]) < _LOWEST_OF_EVERYBODY:
+            return int(match["port"])
+    declared = {port for _, port in complaint.container.ports() if port < _LOWEST_OF_EVERYBODY}
+    return declared.pop() if len(declared) == 1 else None
 
 
 def _read_only_by(mount: bool, root: bool) -> str:

@@ -287,7 +287,7 @@ class Mutation:
                 if self.random.random() < 0.4:
                     del node[key]  # type: ignore[attr-defined]
                 else:
-                    node[key] = self.random.choice(self.JUNK)  # type: ignore[index]
+                    node[key] = copy.deepcopy(self.random.choice(self.JUNK))  # type: ignore[index]
                 return
             node = child
 
