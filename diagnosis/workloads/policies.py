@@ -47,8 +47,8 @@ def selecting(snapshot: Snapshot, pod: Object, direction: str) -> list[Object]:
     return [
         policy
         for policy in snapshot.all("NetworkPolicy", text(pod, "metadata", "namespace"))
-        if direction in types_of(policy)
-        and matches(pick(policy, "spec", "podSelector"), mapping(pod, "metadata", "labels"))
+        if matches(pick(policy, "spec", "podSelector"), mapping(pod, "metadata", "labels"))
+        and direction in types_of(policy)
     ]
 
 

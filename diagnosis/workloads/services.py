@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from weakref import WeakKeyDictionary
 
+from diagnosis.workloads.addresses import Address, addresses_of
 from diagnosis.workloads.calls import Call, calls_in
 from diagnosis.workloads.fields import Object, mapping, number, objects, pick, strings, text
 from diagnosis.workloads.scope import Scope
@@ -79,6 +80,8 @@ class Services:
         self.snapshot = snapshot
         self._by_label: dict[tuple[str, str, str], list[Object]] = defaultdict(list)
         self._templates: dict[str, list[Template]] = {}
+        self._templates_by_label: dict[str, dict[tuple[str, str], list[Template]]] = {}
+        self._addresses: dict[int, list[Address]] = {}
         for pod in snapshot.all("Pod"):
             if text(pod, "metadata", "deletionTimestamp") or text(pod, "status", "phase") in _ENDED:
                 continue
@@ -116,14 +119,27 @@ class Services:
 
     def selected_templates(self, service: Object) -> list[Template]:
         """The workloads whose pods a Service selects or would select."""
-        selector = selector_of(service)
+        selector, namespace = selector_of(service), text(service, "metadata", "namespace")
         if not selector:
             return []
+        if namespace not in self._templates_by_label:
+            index: dict[tuple[str, str], list[Template]] = defaultdict(list)
+            for template in self.templates(namespace):
+                for pair in template.labels.items():
+                    index[pair].append(template)
+            self._templates_by_label[namespace] = index
+        known = self._templates_by_label[namespace]
         return [
             template
-            for template in self.templates(text(service, "metadata", "namespace"))
+            for template in min((known.get(pair, []) for pair in selector.items()), key=len)
             if all(template.labels.get(key) == value for key, value in selector.items())
         ]
+
+    def addresses(self, pod: Object) -> list[Address]:
+        """The addresses that a pod's containers are configured with."""
+        if id(pod) not in self._addresses:
+            self._addresses[id(pod)] = list(addresses_of(pod))
+        return self._addresses[id(pod)]
 
     def resolve(self, namespace: str, host: str) -> Object | None:
         """The Service that a host means to a pod of a namespace: a cluster address, `name`, `name.namespace`, or
@@ -167,7 +183,7 @@ def services_in(scope: Scope) -> list[Object]:
     asked = {ref for ref in (*scope.workloads, *([scope.target] if scope.target else [])) if ref.kind == "Service"}
     names = {text(pod, "metadata", "name") for pod in scope.pods}
     spaces = {ref.namespace for ref in scope.workloads} | {text(pod, "metadata", "namespace") for pod in scope.pods}
-    known = services_of(scope.snapshot)
+    known, within = services_of(scope.snapshot), set(scope.workloads)
     found = []
     for service in scope.snapshot.all("Service"):
         namespace = text(service, "metadata", "namespace")
@@ -175,7 +191,7 @@ def services_in(scope: Scope) -> list[Object]:
             found.append(service)
         elif namespace in spaces and (scope.target is None or scope.target.kind != "Service"):
             inside = any(text(pod, "metadata", "name") in names for pod in known.pods(service))
-            if inside or any(template.ref in scope.workloads for template in known.selected_templates(service)):
+            if inside or any(template.ref in within for template in known.selected_templates(service)):
                 found.append(service)
     return found
 

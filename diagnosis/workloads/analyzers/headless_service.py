@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 
-from diagnosis.workloads.addresses import Address, addresses_of
+from diagnosis.workloads.addresses import Address
 from diagnosis.workloads.calls import Call
 from diagnosis.workloads.containers import containers_of
 from diagnosis.workloads.contract import Claim, Documented, Found, quoted
@@ -104,7 +104,7 @@ def _users(scope: Scope, service: Object, port: ServicePort) -> list[tuple[Objec
     known = services_of(scope.snapshot)
     found: dict[ObjectRef, tuple[ObjectRef, Object, Address]] = {}
     for pod in scope.snapshot.all("Pod", text(service, "metadata", "namespace")):
-        for address in addresses_of(pod):
+        for address in known.addresses(pod):
             where = named_place(text(pod, "metadata", "namespace"), address.host)
             if where and address.port == port.port and known.resolve(where[1], where[0]) is service:
                 owner = scope.snapshot.workload_of(pod)
@@ -162,7 +162,7 @@ def _use(scope: Scope, namespace: str, name: str, service: str) -> tuple[ObjectR
                 said = Claim(f"The log of pod {key[1]} says {quoted(line.text)}", [log.evidence(line, now)])
                 return snapshot.workload_of(pod), said
     for pod in snapshot.all("Pod", namespace):
-        for address in addresses_of(pod):
+        for address in services_of(snapshot).addresses(pod):
             if member.match(address.host):
                 shown = of_object(pod, address.at, now)
                 return snapshot.workload_of(pod), Claim(f"{address.host} is in its configuration", [shown])

@@ -7,11 +7,10 @@ enforces policies is assumed; the claim is that these policies do not allow it.
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
-from diagnosis.workloads.addresses import addresses_of
 from diagnosis.workloads.calls import Call
 from diagnosis.workloads.containers import containers_of
 from diagnosis.workloads.contract import Claim, Documented, Found, quoted
@@ -36,6 +35,7 @@ CAUSES = {
 }
 
 _DNS = 53
+_REPLICAS = 2  # of one workload are looked at: more are configured alike
 
 
 @dataclass(frozen=True)
@@ -66,18 +66,22 @@ def find(scope: Scope) -> Iterable[Found]:
 
 def _blocked(scope: Scope) -> Iterator[_Blocked]:
     snapshot, known = scope.snapshot, services_of(scope.snapshot)
-    about = set(map(id, services_in(scope)))
+    about, within = set(map(id, services_in(scope))), set(scope.workloads)
     asked = scope.target is not None and scope.target.kind == "NetworkPolicy"
     calls = {(call.log.pod, call.namespace): call for call in known.calls}
     seen: set[tuple[ObjectRef, str]] = set()
+    looked: Counter[ObjectRef] = Counter()
     for pod in snapshot.all("Pod"):
         namespace = text(pod, "metadata", "namespace")
         if pick(pod, "spec", "hostNetwork") is True or text(pod, "status", "phase") in ("Succeeded", "Failed"):
             continue
         owner = snapshot.workload_of(pod)
+        looked[owner] += 1
         call = calls.get((text(pod, "metadata", "name"), namespace))
+        if call is None and looked[owner] > _REPLICAS:
+            continue
         for service, port, need in _needs(scope, pod, call):
-            inside = asked or owner in scope.workloads or id(service) in about
+            inside = asked or owner in within or id(service) in about
             if not inside or (owner, f"{ref_of(service)}:{port.port}") in seen:
                 continue
             seen.add((owner, f"{ref_of(service)}:{port.port}"))
@@ -95,7 +99,7 @@ def _needs(scope: Scope, pod: Object, call: Call | None) -> Iterator[tuple[Objec
         for port in ports_of(service):
             if call.failure.port in (None, port.port):
                 yield service, port, call.evidence(scope.snapshot)
-    for address in addresses_of(pod):
+    for address in known.addresses(pod):
         service = known.resolve(namespace, address.host)
         for port in ports_of(service) if service is not None else []:
             if service is not None and address.port in (None, port.port):

@@ -63,7 +63,7 @@ def find(scope: Scope) -> Iterable[Found]:
     by_name = {(id(container.pod), container.name): container for container in scope.containers}
     calls = {(call.log.pod, call.log.container): call for call in services_of(scope.snapshot).calls}
     for pod in {id(container.pod): container.pod for container in scope.containers}.values():
-        for address in addresses_of(pod):
+        for address in services_of(scope.snapshot).addresses(pod):
             container = by_name.get((id(pod), address.container))
             if container is None:
                 continue
