@@ -209,7 +209,7 @@ def config_key(ground: Ground) -> Workload:
     settings, key = random_name(), "greeting"
     env = [{"name": "GREETING", "valueFrom": {"configMapKeyRef": {"name": settings, "key": key}}}]
     item = web(ground.images.web, "/", env=env)
-    made = _deploy(ground, item, make.config_map(settings, {"greetings": "hello"}))
+    made = _deploy(ground, item, make.config_map(settings, {"motto": "hello"}))
     ground.kube.wait_container(
         made.namespace, made.container, lambda s: waiting(s) == "CreateContainerConfigError", "not configured"
     )

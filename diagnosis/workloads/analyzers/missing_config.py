@@ -14,6 +14,7 @@ from diagnosis.workloads.containers import Container
 from diagnosis.workloads.contract import Claim, Documented, Found, quoted
 from diagnosis.workloads.evidence import of_absence, of_event, of_object
 from diagnosis.workloads.fields import Object, mapping, text
+from diagnosis.workloads.near_miss import closest
 from diagnosis.workloads.references import Reference, references_of
 from diagnosis.workloads.scope import Scope
 from incidents.models import CauseClass, Evidence, Fact, ObjectRef
@@ -130,11 +131,13 @@ def _found(scope: Scope, container: Container, missing: _Missing, evidence: list
     if missing.key and item is not None:
         keys = sorted({*mapping(item, "data"), *mapping(item, "binaryData")})
         facts["existing_keys"] = keys[:50]
+        facts |= _suggested("suggested_key", missing.key, keys)
         present = ", ".join(keys) or "nothing"
         shown = of_object({**item, "keys": present}, "/keys", now)
         claims.append(Claim(f"{missing.kind} {missing.name} has only the keys {present[:300]}", [shown]))
     elif not missing.key and scope.snapshot.lacks(missing.kind, namespace, missing.name):
         here = [text(other, "metadata", "name") for other in scope.snapshot.all(missing.kind, namespace)]
+        facts |= _suggested("suggested_name", missing.name, here)
         absence = of_absence(missing.kind, namespace, missing.name, here, now)
         claims.append(Claim(f"There is no {missing.kind} {missing.name} in namespace {namespace}", [absence]))
     if missing.key:
@@ -152,6 +155,12 @@ def _found(scope: Scope, container: Container, missing: _Missing, evidence: list
         subject=f"{missing.kind}/{missing.name}/{missing.key}",
         next_steps=[_step(missing, namespace)],
     )
+
+
+def _suggested(fact: str, name: str, there: list[str]) -> dict[str, Fact]:
+    """What the name is a slip of, when one that exists is clearly the closest."""
+    meant = closest(name, there)
+    return {fact: meant, "suggested_from": "the nearest of what there is"} if meant is not None else {}
 
 
 def _telling(message: str) -> str:
