@@ -7,12 +7,14 @@ offers less what pods that were read ask for; when not all pods were read it is 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 
 from diagnosis.workloads.fields import Object, decimal, mapping, objects, pick, quantity, strings, text
 from diagnosis.workloads.snapshot import Snapshot
 
+Used = Mapping[str, Mapping[str, float]]
 MATCH = ("selector", "affinity", "volume")
 """Lacks that say that the pod does not belong on the node at all."""
 
@@ -42,7 +44,7 @@ class Fit:
     def name(self) -> str:
         return text(self.node, "metadata", "name")
 
-    @property
+    @cached_property
     def belongs(self) -> bool:
         return not any(lack.kind in MATCH for lack in self.lacks)
 
@@ -50,15 +52,18 @@ class Fit:
         return any(lack.kind == kind for lack in self.lacks)
 
 
-def fits(snapshot: Snapshot, pod: Object) -> list[Fit]:
-    """Every node that was read with what it lacks for the pod, the nearest first."""
-    used = _used(snapshot)
+def fits(snapshot: Snapshot, pod: Object, used: Used | None = None) -> list[Fit]:
+    """Every node that was read with what it lacks for the pod, the nearest first. `used` is `used_of(snapshot)`, for
+    callers that ask more than once."""
+    used = used_of(snapshot) if used is None else used
     need = requests_of(pod)
-    volumes = list(_volume_terms(snapshot, pod))
+    volumes = list(volume_terms(snapshot, pod))
     found = []
     for node in snapshot.all("Node"):
         name = text(node, "metadata", "name")
-        found.append(Fit(node, [*_match(node, pod, volumes), *_shut(node, pod), *_room(node, need, used[name])]))
+        found.append(
+            Fit(node, [*_match(node, pod, volumes), *_shut(node, pod), *_room(node, need, used.get(name, {}))])
+        )
     return sorted(found, key=lambda fit: (sum(4 if lack.kind in MATCH else 1 for lack in fit.lacks), fit.name))
 
 
@@ -81,7 +86,8 @@ def _requests(container: Object) -> dict[str, float]:
     return {str(name): amount for name, value in given.items() if (amount := quantity(value)) is not None}
 
 
-def _used(snapshot: Snapshot) -> dict[str, dict[str, float]]:
+def used_of(snapshot: Snapshot) -> Used:
+    """What the pods that were read ask for, by node and resource."""
     used: dict[str, dict[str, float]] = defaultdict(lambda: defaultdict(float))
     for pod in snapshot.all("Pod"):
         node = text(pod, "spec", "nodeName")
@@ -118,7 +124,7 @@ def _shut(node: Object, pod: Object) -> Iterator[Lack]:
         yield Lack("taint", f"has taint {shown}, which the pod does not tolerate", "/spec/taints", key, value, effect)
 
 
-def _room(node: Object, need: dict[str, float], used: dict[str, float]) -> Iterator[Lack]:
+def _room(node: Object, need: dict[str, float], used: Mapping[str, float]) -> Iterator[Lack]:
     offered = mapping(node, "status", "allocatable")
     if not offered:
         return
@@ -176,7 +182,7 @@ def _expression(values: dict[str, str], expression: Object) -> bool:
     return left > right if operator == "Gt" else left < right
 
 
-def _volume_terms(snapshot: Snapshot, pod: Object) -> Iterator[tuple[str, Object]]:
+def volume_terms(snapshot: Snapshot, pod: Object) -> Iterator[tuple[str, Object]]:
     """The node affinity of volumes that the pod's claims are bound to."""
     for volume in objects(pod, "spec", "volumes"):
         name = text(volume, "persistentVolumeClaim", "claimName")

@@ -93,10 +93,19 @@ def _key(item: Found) -> tuple[object, ...]:
 
 
 def _without_symptoms(found: list[tuple[str, Found]]) -> list[tuple[str, Found]]:
-    by_object: dict[ObjectRef, list[Found]] = defaultdict(list)
+    classes: dict[ObjectRef, dict[CauseClass, list[Found]]] = defaultdict(lambda: defaultdict(list))
     for _, item in found:
-        by_object[_bare(item.object)].append(item)
-    return [(name, item) for name, item in found if not any(_explains(o, item) for o in by_object[_bare(item.object)])]
+        classes[_bare(item.object)][item.cause_class].append(item)
+    return [
+        (name, item)
+        for name, item in found
+        if not any(
+            _explains(other, item)
+            for cause, others in classes[_bare(item.object)].items()
+            if item.cause_class in explained_by(cause) or cause is CauseClass.STATEFUL_SET_BLOCKED
+            for other in others
+        )
+    ]
 
 
 def _explains(other: Found, item: Found) -> bool:

@@ -12,6 +12,7 @@ from diagnosis.workloads.contract import Claim, Documented, Found, quoted
 from diagnosis.workloads.evidence import of_event, of_object
 from diagnosis.workloads.fields import Object, condition, mapping, number, objects, pick, strings, text
 from diagnosis.workloads.scope import Scope
+from diagnosis.workloads.services import services_of
 from diagnosis.workloads.snapshot import ref_of
 from incidents.models import CauseClass, Fact, ObjectRef
 
@@ -30,9 +31,12 @@ CAUSES = {
 
 def find(scope: Scope) -> Iterable[Found]:
     budgets: dict[str, list[tuple[Object, list[Object]]]] = {}
+    known = services_of(scope.snapshot)
     for item in scope.snapshot.all("PodDisruptionBudget"):
         namespace = text(item, "metadata", "namespace")
-        selected = [pod for pod in scope.snapshot.all("Pod", namespace) if _selects(item, pod)]
+        labels = {str(key): str(value) for key, value in mapping(item, "spec", "selector", "matchLabels").items()}
+        near = known.pods_with(namespace, labels) if labels else scope.snapshot.all("Pod", namespace)
+        selected = [pod for pod in near if _selects(item, pod)]
         budgets.setdefault(namespace, []).append((item, selected))
     for namespace, entries in budgets.items():
         for item, pods in entries:

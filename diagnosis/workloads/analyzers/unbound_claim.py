@@ -51,10 +51,16 @@ _PATIENCE = timedelta(seconds=30)  # a provisioner may take this long without a 
 
 def find(scope: Scope) -> Iterable[Found]:
     yield from _missing(scope)
-    for item in _claims(scope):
-        phase = text(item, "status", "phase")
-        if phase in ("Pending", "Lost") and not text(item, "metadata", "deletionTimestamp"):
-            found = _why(scope, item, phase)
+    unbound = [
+        item
+        for item in _claims(scope)
+        if text(item, "status", "phase") in ("Pending", "Lost") and not text(item, "metadata", "deletionTimestamp")
+    ]
+    if unbound:
+        waiting = _waiting(scope)
+        for item in unbound:
+            pods = waiting.get((text(item, "metadata", "namespace"), text(item, "metadata", "name")), [])
+            found = _why(scope, item, pods)
             if found is not None:
                 yield found
 
@@ -104,16 +110,18 @@ def _claims(scope: Scope) -> Iterator[Object]:
             yield item
 
 
-def _why(scope: Scope, item: Object, phase: str) -> Found | None:
+def _why(scope: Scope, item: Object, pods: list[Object]) -> Found | None:
     now, snapshot = scope.snapshot.observed_at, scope.snapshot
     name, volume = text(item, "metadata", "name"), text(item, "spec", "volumeName")
     space, uid = text(item, "metadata", "namespace"), text(item, "metadata", "uid")
     events = snapshot.events_for("PersistentVolumeClaim", space, name, uid)
-    if phase == "Lost":
+    if text(item, "status", "phase") == "Lost":
         shown = [of_object(item, "/status/phase", now), of_object(item, "/spec/volumeName", now)]
         claim = Claim(f"Claim {name} has lost its volume {volume}", shown)
         facts: dict[str, Fact] = {"differs": "lost", "volume": volume}
-        return _found(scope, item, CauseClass.VOLUME_MISMATCH, f"its volume {volume} is gone", facts, [claim], events)
+        return _found(
+            scope, item, CauseClass.VOLUME_MISMATCH, f"its volume {volume} is gone", facts, [claim], events, pods
+        )
     wanted = pick(item, "spec", "storageClassName")
     kind = snapshot.get("StorageClass", None, wanted) if isinstance(wanted, str) and wanted else None
     if isinstance(wanted, str) and wanted and kind is None and _no_such_class(scope, wanted, events):
@@ -123,14 +131,16 @@ def _why(scope: Scope, item: Object, phase: str) -> Found | None:
             evidence.append(of_absence("StorageClass", "", wanted, classes, now))
         claim = Claim(f"Claim {name} asks for storage class {wanted}, which does not exist", evidence)
         if difference_found := difference(snapshot, item):  # classes without an object are used to pair by name
-            return _mismatch(scope, item, difference_found, events)
+            return _mismatch(scope, item, difference_found, events, pods)
         why = f"its storage class {wanted} does not exist"
-        return _found(scope, item, CauseClass.MISSING_STORAGE_CLASS, why, {"storage_class": wanted}, [claim], events)
+        return _found(
+            scope, item, CauseClass.MISSING_STORAGE_CLASS, why, {"storage_class": wanted}, [claim], events, pods
+        )
     if (found := difference(snapshot, item)) is not None:
-        return _mismatch(scope, item, found, events)
+        return _mismatch(scope, item, found, events, pods)
     if not wanted:
-        return _without_class(scope, item, events)
-    return _not_provisioned(scope, item, kind or {}, events)
+        return _without_class(scope, item, events, pods)
+    return _not_provisioned(scope, item, kind or {}, events, pods)
 
 
 def _no_such_class(scope: Scope, name: str, events: list[Event]) -> bool:
@@ -138,17 +148,19 @@ def _no_such_class(scope: Scope, name: str, events: list[Event]) -> bool:
     return told or scope.snapshot.lacks("StorageClass", None, name) is True
 
 
-def _mismatch(scope: Scope, item: Object, found: tuple[str, str, Object | None], events: list[Event]) -> Found:
+def _mismatch(
+    scope: Scope, item: Object, found: tuple[str, str, Object | None], events: list[Event], pods: list[Object]
+) -> Found:
     now = scope.snapshot.observed_at
     differs, why, volume = found
     shown: list[Evidence] = [of_object(item, "/spec", now)]
     shown += [of_object(volume, "/spec", now)] if volume else []
     claims = [Claim(why[0].upper() + why[1:], shown)]
     facts: dict[str, Fact] = {"differs": differs, "volume": text(volume, "metadata", "name") or None}
-    return _found(scope, item, CauseClass.VOLUME_MISMATCH, why, facts, claims, events)
+    return _found(scope, item, CauseClass.VOLUME_MISMATCH, why, facts, claims, events, pods)
 
 
-def _without_class(scope: Scope, item: Object, events: list[Event]) -> Found | None:
+def _without_class(scope: Scope, item: Object, events: list[Event], pods: list[Object]) -> Found | None:
     snapshot, now = scope.snapshot, scope.snapshot.observed_at
     told = any("no storage class is set" in event.message for event in events)
     defaults = [c for c in snapshot.all("StorageClass") if pick(c, "metadata", "annotations", DEFAULT_CLASS) == "true"]
@@ -160,10 +172,10 @@ def _without_class(scope: Scope, item: Object, events: list[Event]) -> Found | N
         evidence.append(of_absence("StorageClass", "", "that is the default", classes, now))
     claim = Claim("The claim names no storage class, no volume fits it, and no class is the default", evidence)
     why = "it names no storage class and no class is the default"
-    return _found(scope, item, CauseClass.MISSING_STORAGE_CLASS, why, {"storage_class": None}, [claim], events)
+    return _found(scope, item, CauseClass.MISSING_STORAGE_CLASS, why, {"storage_class": None}, [claim], events, pods)
 
 
-def _not_provisioned(scope: Scope, item: Object, kind: Object, events: list[Event]) -> Found | None:
+def _not_provisioned(scope: Scope, item: Object, kind: Object, events: list[Event], pods: list[Object]) -> Found | None:
     now = scope.snapshot.observed_at
     created = when(item, "metadata", "creationTimestamp")
     failed = [event for event in events if event.reason == "ProvisioningFailed"]
@@ -174,7 +186,7 @@ def _not_provisioned(scope: Scope, item: Object, kind: Object, events: list[Even
         mode_of(kind) == "WaitForFirstConsumer"
         and not failed
         and not waiting
-        and not (manual and _awaited(scope, item))
+        and not (manual and _awaited(scope, pods))
     ):
         return None
     if not failed and (created is None or now - created < _PATIENCE) and not waiting:
@@ -193,26 +205,26 @@ def _not_provisioned(scope: Scope, item: Object, kind: Object, events: list[Even
         f"provisioner {provisioner or '(not seen)'} makes no volume")  # fmt: skip
     if failed and not manual:
         why += f": {failed[-1].message[:200]}"
-    return _found(scope, item, CauseClass.VOLUME_NOT_PROVISIONED, why, facts, claims, events)
+    return _found(scope, item, CauseClass.VOLUME_NOT_PROVISIONED, why, facts, claims, events, pods)
 
 
-def _awaited(scope: Scope, item: Object) -> bool:
+def _awaited(scope: Scope, pods: list[Object]) -> bool:
     """Whether the scheduler found no volume for a pod that names the claim."""
     return any(
-        "available persistent volumes to bind" in event.message
-        for pod in _waiting_pods(scope, item)
-        for event in scope.pod_events(pod)
+        "available persistent volumes to bind" in event.message for pod in pods for event in scope.pod_events(pod)
     )
 
 
-def _waiting_pods(scope: Scope, item: Object) -> list[Object]:
-    name = text(item, "metadata", "name")
-    return [
-        pod
-        for pod in scope.snapshot.all("Pod", text(item, "metadata", "namespace"))
-        if not text(pod, "spec", "nodeName")
-        and any(r.kind == "PersistentVolumeClaim" and r.name == name for r in references_of(pod))
-    ]
+def _waiting(scope: Scope) -> dict[tuple[str, str], list[Object]]:
+    """Pods without a node by the claims that they name."""
+    found: dict[tuple[str, str], list[Object]] = {}
+    for pod in scope.snapshot.all("Pod"):
+        if text(pod, "spec", "nodeName") or text(pod, "metadata", "deletionTimestamp"):
+            continue
+        for reference in references_of(pod):
+            if reference.kind == "PersistentVolumeClaim":
+                found.setdefault((text(pod, "metadata", "namespace"), reference.name), []).append(pod)
+    return found
 
 
 def _found(
@@ -223,9 +235,9 @@ def _found(
     facts: dict[str, Fact],
     claims: list[Claim],
     events: list[Event],
+    pods: list[Object],
 ) -> Found:
     now, name = scope.snapshot.observed_at, text(item, "metadata", "name")
-    pods = _waiting_pods(scope, item)
     owners: list[ObjectRef] = list(dict.fromkeys(scope.snapshot.workload_of(pod) for pod in pods))
     warned = [event for event in events if event.warning or event.reason == "FailedBinding"]
     if warned and not any(quoted(warned[-1].message) in claim.text for claim in claims):

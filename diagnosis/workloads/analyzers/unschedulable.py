@@ -12,7 +12,7 @@ from collections.abc import Iterable
 from diagnosis.workloads.contract import Claim, Documented, Found, quoted
 from diagnosis.workloads.evidence import of_event, of_object
 from diagnosis.workloads.fields import Object, condition, mapping, objects, pick, text
-from diagnosis.workloads.node_fit import Fit, fits
+from diagnosis.workloads.node_fit import Fit, fits, used_of, volume_terms
 from diagnosis.workloads.references import references_of
 from diagnosis.workloads.scheduling import CONTROL_PLANE, Reason, reasons_in
 from diagnosis.workloads.scheduling_facts import facts_of, words_of
@@ -83,6 +83,8 @@ _ALL = 1e9  # what no node satisfies
 
 
 def find(scope: Scope) -> Iterable[Found]:
+    used = used_of(scope.snapshot)
+    known: dict[str, list[Fit]] = {}  # pods of one controller are alike, unless they have claims of their own
     for pod in scope.pods:
         scheduled = condition(pod, "PodScheduled")
         if text(pod, "spec", "nodeName") or text(pod, "metadata", "deletionTimestamp"):
@@ -90,7 +92,12 @@ def find(scope: Scope) -> Iterable[Found]:
         events = [event for event in scope.pod_events(pod) if event.reason == "FailedScheduling"]
         if scheduled.get("reason") == "Unschedulable" or events:
             message = text(scheduled, "message") or (events[-1].message if events else "")
-            nodes = fits(scope.snapshot, pod)
+            maker = pick(pod, "metadata", "ownerReferences", 0)
+            owner = text(maker, "uid") if text(maker, "kind") != "DaemonSet" else ""  # its pods are each for one node
+            alike = owner if owner and not any(volume_terms(scope.snapshot, pod)) else None
+            nodes = known.get(alike or "") or fits(scope.snapshot, pod, used)
+            if alike:
+                known[alike] = nodes
             ordered = order(pod, reasons_in(message), nodes)
             if not (ordered and ordered[0][1] == "claim" and _claim_is_known(scope, pod)):
                 yield _found(scope, pod, message, ordered, nodes)
