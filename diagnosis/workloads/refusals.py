@@ -36,9 +36,17 @@ class Refusal:
                      [self.evidence])  # fmt: skip
 
 
-def refusals(scope: Scope, everywhere: bool = False) -> Iterator[list[Refusal]]:
+def refusals(scope: Scope, everywhere: bool = False) -> list[list[Refusal]]:
     """For each controller within the scope (or everywhere) that lacks pods, what was refused, newest first; never an
     empty list."""
+    known = f"refusals everywhere={everywhere}"
+    if known not in scope.memo:
+        scope.memo[known] = list(_refusals(scope, everywhere))
+    found: list[list[Refusal]] = scope.memo[known]
+    return found
+
+
+def _refusals(scope: Scope, everywhere: bool) -> Iterator[list[Refusal]]:
     wanted = set(scope.workloads)
     spaces: list[str | None] = [None] if everywhere else [*sorted({ref.namespace or "" for ref in wanted})]
     for kind in MAKERS:
