@@ -160,7 +160,8 @@ def test_a_thread_that_runs_no_python_has_no_python_stack() -> None:
         found = process.stacks()
     assert found.crashed is None
     main = [frame for stack in found.others for frame in stack.frames if frame.function == "<module>"]
-    assert [frame.line for frame in main] == [pythons.line_of("native")]
+    line = pythons.line_of("native")
+    assert [frame.line for frame in main] in ([line], [line - 1])  # it may still be starting the thread that crashes
 
 
 async def test_a_known_crash_keeps_its_own_python_stack() -> None:

@@ -78,7 +78,7 @@ def test_without_namespaces_there_is_still_no_network_and_no_way_to_more(tmp_pat
 @pytest.mark.parametrize("sandbox", ["rlimits", pytest.param("auto", marks=confined_only)])
 def test_a_parser_that_hangs_is_ended_with_all_that_it_started(sandbox: str) -> None:
     mark = f"{random.randrange(10**6, 10**7)}"
-    answer = run("hang", {"deadline": 1.5, "sandbox": sandbox}, mark=mark)
+    answer = run("hang", {"deadline": 4, "sandbox": sandbox}, mark=mark)
     assert answer["error"] == "ToolTimeout"
     assert answer["progress"] == ["started"]
     assert not [pid for pid in os.listdir("/proc") if pid.isdigit() and mark in _command(pid)]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from diagnosis.crashes.export.markdown import fenced, text
@@ -22,6 +22,7 @@ def test_a_line_break_starts_no_new_block() -> None:
     assert "\n" not in text("a\n# heading\n- item")
 
 
+@settings(suppress_health_check=[HealthCheck.too_slow], deadline=None)
 @given(st.lists(st.text(), max_size=5))
 def test_a_code_block_ends_where_it_should(lines: list[str]) -> None:
     block = fenced(lines).split("\n")
