@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from agents.remedies.configuration import OFFERS as CONFIGURATION
 from agents.remedies.remedy import Offers, Remedy, bare, because, number, pairs, words
-from incidents.actions import ChangeService, ResumeCronJob, ResumeRollout, Scale
-from incidents.models import Cause, CauseClass
+from incidents.actions import ChangeService, DeletePod, ResumeCronJob, ResumeRollout, Scale
+from incidents.models import Cause, CauseClass, ObjectRef
 
 _PROTOCOLS = ("TCP", "UDP", "SCTP")
 
@@ -69,6 +69,20 @@ def _resume(cause: Cause) -> list[Remedy]:
     ]
 
 
+def _unblock(cause: Cause) -> list[Remedy]:
+    """The controller waits for a pod of the template before the correction: it does not replace it by itself."""
+    pod = words(cause, "pod")
+    if pod is None or cause.facts.get("template_corrected") is not True:
+        return []
+    return [
+        Remedy(
+            f"Delete pod {pod}: {cause.object.name} makes it again from the corrected template",
+            cause.summary,
+            action=DeletePod(target=ObjectRef(kind="Pod", namespace=cause.object.namespace, name=pod)),
+        )
+    ]
+
+
 def _unsuspend(cause: Cause) -> list[Remedy]:
     if cause.object.kind != "CronJob":
         return []
@@ -89,4 +103,5 @@ OFFERS: dict[CauseClass, Offers] = {
     CauseClass.ZERO_REPLICAS: _scale,
     CauseClass.ROLLOUT_STUCK: _resume,
     CauseClass.CRON_JOB_SUSPENDED: _unsuspend,
+    CauseClass.STATEFUL_SET_BLOCKED: _unblock,
 }

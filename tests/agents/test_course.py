@@ -24,6 +24,7 @@ from incidents.actions import (
     ChangeVariable,
     Combined,
     CordonNode,
+    DeletePod,
     Restart,
     ResumeCronJob,
     ResumeRollout,
@@ -163,6 +164,10 @@ TABLE: list[tuple[Cause, object]] = [
     ),
     (cause(CauseClass.ZERO_REPLICAS, BARE, suggested_replicas=3), Scale(target=BARE, replicas=3)),
     (cause(CauseClass.ROLLOUT_STUCK, BARE, paused=True), ResumeRollout(target=BARE)),
+    (
+        cause(CauseClass.STATEFUL_SET_BLOCKED, BARE, pod="api-0", template_corrected=True),
+        DeletePod(target=ObjectRef(kind="Pod", namespace="shop", name="api-0")),
+    ),
     (cause(CauseClass.CRON_JOB_SUSPENDED, CRON), ResumeCronJob(target=CRON)),
     (cause(CauseClass.WRONG_CREDENTIALS, restart_because="The Secret was corrected since."), Restart(target=BARE)),
     (
@@ -196,7 +201,12 @@ def test_every_class_is_answered() -> None:
 @pytest.mark.parametrize("value", ["", 7, None, True, ["x"], ["a=b"]])
 @pytest.mark.parametrize("kind", sorted(OFFERS))
 def test_facts_of_a_wrong_type_make_no_action_and_no_error(kind: CauseClass, value: Fact) -> None:
-    facts = [name for found, _ in TABLE for name in found.facts if name not in ("paused", "suggested_replicas", "node")]
+    facts = [
+        name
+        for found, _ in TABLE
+        for name in found.facts
+        if name not in ("paused", "suggested_replicas", "node", "template_corrected")
+    ]
     found = remedies(diagnosis(cause(kind, **dict.fromkeys(facts, value))), {})
     if value in ("", None):
         assert [remedy.action for remedy in found] == [None]

@@ -14,7 +14,7 @@ from diagnosis.workloads.containers import Container
 from diagnosis.workloads.contract import Claim, Documented, Found, quoted
 from diagnosis.workloads.evidence import of_absence, of_event, of_object
 from diagnosis.workloads.fields import Object, mapping, text
-from diagnosis.workloads.near_miss import closest
+from diagnosis.workloads.near_miss import alike, closest
 from diagnosis.workloads.references import Reference, references_of
 from diagnosis.workloads.scope import Scope
 from incidents.models import CauseClass, Evidence, Fact, ObjectRef
@@ -45,6 +45,8 @@ CAUSES = {
 _OBJECT = re.compile(r'\b(configmap|secret)s? "?([^"\s]+)"? not found', re.IGNORECASE)
 _KEY = re.compile(r"couldn'?t find key (\S+) in (ConfigMap|Secret) (?:([^\s/]+)/)?(\S+)", re.IGNORECASE)
 _MOUNT_KEY = re.compile(r"references non-existent (config|secret) key: (\S+)", re.IGNORECASE)
+_A_SLIP = 0.85
+"""Similarity from which a name is taken for a slip of another; lower, and it may be another program's."""
 _KINDS = {"configmap": "ConfigMap", "secret": "Secret", "config": "ConfigMap"}
 
 
@@ -137,7 +139,8 @@ def _found(scope: Scope, container: Container, missing: _Missing, evidence: list
         claims.append(Claim(f"{missing.kind} {missing.name} has only the keys {present[:300]}", [shown]))
     elif not missing.key and scope.snapshot.lacks(missing.kind, namespace, missing.name):
         here = [text(other, "metadata", "name") for other in scope.snapshot.all(missing.kind, namespace)]
-        facts |= _suggested("suggested_name", missing.name, here)
+        free = [other for other in here if other not in _of_others(scope, container, missing.kind)]
+        facts |= _suggested("suggested_name", missing.name, free)
         absence = of_absence(missing.kind, namespace, missing.name, here, now)
         claims.append(Claim(f"There is no {missing.kind} {missing.name} in namespace {namespace}", [absence]))
     if missing.key:
@@ -158,9 +161,23 @@ def _found(scope: Scope, container: Container, missing: _Missing, evidence: list
 
 
 def _suggested(fact: str, name: str, there: list[str]) -> dict[str, Fact]:
-    """What the name is a slip of, when one that exists is clearly the closest."""
+    """What the name is a slip of, when one that exists is clearly the closest, and close."""
     meant = closest(name, there)
-    return {fact: meant, "suggested_from": "the nearest of what there is"} if meant is not None else {}
+    if meant is None or alike(name, meant) < _A_SLIP:
+        return {}
+    return {fact: meant, "suggested_from": "the nearest of what there is"}
+
+
+def _of_others(scope: Scope, container: Container, kind: str) -> set[str]:
+    """What pods of other workloads refer to: theirs is not meant, however alike the names are."""
+    owner = scope.snapshot.workload_of(container.pod)
+    return {
+        reference.name
+        for pod in scope.snapshot.all("Pod", container.namespace)
+        if scope.snapshot.workload_of(pod) != owner
+        for reference in references_of(pod)
+        if reference.kind == kind
+    }
 
 
 def _telling(message: str) -> str:
