@@ -33,6 +33,7 @@ CAUSES = {
 _FACTOR = 2
 _MEBI = 1 << 20
 _SLOW = timedelta(hours=1)
+_SAME_TIME = timedelta(seconds=15)
 _NEAR = 0.8  # of the limit; measured every half minute, so the peak itself is missed
 
 
@@ -62,9 +63,9 @@ def _found(scope: Scope, killed: Restart) -> Found:
         spec = of_object(container.pod, f"{container.spec_at}/resources", now)
         claims.append(Claim(f"Its memory limit is {limit}", [spec], Severity.INFO))
     node = text(container.pod, "spec", "nodeName")
-    pressure = _node_pressure(scope, node)
-    below = trend is not None and bool(limit) and trend.peak < _NEAR * (quantity(limit) or 0)
-    by_node = bool(pressure) and (not limit or below)
+    below = trend is not None and trend.bytes_per_hour is not None and trend.peak < _NEAR * (quantity(limit) or 0)
+    pressure = _node_pressure(scope, node, killed, events=not limit) if below or not limit else []
+    by_node = bool(pressure)
     leads_to = [ObjectRef(kind="Node", name=node)] if by_node else []
     if trend is not None:
         claims.append(_measured(trend, now))
@@ -136,13 +137,17 @@ def _maximum(scope: Scope, namespace: str) -> float | None:
     return min(found, default=None)
 
 
-def _node_pressure(scope: Scope, node: str) -> list[Claim]:
+def _node_pressure(scope: Scope, node: str, killed: Restart, *, events: bool) -> list[Claim]:
+    """That the node itself was out of memory. Its SystemOOM events count for a container without a limit only: kubelets
+    that do not understand the kernel's message record one for each container that reaches its own limit as well."""
     item, now = scope.snapshot.get("Node", None, node), scope.snapshot.observed_at
     claims = []
     if condition(item, "MemoryPressure").get("status") == "True" and item is not None:
         evidence = of_object(item, "/status/conditions", now)
         claims.append(Claim(f"Node {node} is under memory pressure", [evidence]))
-    for event in scope.snapshot.events_for("Node", "", node) + scope.snapshot.events_for("Node", "default", node):
-        if event.reason in ("SystemOOM", "OOMKilling"):
+    seen = scope.snapshot.events_for("Node", "", node) + scope.snapshot.events_for("Node", "default", node)
+    for event in seen if events else ():
+        near = killed.finished and event.last and abs(killed.finished - event.last) <= _SAME_TIME
+        if event.reason in ("SystemOOM", "OOMKilling") and near:
             claims.append(Claim(f"Node {node} killed a process for memory ({event.reason})", [of_event(event, now)]))
     return claims[:2]

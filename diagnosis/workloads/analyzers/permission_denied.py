@@ -46,6 +46,10 @@ _RUNTIME = re.compile(
 RULES = (
     rule("", r"\bbind\b.{0,80}permission denied|listen EACCES|permission denied.{0,60}\b(?:bind|attempting to bind)"
          r"|bind: EACCES|BindException: permission denied|could not bind.{0,80}permission denied", "bind"),
+    rule("", r"\"root\" execution of the \w{1,40} server is not permitted|(?:refus|declin)\w{1,4} to run as root"
+         r"|(?:can ?not|must not|should not|never) (?:be )?(?:run|started"
+         r"|executed) (?:\w{1,30} )?as (?:the )?(?:user )?root",
+         "root"),
     rule("", r"read-only file ?system|\bEROFS\b", "read_only"),
     rule("", r"permission denied|\bEACCES\b|AccessDeniedException: /|operation not permitted|\bEPERM\b|is not writable"
          r"|no write permission|has wrong ownership|权限不够|没有权限"),
@@ -125,6 +129,10 @@ def _denied(scope: Scope, complaint: Complaint) -> Found | None:
         what = f"listen on port {port if port is not None else 'below 1024'} as {user.words.split(',')[0]}"
         step = "Listen on a port from 1024 on and map it with the Service, or give container "
         f"{container.name} NET_BIND_SERVICE"
+    elif complaint.rule.kind == "root":
+        facts["problem"] = "root"
+        what = f"run as root, which it is as {user.words.split(',')[0]}"
+        step = f"Set runAsUser of container {container.name} to a user that its files are made for"
     else:
         path = path_in(line)
         if path is None and complaint.rule.kind != "read_only":

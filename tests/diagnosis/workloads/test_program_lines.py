@@ -11,7 +11,15 @@ from pathlib import Path
 
 import pytest
 
-from diagnosis.workloads.analyzers import database_state, disk_full, open_files, wrong_credentials
+from diagnosis.workloads.analyzers import (
+    database_state,
+    disk_full,
+    open_files,
+    permission_denied,
+    port_conflict,
+    wrong_credentials,
+    wrong_dependency,
+)
 from diagnosis.workloads.dependency import is_server
 from diagnosis.workloads.log_rules import LogRule, last_complaint
 from diagnosis.workloads.logs import Log
@@ -23,6 +31,9 @@ TABLES: dict[str, tuple[LogRule, ...]] = {
     "connections_exhausted": database_state.EXHAUSTED,
     "disk_full": disk_full.RULES,
     "too_many_open_files": open_files.RULES,
+    "port_conflict": port_conflict.RULES,
+    "permission_denied": permission_denied.RULES,
+    "wrong_dependency_address": wrong_dependency.RULES,
 }
 
 
