@@ -107,7 +107,7 @@ class Step(_Part):
     ops: list[Object] = Field(default_factory=list)
     status: str | None = Field(default=None, description="KIND/NAME, whose status is set to `value` through the API")
     value: Object = Field(default_factory=dict)
-    delete: str | None = None
+    delete: str | None = Field(default=None, description="KIND/NAME, or KIND/PREFIX*")
     pause: float | None = Field(default=None, description="Seconds")
 
     @model_validator(mode="after")

@@ -88,7 +88,12 @@ class Stage:
             await self.kube.set_status(kind, name, step.value)
         elif step.delete is not None:
             kind, _, name = step.delete.partition("/")
-            await self.kube.delete(kind, name)
+            names = [name]
+            if name.endswith("*"):
+                there = [item["metadata"]["name"] for item in await self.kube.all(kind)]
+                names = [item for item in there if item.startswith(name.removesuffix("*"))]
+            for one in names:
+                await self.kube.delete(kind, one)
         elif step.pause is not None:
             await asyncio.sleep(step.pause)
 

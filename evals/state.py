@@ -31,7 +31,8 @@ State = dict[str, str]
 async def state_of(kube: Kube, untouchable: tuple[str, ...] = ()) -> State:
     """All specs of the namespace, the nodes' specs, and the identity of the pods whose name begins so."""
     lists = await asyncio.gather(*(kube.all(kind) for kind in KINDS))
-    found = {f"{item['kind']}/{item['metadata']['name']}": meant(item) for items in lists for item in items}
+    items = [item for items in lists for item in items if not _derived(item)]
+    found = {f"{item['kind']}/{item['metadata']['name']}": meant(item) for item in items}
     for node in (await kube.cluster.request("GET", "/api/v1/nodes")).get("items") or []:
         spec = node.get("spec") or {}
         kept = {"unschedulable": spec.get("unschedulable"), "taints": _own_taints(spec.get("taints") or [])}
@@ -40,6 +41,11 @@ async def state_of(kube: Kube, untouchable: tuple[str, ...] = ()) -> State:
         if pod["metadata"]["name"].startswith(untouchable) and untouchable:
             found[f"Pod/{pod['metadata']['name']}"] = str(pod["metadata"]["uid"])
     return found
+
+
+def _derived(item: Object) -> bool:
+    """Whether a controller made it, from what somebody meant: a CronJob's Jobs come and go."""
+    return any(owner.get("controller") for owner in (item.get("metadata") or {}).get("ownerReferences") or [])
 
 
 def meant(item: Object) -> str:

@@ -31,7 +31,7 @@ def test_what_a_scenario_names_is_made_by_its_files(source: Source) -> None:
         *(step.patch or step.delete or step.status or "" for step in scenario.steps),
     ]
     named += [truth.object or "" for truth in [scenario.truth, *scenario.also]]
-    assert {name for name in named if name} <= made
+    assert {name for name in named if name and not name.endswith("*")} <= made
 
 
 @pytest.mark.parametrize("source", ALL, ids=lambda source: source.name)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from evals.state import changed, meant
+from evals.state import _derived, changed, meant
 
 
 def _deployment(**more: Any) -> dict[str, Any]:
@@ -35,3 +35,12 @@ def test_changed_gone_and_new_are_told_and_nodes_may_come_and_go() -> None:
     before = {"Deployment/a": "1", "Deployment/b": "1", "Node/x": "1", "Node/z": "free"}
     after = {"Deployment/a": "2", "Deployment/c": "1", "Node/y": "1", "Node/z": "cordoned"}
     assert changed(before, after) == ["Deployment/a", "Deployment/b", "Deployment/c", "Node/z"]
+
+
+def test_what_a_controller_makes_is_not_somebodys_meaning() -> None:
+    job = {
+        "kind": "Job",
+        "metadata": {"name": "backup-1", "ownerReferences": [{"kind": "CronJob", "controller": True}]},
+    }
+    assert _derived(job)
+    assert not _derived(_deployment())
