@@ -44,7 +44,7 @@ def of_object(item: Object, pointer: str, now: datetime) -> Evidence:
         else:
             value = None
     shown = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, separators=(",", ":"))
-    return Evidence.of(EvidenceKind.OBJECT, f"GET {api_path(item)} {pointer}", shown, now)
+    return Evidence.of(EvidenceKind.OBJECT, f"GET {api_path(item)} {pointer}".rstrip(), shown, now)
 
 
 def of_absence(kind: str, namespace: str, name: str, keys: list[str], now: datetime) -> Evidence:

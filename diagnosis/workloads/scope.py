@@ -248,9 +248,6 @@ def _of_target(snapshot: Snapshot, target: ObjectRef) -> tuple[list[Object], lis
         kind, name = text(item, "spec", "scaleTargetRef", "kind"), text(item, "spec", "scaleTargetRef", "name")
         scaled = ObjectRef(kind=kind or "Deployment", namespace=target.namespace, name=name)
         return snapshot.pods_of(scaled), [scaled]
-    if target.kind == "Node":
-        pods = [pod for pod in snapshot.all("Pod") if text(pod, "spec", "nodeName") == target.name]
-        return pods, [snapshot.workload_of(pod) for pod in pods]
     pods = snapshot.pods_of(target)
     if target.kind == "Pod":
         return pods, [snapshot.workload_of(pod) for pod in pods] or [target]

@@ -160,10 +160,7 @@ def _difference(scope: Scope, miss: NearMiss) -> Claim:
 
 
 def _pods_there(scope: Scope, namespace: str, name: str) -> Evidence:
-    """The Endpoints, which are the cluster's own word for it; else the pods that there are."""
-    endpoints = scope.snapshot.get("Endpoints", namespace, name)
-    if endpoints is not None and not objects(endpoints, "subsets"):
-        return of_object(endpoints, "", scope.snapshot.observed_at)
+    """The pods that there are, none of which the selector fits."""
     there = [text(pod, "metadata", "name") for pod in scope.snapshot.all("Pod", namespace)]
     return of_absence("Pod", namespace, f"with the labels of Service {name}", there, scope.snapshot.observed_at)
 
