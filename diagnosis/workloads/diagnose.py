@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from diagnosis.workloads.analyzers import ANALYZERS
-from diagnosis.workloads.contract import Analyzer, Claim, Found
+from diagnosis.workloads.containers import Container
+from diagnosis.workloads.contract import Analyzer, Claim, Found, quoted
 from diagnosis.workloads.evidence import of_object
 from diagnosis.workloads.fields import Object, pick
 from diagnosis.workloads.health import troubles
@@ -42,7 +43,7 @@ def diagnose(
     trouble = list(troubles(scope))
     explained = {_bare(ref) for _, item in found for ref in (item.object, *item.explains)}
     explained |= {ObjectRef(kind="Node", name=str(item.facts["node"])) for _, item in found if item.facts.get("node")}
-    found += [("health", item) for item in _unexplained(trouble, explained)]
+    found += [("health", item) for item in _unexplained(scope, trouble, explained)]
     ranked = rank(found, snapshot, trouble, read_symptom(symptom, snapshot, namespace, target))
     named = [cause for cause in ranked.causes if cause.cause_class is not CauseClass.UNKNOWN]
     unseen = [*snapshot.unseen, *_unread(snapshot, namespace or (target.namespace if target else None))]
@@ -110,7 +111,7 @@ def _dependencies(scope: Scope, found: list[tuple[str, Found]]) -> Scope:
     return Scope(scope.snapshot, pods, list(outside), scope.symptom)
 
 
-def _unexplained(trouble: list[Trouble], explained: set[ObjectRef]) -> list[Found]:
+def _unexplained(scope: Scope, trouble: list[Trouble], explained: set[ObjectRef]) -> list[Found]:
     """Trouble of objects in which no analyzer found a cause, one entry for an object.
 
     What only says that something else fails is left out: that one is explained, or an entry of its own.
@@ -126,6 +127,7 @@ def _unexplained(trouble: list[Trouble], explained: set[ObjectRef]) -> list[Foun
         claims = list({item.claim.text: item.claim for item in items}.values())[:_TROUBLES_CITED]
         containers = {item.object.container for item in items if item.object.container}
         about = ref.model_copy(update={"container": containers.pop()}) if len(containers) == 1 else ref
+        claims += _last_words(scope, ref)
         result.append(
             Found(
                 CauseClass.UNKNOWN,
@@ -137,6 +139,31 @@ def _unexplained(trouble: list[Trouble], explained: set[ObjectRef]) -> list[Foun
             )
         )
     return result
+
+
+def _last_words(scope: Scope, ref: ObjectRef) -> list[Claim]:
+    """What the logs of a workload's failing containers say, though no rule knows what it means."""
+    now, claims = scope.snapshot.observed_at, list[Claim]()
+    for container in _troubled_by_workload(scope).get(ref, [])[:_TROUBLES_CITED]:
+        log = scope.log(container, next(iter(scope.recent_endings(container)), None))
+        line = log.telling_line() if log else None
+        if log is None or line is None:
+            continue
+        times = log.like(line)
+        often = f" ({times} lines like it)" if times > 1 else ""
+        said = f"The log of container {container.name} of pod {container.pod_name} says {quoted(line.text)}{often}"
+        claims.append(Claim(said, [log.evidence(line, now)], Severity.INFO))
+    return claims
+
+
+def _troubled_by_workload(scope: Scope) -> dict[ObjectRef, list[Container]]:
+    if "troubled by workload" not in scope.memo:
+        by_workload: dict[ObjectRef, list[Container]] = {}
+        for container in scope.troubled:
+            by_workload.setdefault(scope.snapshot.workload_of(container.pod), []).append(container)
+        scope.memo["troubled by workload"] = by_workload
+    found: dict[ObjectRef, list[Container]] = scope.memo["troubled by workload"]
+    return found
 
 
 def _bare(ref: ObjectRef) -> ObjectRef:

@@ -6,15 +6,20 @@ The window that becomes evidence holds the telling line with its surroundings, w
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime
 
 from diagnosis.workloads.evidence import log_source
+from diagnosis.workloads.templates import MAX_LINES, Template, masked, mine
 from incidents.models import Evidence, EvidenceKind
 
 WINDOW_CHARS = 3000
 LINE_CHARS = 400
 _TAIL = 1500  # lines looked at, from the end
+_BESIDE = 12  # lines shown on each side of a telling one
+_SCANNED = 300  # and lines looked at for that
+_RUN = "[{} more lines like it]"
 
 _PYTHON_TRACE = re.compile(r"^\s*(?:[|+ ]+)?Traceback \(most recent call last\):")
 _JAVA_START = re.compile(
@@ -101,23 +106,56 @@ class Log:
         return any(re.match(r"^\s+(?:at |\.\.\. )", line) for line in self.lines[index + 1 : index + 3])
 
     def evidence(self, line: LogLine, now: datetime) -> Evidence:
-        """A window around a line: some before, the rest after, so that the line is always inside."""
+        """A window around a line: some before, some after; a run of lines alike is shown once, with their number."""
         centre = line.number - 1
-        start = end = centre
-        size = len(self._cut(centre))
-        while size < WINDOW_CHARS and (start > 0 or end < len(self.lines) - 1):
-            grown = False
-            if start > 0 and centre - start < 12 and size + len(self._cut(start - 1)) < WINDOW_CHARS:
-                start, grown = start - 1, True
-                size += len(self._cut(start)) + 1
-            if end < len(self.lines) - 1 and end - centre < 12 and size + len(self._cut(end + 1)) < WINDOW_CHARS:
-                end, grown = end + 1, True
-                size += len(self._cut(end)) + 1
-            if not grown:
-                break
-        shown = "\n".join(self._cut(index) for index in range(start, end + 1))
+        before, after = self._side(centre, -1), self._side(centre, 1)
+        shown, start, end = [self._cut(centre)], centre, centre
+        left = WINDOW_CHARS - len(shown[0])
+        growing = {-1: True, 1: True}
+        while growing[-1] or growing[1]:
+            for step, side in ((-1, before), (1, after)):
+                place, said = next(side, (centre, "")) if growing[step] else (centre, "")
+                left -= len(said) + 1
+                if place == centre or left < 0:
+                    growing[step] = False
+                elif step < 0:
+                    shown.insert(0, said)
+                    start = place
+                else:
+                    shown.append(said)
+                    end = place
         source = f"{log_source(self.namespace, self.pod, self.container, self.previous)} lines {start + 1}-{end + 1}"
-        return Evidence.of(EvidenceKind.LOG, source, shown, now)
+        return Evidence.of(EvidenceKind.LOG, source, "\n".join(shown), now)
+
+    def _side(self, centre: int, step: int) -> Iterator[tuple[int, str]]:
+        """Lines on one side of a line, nearest first, with the index that they reach to."""
+        index, run, shown = centre, 0, 0
+        kind = masked(self._cut(centre))
+        while 0 <= index + step < len(self.lines) and shown < _BESIDE and abs(index - centre) < _SCANNED:
+            index += step
+            cut = self._cut(index)
+            if cut.strip() and masked(cut) == kind:
+                run += 1
+                continue
+            if run:
+                yield index - step, _RUN.format(run) if run > 1 else self._cut(index - step)
+            run, kind, shown = 0, masked(cut), shown + 1
+            yield index, cut
+        if run:
+            yield index, _RUN.format(run) if run > 1 else self._cut(index)
+
+    def templates(self) -> list[Template]:
+        """What the end of the log repeats, the commonest first; line numbers count from its own first line."""
+        first = max(0, len(self.lines) - MAX_LINES)
+        found = mine(self.lines[first:])
+        for template in found:
+            template.first, template.last = template.first + first, template.last + first
+        return found
+
+    def like(self, line: LogLine) -> int:
+        """How many lines of the log's end say the same as a line, itself included."""
+        kind = masked(line.text)
+        return sum(masked(other.strip()) == kind for other in self.lines[-_TAIL:] if other.strip())
 
     def _cut(self, index: int) -> str:
         line = self.lines[index]

@@ -13,6 +13,7 @@ import pytest
 from diagnosis.workloads.hosts import failure_in
 from diagnosis.workloads.logs import Log
 from diagnosis.workloads.probes import listening_in
+from diagnosis.workloads.templates import ANY, MAX_TEMPLATES, masked, mine
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 
@@ -161,3 +162,62 @@ def test_hostile_lines_are_quick() -> None:
         failure_in(unit * 5_000)
         listening_in(["listening " + unit * 5_000])
         telling(unit * 50_000)
+
+
+def test_lines_that_differ_in_their_variables_are_one_template() -> None:
+    lines = [f"2026-01-01 00:00:{n:02d} GET /item/{n} from 10.0.0.{n} took {n} ms" for n in range(40)]
+    lines += ["ready", "", *(f"user {name} logged in from the office" for name in ("ann", "bob", "eve"))]
+    found = mine(lines)
+    assert [(template.count, template.first, template.last) for template in found] == [
+        (40, 1, 40),
+        (3, 43, 45),
+        (1, 41, 41),
+    ]
+    assert found[1].text == f"user {ANY} logged in from the office"
+    assert found[1].example == "user eve logged in from the office"
+
+
+def test_lines_that_say_something_else_are_not_one() -> None:
+    lines = ["connection to db refused", "connection to db restored", "cache is full", "disk is full"]
+    assert len(mine(lines)) >= 3
+    assert masked("panic at 0xdeadbeef in 7f3a9c21d4") == masked("panic at 0xfeedface in 8a1b2c3d4e")
+    assert masked("cafe opened") != masked("decade opened"), "words of hexadecimal letters are words"
+
+
+def test_mining_is_bounded() -> None:
+    found = mine(f"{'x' * (n % 977 + 1)} {n} {'y' * (n % 991)}" for n in range(20_000))
+    assert len(found) <= MAX_TEMPLATES
+    assert sum(template.count for template in found) <= 5_000
+
+
+def test_a_repeated_line_is_shown_once_with_its_number() -> None:
+    before = [f"retry {n} of the connection" for n in range(50)]
+    content = "\n".join(["starting with profile blue", *before, "FATAL: giving up", "bye"])
+    log = Log.of("ns", "pod", "app", True, content)
+    line = log.telling_line()
+    assert line is not None
+    evidence = log.evidence(line, NOW)
+    assert evidence.excerpt == (
+        "starting with profile blue\n[49 more lines like it]\nretry 49 of the connection\nFATAL: giving up\nbye"
+    )
+    assert evidence.source.endswith("--previous lines 1-53")
+    assert log.templates()[0].count == 50
+
+
+def test_a_window_keeps_its_budget_and_its_line() -> None:
+    content = (
+        "\n".join(f"{'long ' * 70}{chr(65 + n % 26)}{'z' * (n % 50)}" for n in range(200))
+        + "\nFATAL end\n"
+        + "tail\n" * 3
+    )
+    log = Log.of("ns", "pod", "app", False, content)
+    line = log.telling_line()
+    assert line is not None
+    excerpt = log.evidence(line, NOW).excerpt
+    assert "FATAL end" in excerpt and len(excerpt) < 3_100 and excerpt.count("\n") > 6
+
+
+def test_how_often_a_line_was_said() -> None:
+    log = Log.of("ns", "pod", "app", False, "ERROR 1 lost\nINFO x\nERROR 2 lost\nERROR 3 lost")
+    line = log.telling_line()
+    assert line is not None and log.like(line) == 3
