@@ -144,7 +144,8 @@ class Snapshot:
         """Whether objects of the kind were read at all (in a namespace): if not, nothing follows from their absence."""
         if namespace is None:
             return bool(self.all(kind)) or any(complete == kind for complete, _ in self.complete)
-        return (kind, namespace) in self.complete or bool(self.all(kind, namespace))
+        whole = (kind, namespace) in self.complete or (kind, "") in self.complete
+        return whole or bool(self.all(kind, namespace))
 
     def miss(self, sentence: str) -> None:
         """Record that something could not be looked at."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections import defaultdict
 from pathlib import Path
 
@@ -10,6 +11,8 @@ from diagnosis.workloads.fields import Object, text
 from diagnosis.workloads.load import MANIFEST
 from diagnosis.workloads.snapshot import Snapshot
 from errors import InvalidInput
+
+_UNSAFE = re.compile(r"[^A-Za-z0-9_-]")
 
 
 def require_empty(folder: Path) -> None:
@@ -41,6 +44,7 @@ def save_snapshot(snapshot: Snapshot, folder: Path) -> list[Path]:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(snapshot.log(*key) or "", encoding="utf-8")
         written.append(path)
+    written += _measurements(snapshot, folder)
     manifest = {
         "format": 1,
         "namespace": snapshot.focus,
@@ -50,6 +54,35 @@ def save_snapshot(snapshot: Snapshot, folder: Path) -> list[Path]:
         "absent": sorted(map(list, snapshot.absent)),
     }
     return [*written, _write(folder / MANIFEST, manifest)]
+
+
+def _measurements(snapshot: Snapshot, folder: Path) -> list[Path]:
+    """Series as Prometheus answers a range query, a file for each metric; alerts as Alertmanager lists them."""
+    written = []
+    for number, name in enumerate(snapshot.series.names()):
+        results = [
+            {
+                "metric": {"__name__": series.name, **series.labels},
+                "values": [[at.timestamp(), repr(value)] for at, value in series.points],
+            }
+            for series in snapshot.series.find(name)
+        ]
+        (folder / "metrics").mkdir(exist_ok=True)
+        path = folder / "metrics" / f"{number:03d}-{_UNSAFE.sub('_', name)[:80]}.json"
+        written.append(_write(path, {"status": "success", "data": {"resultType": "matrix", "result": results}}))
+    if snapshot.alerts:
+        alerts: list[dict[str, object]] = [
+            {
+                "labels": {"alertname": alert.name, **alert.labels},
+                "annotations": alert.annotations,
+                "status": {"state": alert.state},
+                "startsAt": alert.started.isoformat() if alert.started else None,
+                "endsAt": alert.ended.isoformat() if alert.ended else None,
+            }
+            for alert in snapshot.alerts
+        ]
+        written.append(_write(folder / "alerts.json", alerts))
+    return written
 
 
 def _write(path: Path, document: object) -> Path:
