@@ -136,6 +136,26 @@ class Services:
             if all(template.labels.get(key) == value for key, value in selector.items())
         ]
 
+    def meant_instead(self, service: Object) -> Template | None:
+        """The workload that a Service is for although it selects another one's pods: it has the Service's name and its
+        target port, no Service selects it, and the selected pods have neither."""
+        selector, name = selector_of(service), text(service, "metadata", "name")
+        namespace = text(service, "metadata", "namespace")
+        selected = self.selected_templates(service)
+        named = [
+            template
+            for template in self.templates(namespace)
+            if template.ref.name == name and template not in selected and set(selector) <= set(template.labels)
+        ]
+        if not selected or len(named) != 1:
+            return None
+        targets = [port.target for port in ports_of(service)]
+        if any(_declares(template, target) for template in selected for target in targets):
+            return None
+        meant = named[0]
+        taken = any(meant in self.selected_templates(other) for other in self.snapshot.all("Service", namespace))
+        return None if taken or not all(_declares(meant, target) for target in targets) else meant
+
     def addresses(self, pod: Object) -> list[Address]:
         """The addresses that a pod's containers are configured with."""
         if id(pod) not in self._addresses:
@@ -221,6 +241,14 @@ def _template(item: Object) -> Template:
     labels = _labels(pick(template, "metadata", "labels"))
     spec = mapping(template, "spec")
     return Template(ref_of(item), labels, spec, 1 if wanted is None else wanted, item, "/spec/template/metadata/labels")
+
+
+def _declares(template: Template, target: int | str) -> bool:
+    return any(
+        target in (text(port, "name"), number(port, "containerPort"))
+        for container in objects(template.spec, "containers")
+        for port in objects(container, "ports")
+    )
 
 
 def _labels(value: object) -> dict[str, str]:

@@ -50,6 +50,7 @@ class _Blocked:
     port: Port
     need: Evidence
     failing: Call | None
+    servers: tuple[ObjectRef, ...] = ()
 
 
 def find(scope: Scope) -> Iterable[Found]:
@@ -58,6 +59,11 @@ def find(scope: Scope) -> Iterable[Found]:
     groups: dict[tuple[ObjectRef, str], list[_Blocked]] = defaultdict(list)
     for blocked in _blocked(scope):
         groups[ref_of(blocked.policy), blocked.direction].append(blocked)
+    known = services_of(scope.snapshot)
+    blamed = {ref for found in groups.values() for blocked in found for ref in blocked.servers}
+    for service in services_in(scope):
+        if not any(known.snapshot.workload_of(pod) in blamed for pod in known.pods(service)):
+            yield from _sealed(scope, service)
     for (ref, _), found in groups.items():
         if scope.target is not None and scope.target.kind == ref.kind and scope.target != ref:
             continue
@@ -123,7 +129,39 @@ def _connection(
             if policies:
                 policy = _blamed(policies, direction)
                 to = f"Service {name}"
-                yield _Blocked(direction, policy, policies, pod, to, arriving, need, failing)
+                behind = (scope.snapshot.workload_of(server),)
+                yield _Blocked(direction, policy, policies, pod, to, arriving, need, failing, behind)
+
+
+def _sealed(scope: Scope, service: Object) -> Iterator[Found]:
+    """A Service that no pod may call: policies select its pods, and none has a rule for its port or any other."""
+    snapshot, now, name = scope.snapshot, scope.snapshot.observed_at, text(service, "metadata", "name")
+    pods = services_of(snapshot).pods(service)
+    if not pods or headless(service) or pick(pods[0], "spec", "hostNetwork") is True:
+        return
+    policies = selecting(snapshot, pods[0], "Ingress")
+    if not policies or any(objects(policy, "spec", "ingress") for policy in policies):
+        return
+    policy, owner = _blamed(policies, "Ingress"), snapshot.workload_of(pods[0])
+    ref = ref_of(policy)
+    asked = scope.target == ref_of(service)
+    yield Found(
+        CauseClass.NETWORK_POLICY_BLOCKS,
+        ref,
+        0.85 if asked else 0.6,
+        f"NetworkPolicy {ref.name} lets nothing in to the pods of Service {name}, and no other policy does.",
+        [
+            Claim(f"NetworkPolicy {ref.name} selects {owner} and lets nothing in", [of_object(policy, "/spec", now)]),
+            Claim(f"Service {name} sends to its pods", [of_object(service, "/spec", now)]),
+        ],
+        facts={
+            "direction": "ingress",
+            "server": f"Service {name}",
+            "policies": [text(item, "metadata", "name") for item in policies],
+        },
+        subject="ingress",
+        next_steps=[f"Say who may call Service {name}; if somebody may, add a rule for that"],
+    )
 
 
 def _arriving(server: Object, port: ServicePort, direct: bool) -> Port | None:

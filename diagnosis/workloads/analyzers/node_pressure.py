@@ -76,10 +76,9 @@ def _victim(scope: Scope, pod: Object, node: str, kind: str, words: tuple[str, .
     """What the pressure did to a pod, or None."""
     now, name = scope.snapshot.observed_at, text(pod, "metadata", "name")
     message = text(pod, "status", "message")
-    if text(pod, "status", "reason") == "Evicted" and text(pod, "spec", "nodeName") == node:
-        own = "exceeds the" in message and "limit" in message and "low on resource" not in message
-        if not own and any(word in message.lower() for word in words):
-            return Claim(f"Pod {name} was evicted: {quoted(message)}", [of_object(pod, "/status/message", now)])
+    evicted = text(pod, "status", "reason") == "Evicted" and text(pod, "spec", "nodeName") == node
+    if evicted and any(word in message.lower() for word in words):
+        return Claim(f"Pod {name} was evicted: {quoted(message)}", [of_object(pod, "/status/message", now)])
     if not text(pod, "spec", "nodeName") and text(pod, "status", "phase") == "Pending":
         scheduled = condition(pod, "PodScheduled")
         events = [event for event in scope.pod_events(pod) if event.reason == "FailedScheduling"]

@@ -52,8 +52,8 @@ def find(scope: Scope) -> Iterable[Found]:
     known = services_of(scope.snapshot)
     for service in services_in(scope):
         pods = known.pods(service)
-        if not pods:
-            continue
+        if not pods or known.meant_instead(service) is not None:
+            continue  # it selects nobody, or another workload's pods: that is told of its selector
         listens = _listens(scope, pods)
         calls = known.calls_to(service)
         ports = ports_of(service)

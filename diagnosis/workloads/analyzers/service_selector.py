@@ -51,6 +51,9 @@ def find(scope: Scope) -> Iterable[Found]:
         if pods:
             if id(service) in asked and (found := _unpublished(scope, service, pods)) is not None:
                 yield found
+            miss = known.meant_instead(service)
+            if miss is not None and (id(service) in asked or miss.ref in scope.workloads):
+                yield _of_others(scope, service, selector, pods, miss)
             continue
         if ("Pod", namespace) not in snapshot.complete and not snapshot.looked_at("Pod", namespace):
             continue
@@ -128,6 +131,38 @@ def _mismatch(scope: Scope, service: Object, selector: dict[str, str], misses: l
         facts=facts,
         explains=_explained(scope, service),
         next_steps=[step],
+    )
+
+
+def _of_others(scope: Scope, service: Object, selector: dict[str, str], pods: list[Object], meant: Template) -> Found:
+    """The selector takes the pods of another workload than the one that has the Service's name."""
+    now, name = scope.snapshot.observed_at, text(service, "metadata", "name")
+    taken = list(dict.fromkeys(scope.snapshot.workload_of(pod) for pod in pods))
+    corrected = {key: meant.labels[key] for key in selector}
+    facts: dict[str, Fact] = {
+        "field": "selector",
+        "selector": [f"{key}={value}" for key, value in sorted(selector.items())],
+        "suggested_selector": [f"{key}={value}" for key, value in sorted(corrected.items())],
+        "suggested_workload": f"{meant.ref.kind}/{meant.ref.name}",
+        "suggested_from": f"the labels of {meant.ref.kind} {meant.ref.name}",
+        "selected": [str(ref) for ref in taken[:10]],
+    }
+    return Found(
+        CauseClass.SERVICE_SELECTOR_MISMATCH,
+        ref_of(service),
+        0.85,
+        f"Service {name} selects the pods of {taken[0].kind} {taken[0].name}, which do not have its port, instead of "
+        f"those of {meant.ref.kind} {meant.ref.name}, which do.",
+        [
+            Claim(f"The selector of Service {name}", [of_object(service, "/spec", now)]),
+            Claim(f"It takes the pods of {taken[0]}", [of_object(pods[0], "/metadata/labels", now)]),
+            Claim(
+                f"The labels of {meant.ref}, which no Service selects", [of_object(meant.item, meant.labels_at, now)]
+            ),
+        ],
+        facts=facts,
+        explains=_explained(scope, service),
+        next_steps=[f"Correct the selector of Service {name} to the labels of {meant.ref.kind} {meant.ref.name}"],
     )
 
 

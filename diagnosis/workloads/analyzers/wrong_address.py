@@ -110,6 +110,15 @@ def _wrong(scope: Scope, pod: Object, address: Address) -> _Wrong | None:
         return None  # a name outside the cluster
     if not short and snapshot.lacks("Namespace", None, space):
         evidence = of_absence("Namespace", "", space, _names(snapshot.all("Namespace")), now)
+        there = [item for item in snapshot.all("Service") if _name(item) == name]
+        if len(there) == 1:
+            real = text(there[0], "metadata", "namespace")
+            claims = [
+                Claim(f"There is no namespace {space}", [evidence]),
+                Claim(f"Service {name} is in namespace {real}", [of_object(there[0], "/metadata/name", now)]),
+            ]
+            moved = address.host.replace(f".{space}", f".{real}", 1)
+            return _Wrong("namespace", f"there is no namespace {space}, it is in {real}", claims, moved, True)
         return _Wrong(
             "namespace", f"there is no namespace {space}", [Claim(f"There is no namespace {space}", [evidence])]
         )

@@ -154,6 +154,49 @@ def test_where_two_workloads_could_be_meant_none_is_suggested() -> None:
     assert len(cause.facts["candidates"]) == 2  # type: ignore[arg-type]
 
 
+def test_a_workload_that_has_its_service_already_is_meant_less() -> None:
+    """Transformed: the selector is as near to the bystander, which a Service of its own selects, as to the server."""
+    name = "service_selector_key"
+    where, space = truth(name)["object"]["name"], truth(name)["namespace"]
+    server = dict(pair.split("=") for pair in truth(name)["facts"]["suggested_selector"])["app"]
+
+    def alike(item: Object) -> None:
+        labels = item["spec"]["template"]["metadata"]["labels"] if item["kind"] == "Deployment" else None
+        if labels is not None or item["kind"] == "Pod":
+            found = labels if labels is not None else item["metadata"]["labels"]
+            found["run"] = "front-a" if found["app"] == server else "front-b"
+        if item["kind"] == "Service" and item["metadata"]["name"] == where:
+            item["spec"]["selector"] = {"run": "front-c"}
+
+    cause = only(of_case(name, changed(name, alike)), CauseClass.SERVICE_SELECTOR_MISMATCH)
+    assert cause.facts["suggested_workload"] == f"Deployment/{server}"
+    assert space == cause.object.namespace
+
+
+def test_the_pods_of_another_workload() -> None:
+    """Transformed: the Service's selector is copied from the bystander's, whose container has another port."""
+    name = "service_healthy"
+    snapshot = loaded(name)
+    service, other = the("Service", name, start="orders-"), the("Service", name, start="stock-")
+    server = service["spec"]["selector"]["app"]
+
+    def copied(item: Object) -> None:
+        if item["kind"] == "Service" and item["metadata"]["name"] == service["metadata"]["name"]:
+            item["spec"]["selector"] = other["spec"]["selector"]
+            item["metadata"]["name"] = server  # as its workload is called
+        spec = item["spec"].get("template", item)["spec"] if item["kind"] in ("Pod", "Deployment") else {}
+        for container in spec.get("containers", []):
+            if "stock-" in item["metadata"]["name"]:
+                container["ports"] = [{"containerPort": 9000, "name": "web"}]
+                container.pop("readinessProbe", None)
+
+    found = of_case(name, changed(name, copied))
+    cause = next(cause for cause in found.causes if cause.object.name == server)
+    assert cause.cause_class is CauseClass.SERVICE_SELECTOR_MISMATCH
+    assert cause.facts["suggested_workload"] == f"Deployment/{server}"
+    assert of_case(name, snapshot).status is DiagnosisStatus.HEALTHY
+
+
 def test_a_workload_without_pods_is_looked_at_instead_of_its_service() -> None:
     """Transformed: the server wants a pod and has none."""
     name = "service_healthy"
@@ -347,6 +390,22 @@ def test_another_namespace_is_named() -> None:
     assert str(cause.facts["suggested_value"]).endswith(".backend.svc")
 
 
+def test_a_namespace_that_does_not_exist() -> None:
+    """Transformed: the address has a namespace that is not there."""
+    name = "address_wrong_port"
+    space = truth(name)["namespace"]
+
+    def misplace(item: Object) -> None:
+        for container in item["spec"]["containers"] if item["kind"] == "Pod" else []:
+            for variable in container.get("env", []):
+                if variable["name"] == "ORDERS_HOST":
+                    variable["value"] += ".shop-prod.svc"
+
+    cause = only(of_case(name, changed(name, misplace)), CauseClass.WRONG_DEPENDENCY_ADDRESS)
+    assert cause.facts["variable"] == "ORDERS_HOST"
+    assert str(cause.facts["suggested_value"]).endswith(f".{space}.svc")
+
+
 def test_plain_http_to_a_tls_port() -> None:
     """Transformed: the caller's log has Go's words for it."""
     name = "service_healthy"
@@ -445,6 +504,22 @@ def test_a_timeout_in_the_log_makes_it_sure() -> None:
     assert cause.facts["explained_count"] == 1
 
 
+def test_a_service_that_nobody_may_call() -> None:
+    """Transformed: only the policy that denies everything is left, and nobody is configured with the Service."""
+    name = "policy_allows"
+
+    def deny(item: Object) -> bool:
+        for container in item["spec"]["containers"] if item["kind"] == "Pod" else []:
+            container.pop("env", None)
+        return item["kind"] != "NetworkPolicy" or not item["spec"]["podSelector"].get("matchLabels")
+
+    found = of_case(name, changed(name, deny))
+    assert only(found, CauseClass.NETWORK_POLICY_BLOCKS).confidence == 0.6
+    service = the("Service", name)["metadata"]["name"]
+    target = ObjectRef(kind="Service", namespace=truth(name)["namespace"], name=service)
+    assert diagnose(changed(name, deny), target=target).causes[0].confidence == 0.85
+
+
 @pytest.mark.parametrize(
     ("selector", "labels", "expected"),
     [
@@ -500,6 +575,10 @@ def test_name_servers_that_are_well_are_not_blamed() -> None:
 
 def test_a_name_that_does_not_exist_says_nothing_of_the_name_servers() -> None:
     assert CauseClass.CLUSTER_DNS_DOWN not in classes(of_case("address_wrong_name"))
+    name = "service_healthy"
+    pods = loaded(name).all("Pod", truth(name)["namespace"])
+    logs = {key_of(pod): "could not resolve host nowhere: Name or service not known\n" for pod in pods}
+    assert CauseClass.CLUSTER_DNS_DOWN not in classes(of_case(name, changed(name, logs=logs)))
 
 
 # names
