@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from actions.gate import Gate
 from actions.ownership import Managed
 from agents.remedies import MAX_CAUSES, Remedy, course
+from agents.remedies.releases import useful_history
 from agents.remedies.rollback import helm_release
 from diagnosis.merge import CODE_FAULTS
 from errors import NotFound, Refused, ToolFailed
@@ -89,7 +90,7 @@ class K8sFixer:
             if named is None:
                 continue
             try:
-                histories[named] = await self._helm.history(*named)
+                histories[named] = await useful_history(self._helm, *named)
             except (ToolFailed, NotFound) as error:
                 # without its history a release is not touched; what is left is a proposal
                 text = f"the history of helm release {named[1]} could not be read: {error}"

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from actions.ownership import Managed
+from agents.remedies.releases import useful_history
 from errors import Conflict, Refused, ToolMissing
 from incidents.models import ObjectRef
 from incidents.plan import ApprovalState, EvidenceNeed, HelmRollbackAction, HelmUninstallAction, HelmWrite
@@ -239,3 +240,10 @@ async def test_without_helm_a_release_cannot_be_touched(world: World, helm: Helm
     world.new_gate()
     with pytest.raises(ToolMissing, match=r"helm\.sh"):
         await world.plan(ROLLBACK)
+
+
+async def test_a_revision_that_says_the_same_is_none_to_go_back_to(world: World, helm: HelmStandIn) -> None:
+    assert world.helm is not None
+    helm.install(NAMESPACE, RELEASE, _manifest("example.test/app:2"), {"tag": "2", "note": "nothing new"})
+    history = await useful_history(world.helm, NAMESPACE, RELEASE)
+    assert [item.number for item in history] == [1, 3]

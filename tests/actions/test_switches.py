@@ -22,7 +22,7 @@ from incidents.actions import (
 )
 from incidents.models import CauseClass, ObjectRef
 from incidents.plan import ApprovalState, EvidenceNeed, PatchWrite
-from tests.actions.conftest import NAME, NAMESPACE, World
+from tests.actions.conftest import NAME, NAMESPACE, World, diagnosis
 
 TARGET = ObjectRef(kind="Deployment", namespace=NAMESPACE, name=NAME)
 SERVICE = ObjectRef(kind="Service", namespace=NAMESPACE, name="cart-svc")
@@ -210,6 +210,20 @@ async def test_a_node_that_is_not_well_stays_cordoned(stopped: World) -> None:
     stopped.api.edit("Node", "", "n1", lambda item: item["status"].update(conditions=conditions))
     with pytest.raises(Refused, match="DiskPressure"):
         await stopped.plan(CordonNode(target=NODE, unschedulable=False))
+
+
+async def test_a_node_counts_as_observed_when_a_rule_named_it(stopped: World) -> None:
+    action = CordonNode(target=NODE, unschedulable=False)
+    options: dict[str, Any] = {"evidence_need": EvidenceNeed.NONE, "evidence_sha256": None}
+    incident = await stopped.incident()
+    named = diagnosis(TARGET, CauseClass.NODE_CORDONED, node="n1")
+    assert (await stopped.gate.plan(incident, action, named, **options)).writes
+    for found in (
+        diagnosis(TARGET, CauseClass.NODE_CORDONED),
+        diagnosis(TARGET, CauseClass.NODE_CORDONED, source="model", node="n1"),
+    ):
+        with pytest.raises(Refused, match="not observed"):
+            await stopped.gate.plan(incident, action, found, **options)
 
 
 async def test_nodes_are_left_alone_unless_the_policy_names_them(stopped: World) -> None:

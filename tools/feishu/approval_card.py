@@ -253,4 +253,5 @@ def _write(write: Write) -> str:
     if isinstance(write, HelmWrite):
         target = f" to revision {write.to_revision}" if write.to_revision is not None else ""
         return f"helm {write.verb} {write.namespace}/{write.release}{target}"
-    return f"{write.type} {write.kind} {write.namespace}/{write.name}"
+    where = f"{write.namespace}/" if write.namespace else ""
+    return f"{write.type} {write.kind} {where}{write.name}"
