@@ -72,6 +72,8 @@ def _show_cause(
     title.append(f"  confidence {cause.confidence:.0%}", style="dim")
     console.print(title)
     _print(console, plain(cause.summary), 3)
+    if len(cause.chain) > 1:
+        _print(console, plain("From symptom to cause: " + " → ".join(cause.chain)), 3)
     for finding_id in cause.finding_ids[:_FINDINGS_SHOWN]:
         if finding_id in findings:
             _show_finding(console, findings[finding_id], evidence)

@@ -60,7 +60,7 @@ def _measurements(snapshot: Snapshot, folder: Path) -> list[Path]:
     """Series as Prometheus answers a range query, a file for each metric; alerts as Alertmanager lists them."""
     written = []
     for number, name in enumerate(snapshot.series.names()):
-        results = [
+        results: list[dict[str, object]] = [
             {
                 "metric": {"__name__": series.name, **series.labels},
                 "values": [[at.timestamp(), repr(value)] for at, value in series.points],
