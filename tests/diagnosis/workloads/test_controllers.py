@@ -236,11 +236,22 @@ def test_one_rollback_is_no_quarrel() -> None:
 def test_a_change_long_before_the_pod_is_not_blamed() -> None:
     def change(item: Object) -> Object:
         if item["kind"] == "ConfigMap":
-            for entry in item["metadata"].get("managedFields", []):
-                entry["time"] = item["metadata"]["creationTimestamp"]
+            item["metadata"].pop("managedFields", None)
+            item["metadata"]["resourceVersion"] = "1"
         return item
 
     assert classes(transformed("bad_change", change)) == {CauseClass.APPLICATION_ERROR}
+
+
+def test_where_managed_fields_are_silent_the_order_of_writing_tells() -> None:
+    def change(item: Object) -> Object:
+        if item["kind"] == "ConfigMap":
+            item["metadata"].pop("managedFields", None)
+        return item
+
+    cause = transformed("bad_change", change).causes[0]
+    assert (cause.cause_class, cause.confidence) == (CauseClass.BAD_CHANGE, 0.75)
+    assert "changed_after" in cause.facts and "changed_at" not in cause.facts
 
 
 def test_a_program_that_failed_before_the_change_is_not_its_victim() -> None:

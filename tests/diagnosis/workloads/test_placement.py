@@ -122,7 +122,7 @@ def test_a_message_is_taken_apart() -> None:
     found = reasons_in(
         "0/9 nodes are available: 1 Too many pods, 2 Insufficient nvidia.com/gpu, 3 node(s) had untolerated taint "
         "{dedicated: batch}, 1 node(s) had taint {a: }, that the pod didn't tolerate, 1 node(s) didn't find available "
-        "persistent volumes to bind, 1 node(s) were unschedulable. preemption: 0/9 nodes are available: 9 No preemption."
+        "persistent volumes to bind, 1 node(s) were unschedulable. preemption: 0/9 nodes: 9 No preemption."
     )
     assert [(reason.kind, reason.count, reason.what) for reason in found] == [
         ("resource", 1, "pods"),
