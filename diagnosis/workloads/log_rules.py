@@ -1,8 +1,9 @@
 """Rules that read a cause out of a program's last words: a table of patterns, each of one product, and when to believe.
 
 A line is believed when the container is in trouble by itself (it ended, or runs and is not ready), the line stands near
-the end of the log that tells of it, no good start comes after it, no unrelated crash comes after it, and the line does
-not call itself harmless. A server's own log tells of its clients' failures: it is no client of itself.
+the end of the log that tells of it, no good start and no unrelated crash comes after it, and it does not call itself
+harmless (nor only a warning where an error follows). A server's own log tells of its clients' failures: it is no client
+of itself.
 Every pattern is searched in the first 800 characters of a line and has no nested repetition.
 """
 
@@ -38,6 +39,11 @@ _GOOD_START = re.compile(
     r"|login succeeded|serving (?:on|at|requests)|启动成功|连接成功)",
     re.IGNORECASE,
 )
+_PROPERTY = re.compile(
+    r"^\s+(?:code|errno|syscall|path|address|port|dest)\b[^:]{0,2}: "
+)  # Node prints an error's after it
+_WARNING = re.compile(r"\bwarn(?:ing)?\b", re.IGNORECASE)
+_ERROR = re.compile(r"\b(?:error|fatal|panic|critical|exception)\b|错误|致命", re.IGNORECASE)
 _CHAINED = re.compile(
     r"^(?:Caused by: |During handling of the above|The above exception was the direct cause)|^\s+\.\.\. "
 )
@@ -114,13 +120,17 @@ def _unready(scope: Scope, container: Container) -> bool:
 def last_complaint(log: Log, rules: Sequence[LogRule]) -> tuple[LogLine, LogRule, re.Match[str]] | None:
     """The last line near the end that a rule knows and that nothing after it takes back."""
     filled = [(index, line[:_LINE]) for index, line in enumerate(log.lines) if line.strip()][-_LAST_LINES:]
+    later_error = False
     for index, line in reversed(filled):
+        if _PROPERTY.match(line):
+            continue
         found = next(((item, match) for item in rules if (match := item.pattern.search(line))), None)
         if found is None:
             if _GOOD_START.search(line) and not _HARMLESS_END.search(line):
                 return None
+            later_error = later_error or bool(_ERROR.search(line) and not _HARMLESS.search(line))
             continue
-        if _HARMLESS.search(line):
+        if _HARMLESS.search(line) or (later_error and _WARNING.search(line[:160])):
             continue
         if _taken_over(log, index):
             return None

@@ -13,7 +13,7 @@ from datetime import timedelta
 from diagnosis.workloads.containers import Container, template_containers
 from diagnosis.workloads.contract import Claim, quoted
 from diagnosis.workloads.evidence import of_object
-from diagnosis.workloads.fields import decimal, number, when
+from diagnosis.workloads.fields import decimal, number, text, when
 from diagnosis.workloads.logs import Log, LogLine
 from diagnosis.workloads.probes import (
     KINDS,
@@ -50,6 +50,14 @@ class Advice:
 
 def advise(scope: Scope, container: Container, probe: Probe, symptom: Symptom, killed: Restart | None) -> Advice:
     """Decide by the symptom what the probe has wrong."""
+    if probe.handler == "grpc" and symptom is Symptom.SPEAKS_HTTP:
+        return Advice("handler", "the port speaks HTTP/1.1, the probe asks by gRPC", 0.93, "httpGet",
+                      "the program answered in HTTP/1.1")  # fmt: skip
+    if symptom is Symptom.NO_HEALTH_SERVICE:
+        return Advice("handler", "the program has no gRPC health service", 0.92)
+    if symptom is Symptom.UNKNOWN_SERVICE:
+        asked = text(probe.raw, "grpc", "service")
+        return Advice("service", f"the program's health service knows no service {asked or '(without a name)'}", 0.9)
     if symptom in (Symptom.SPEAKS_HTTP, Symptom.SPEAKS_HTTPS):
         right = "HTTP" if symptom is Symptom.SPEAKS_HTTP else "HTTPS"
         return Advice("scheme", f"the program {symptom.value}, the probe asks {probe.scheme}", 0.95, right,

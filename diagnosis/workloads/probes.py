@@ -73,6 +73,8 @@ class Symptom(StrEnum):
     SPEAKS_HTTP = "speaks HTTP"
     SPEAKS_HTTPS = "speaks HTTPS"
     TIMEOUT = "timeout"
+    NO_HEALTH_SERVICE = "no health service"
+    UNKNOWN_SERVICE = "unknown service"
     NAMED_PORT = "named port"
     COMMAND_MISSING = "command missing"
     COMMAND_FAILED = "command failed"
@@ -81,6 +83,14 @@ class Symptom(StrEnum):
 
 # the kubelet's words: pkg/probe/{http,tcp,exec}, net/http and net's own errors below them; first match wins
 _WORDS: tuple[tuple[Symptom, re.Pattern[str]], ...] = (
+    # pkg/probe/grpc and google.golang.org/grpc
+    (Symptom.NO_HEALTH_SERVICE, re.compile(r"does not implement the grpc health protocol", re.I)),
+    (
+        Symptom.UNKNOWN_SERVICE,
+        re.compile(r"health rpc probe failed: .{0,60}code = NotFound|desc = unknown service", re.I),
+    ),
+    (Symptom.SERVER_ERROR, re.compile(r"service unhealthy \(responded with", re.I)),
+    (Symptom.SPEAKS_HTTP, re.compile(r"frame header looked like an HTTP/1\.1 header", re.I)),
     (Symptom.SPEAKS_HTTP, re.compile(r"gave http response to https client|does not look like a tls handshake", re.I)),
     (Symptom.SPEAKS_HTTPS, re.compile(r'malformed http response "\\x15', re.I)),
     (Symptom.NAMED_PORT, re.compile(r"strconv\.Atoi: parsing|couldn't find port|invalid port", re.I)),
@@ -104,6 +114,8 @@ _STRENGTH = {
             Symptom.BAD_REQUEST,
             Symptom.NOT_ALLOWED,
             Symptom.NOT_FOUND,
+            Symptom.UNKNOWN_SERVICE,
+            Symptom.NO_HEALTH_SERVICE,
             Symptom.COMMAND_MISSING,
             Symptom.NAMED_PORT,
             Symptom.SPEAKS_HTTPS,

@@ -78,7 +78,11 @@ RULES = (
     rule("database", r"(?:database|\bdb\b|数据库).{0,60}(?:authentication failed|login failed|认证失败|密码错误)"
          r"|用户名或密码(?:错误|不正确)"),
 )  # fmt: skip
-_ACCESS_LOG = re.compile(r"\"(?:GET|POST|PUT|HEAD|DELETE|PATCH|OPTIONS) \S{1,2000} HTTP/\d|->\s?401\b", re.IGNORECASE)
+_ACCESS_LOG = re.compile(  # what a server notes of its own answers
+    r"\b(?:GET|POST|PUT|HEAD|DELETE|PATCH|OPTIONS)\b[ \"]{1,3}/\S{0,500}(?: HTTP/[\d.]{1,4})?\"? (?:- )?\d{3}\b"
+    r"|->\s?401\b|\|\s{0,3}401 \|",
+    re.IGNORECASE,
+)
 _CREDENTIAL = re.compile(
     r"pass|pwd|secret|token|credential|api_?key|access_?key|private_?key|auth|dsn|user|login|_ur[il]$|_url_"
     r"|connection|密码",

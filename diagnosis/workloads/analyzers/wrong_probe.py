@@ -14,7 +14,7 @@ from diagnosis.workloads.containers import Container
 from diagnosis.workloads.contract import Claim, Documented, Found, quoted
 from diagnosis.workloads.events import Event
 from diagnosis.workloads.evidence import of_event, of_object
-from diagnosis.workloads.fields import when
+from diagnosis.workloads.fields import strings, text, when
 from diagnosis.workloads.probe_advice import Advice, advise
 from diagnosis.workloads.probes import KINDS, Probe, Symptom, port_number, probe_of, telling_failure
 from diagnosis.workloads.restarts import Ending, Restart
@@ -51,7 +51,15 @@ _CLASSES = {
     "startup": CauseClass.WRONG_STARTUP_PROBE,
 }
 _KILLS = {Ending.LIVENESS_KILL: "liveness", Ending.STARTUP_KILL: "startup"}
-_ANSWERS = {Symptom.NOT_FOUND, Symptom.SPEAKS_HTTP, Symptom.SPEAKS_HTTPS, Symptom.NAMED_PORT, Symptom.COMMAND_MISSING}
+_ANSWERS = {
+    Symptom.NOT_FOUND,
+    Symptom.SPEAKS_HTTP,
+    Symptom.SPEAKS_HTTPS,
+    Symptom.NAMED_PORT,
+    Symptom.COMMAND_MISSING,
+    Symptom.NO_HEALTH_SERVICE,
+    Symptom.UNKNOWN_SERVICE,
+}
 _SETTLING = timedelta(seconds=5)
 
 
@@ -147,7 +155,9 @@ def describe(probe: Probe) -> str:
 def _observed(probe: Probe, field: str) -> Fact:
     if field == "timing":
         return f"{probe.budget} s"
-    values: dict[str, Fact] = {"port": probe.port, "path": probe.path, "scheme": probe.scheme}
+    values: dict[str, Fact] = {"port": probe.port, "path": probe.path, "scheme": probe.scheme, "handler": probe.handler}
+    values["service"] = text(probe.raw, "grpc", "service") or None
+    values["command"] = " ".join(strings(probe.raw, "exec", "command")) or None
     return values.get(field)
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Iterable
 from datetime import datetime, timedelta
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -20,6 +21,13 @@ from diagnosis.workloads.snapshot import Snapshot
 from incidents.models import Cause, CauseClass
 
 SNAPSHOTS = Path(__file__).parents[2] / "fixtures" / "snapshots"
+
+
+@cache
+def loaded(name: str) -> Snapshot:
+    return load_snapshot(SNAPSHOTS / name)
+
+
 MEBI = 1 << 20
 
 
@@ -40,11 +48,11 @@ def series(snapshot: Snapshot, name: str, values: Iterable[float], step: int = 6
 
 def changed(name: str, change: Callable[[Object], None] = lambda item: None) -> Snapshot:
     """A captured snapshot after `change` of each object: transformed, not captured so."""
-    original = load_snapshot(SNAPSHOTS / name)
+    original = loaded(name)
     items = copy.deepcopy(original.items())
     for item in items:
         change(item)
-    return Snapshot(items, observed_at=original.observed_at, complete=original.complete)
+    return Snapshot(items, observed_at=original.observed_at, complete=original.complete, absent=original.absent)
 
 
 def measured(snapshot: Snapshot, *found: Series) -> Cause:
