@@ -9,6 +9,9 @@ from pydantic import Field
 
 from incidents.models import Frozen, ObjectRef
 
+_NAME = r"^[a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?$"
+"""RFC 1123 subdomain: what the API server takes for a name."""
+
 
 class ProbeKind(StrEnum):
     LIVENESS = "liveness"
@@ -94,7 +97,7 @@ class ChangeConfigReference(Frozen):
     kind: Literal["ConfigMap", "Secret"]
     name: str = Field(description="As it is referred to now")
     key: str | None = Field(default=None, description="As it is referred to now; null: every reference to the object")
-    to_name: str
+    to_name: str = Field(pattern=_NAME)
     to_key: str | None = Field(default=None, description="Only with `key`")
     container: str | None = None
 
@@ -111,7 +114,7 @@ class ChangeVariable(Frozen):
     variable: str
     old: str = Field(min_length=1, max_length=300)
     new: str = Field(min_length=1, max_length=300)
-    host: str
+    host: str = Field(pattern=_NAME)
     port: int | None = Field(default=None, ge=1, le=65535)
 
 
@@ -120,7 +123,7 @@ class AddPullSecret(Frozen):
 
     type: Literal["add_pull_secret"] = "add_pull_secret"
     target: ObjectRef
-    secret: str
+    secret: str = Field(pattern=_NAME)
     replaces: str | None = Field(default=None, description="A named pull secret that does not exist")
 
 

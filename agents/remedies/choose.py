@@ -11,6 +11,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 
+from pydantic import ValidationError
+
 from agents.remedies import configuration, placing, rollback, running, serving
 from agents.remedies.people import ask
 from agents.remedies.remedy import Offers, Remedy, bare
@@ -77,16 +79,24 @@ def remedies(diagnosis: Diagnosis, histories: HelmHistories) -> list[Remedy]:
 
 
 def _of(cause: Cause, diagnosis: Diagnosis, histories: HelmHistories) -> list[Remedy]:
-    offers = OFFERS.get(cause.cause_class)
     found = rollback.helm(cause, histories)
     if not found:
-        found = [*(offers(cause) if offers else []), *rollback.revision(cause)]
+        found = [*_offered(cause), *rollback.revision(cause)]
     if cause.cause_class in CODE_FAULTS:
         found.append(_report_to_owners(cause, diagnosis))
     elif not any(remedy.action for remedy in found):
         question, why = ask(cause)
         found.append(Remedy(question, f"{cause.summary} {why}", steps=diagnosis.next_steps))
     return found
+
+
+def _offered(cause: Cause) -> list[Remedy]:
+    """The actions of the class. Facts that make no valid action (a port of 0, a name with a slash) make none."""
+    offers = OFFERS.get(cause.cause_class)
+    try:
+        return offers(cause) if offers else []
+    except ValidationError:
+        return []
 
 
 def _together(causes: list[Cause], histories: HelmHistories) -> tuple[list[Remedy], list[Cause]]:
@@ -116,8 +126,7 @@ def _together(causes: list[Cause], histories: HelmHistories) -> tuple[list[Remed
 
 
 def _template_change(cause: Cause) -> tuple[Remedy, TemplateChange] | None:
-    offers = OFFERS.get(cause.cause_class)
-    for remedy in offers(cause) if offers else []:
+    for remedy in _offered(cause):
         if isinstance(remedy.action, _TEMPLATE):
             return remedy, remedy.action
     return None

@@ -212,6 +212,23 @@ def test_facts_of_a_wrong_type_make_no_action_and_no_error(kind: CauseClass, val
         assert [remedy.action for remedy in found] == [None]
 
 
+@pytest.mark.parametrize(
+    "found",
+    [
+        cause(CauseClass.MISSING_PULL_SECRET, suggested_secret="../../kube-system/secrets/x"),
+        cause(CauseClass.MISSING_CONFIG_MAP, reference_kind="ConfigMap", reference_name="a", suggested_name="b\nc"),
+        cause(CauseClass.WRONG_LIVENESS_PROBE, field="port", suggested=["x"]),
+        cause(CauseClass.WRONG_LIVENESS_PROBE, field="timing", suggested_failure_threshold=0),
+        cause(CauseClass.SERVICE_WRONG_TARGET_PORT, SERVICE, port=0, suggested_target_port=8080),
+        cause(CauseClass.ZERO_REPLICAS, BARE, suggested_replicas=100_000),
+        cause(CauseClass.UNTOLERATED_TAINT, taint_key="a", taint_effect="Whatever"),
+    ],
+)
+def test_facts_that_make_no_valid_action_become_a_question(found: Cause) -> None:
+    (only,) = remedies(diagnosis(found), {})
+    assert only.action is None and only.title.endswith("?")
+
+
 def _probe(kind: CauseClass, port: int, confidence: float = 0.9) -> Cause:
     return cause(kind, confidence=confidence, field="port", observed=1, suggested=port)
 
