@@ -16,6 +16,7 @@ from diagnosis.workloads.fields import Object
 from diagnosis.workloads.load import load_snapshot
 from diagnosis.workloads.near_miss import closest
 from diagnosis.workloads.policies import matches
+from diagnosis.workloads.routes import backends_of
 from diagnosis.workloads.services import named_place
 from diagnosis.workloads.snapshot import LogKey, Snapshot
 from incidents.models import Cause, CauseClass, Diagnosis, DiagnosisStatus, ObjectRef
@@ -173,10 +174,13 @@ def test_a_workload_that_has_its_service_already_is_meant_less() -> None:
     assert space == cause.object.namespace
 
 
-def test_the_pods_of_another_workload() -> None:
-    """Transformed: the Service's selector is copied from the bystander's, whose container has another port."""
+@pytest.mark.parametrize(
+    ("port", "served", "mismatch"), [(9000, False, True), (8080, False, False), (9000, True, False)]
+)
+def test_the_pods_of_another_workload(port: int, served: bool, mismatch: bool) -> None:
+    """Transformed: the Service's selector is copied from the bystander's, whose container has another port. It may be
+    meant so where the bystander has the port too, or where another Service has the workload of this one's name."""
     name = "service_healthy"
-    snapshot = loaded(name)
     service, other = the("Service", name, start="orders-"), the("Service", name, start="stock-")
     server = service["spec"]["selector"]["app"]
 
@@ -187,14 +191,16 @@ def test_the_pods_of_another_workload() -> None:
         spec = item["spec"].get("template", item)["spec"] if item["kind"] in ("Pod", "Deployment") else {}
         for container in spec.get("containers", []):
             if "stock-" in item["metadata"]["name"]:
-                container["ports"] = [{"containerPort": 9000, "name": "web"}]
+                container["ports"] = [{"containerPort": port, "name": "web"}]
                 container.pop("readinessProbe", None)
 
-    found = of_case(name, changed(name, copied))
-    cause = next(cause for cause in found.causes if cause.object.name == server)
-    assert cause.cause_class is CauseClass.SERVICE_SELECTOR_MISMATCH
-    assert cause.facts["suggested_workload"] == f"Deployment/{server}"
-    assert of_case(name, snapshot).status is DiagnosisStatus.HEALTHY
+    more = copy.deepcopy(service)
+    more["metadata"]["name"] = "another"
+    found = of_case(name, changed(name, copied, more=[more] if served else []))
+    causes = [cause for cause in found.causes if cause.cause_class is CauseClass.SERVICE_SELECTOR_MISMATCH]
+    assert [cause.object.name for cause in causes] == ([server] if mismatch else [])
+    if mismatch:
+        assert causes[0].facts["suggested_workload"] == f"Deployment/{server}"
 
 
 def test_a_workload_without_pods_is_looked_at_instead_of_its_service() -> None:
@@ -458,6 +464,15 @@ def test_a_gateways_route_is_read_too() -> None:
     found = of_case(name, changed(name, lambda item: item["kind"] != "Ingress", more=[route]))
     cause = only(found, CauseClass.BACKEND_MISSING)
     assert (cause.object.kind, cause.facts["suggested"]) == ("HTTPRoute", truth(name)["facts"]["suggested"])
+
+
+def test_the_older_shape_of_an_ingress() -> None:
+    """networking.k8s.io/v1beta1 and extensions/v1beta1, as clusters before 1.19 have it."""
+    rule = {"http": {"paths": [{"backend": {"serviceName": "cart", "servicePort": "web"}}]}}
+    spec = {"backend": {"serviceName": "front", "servicePort": 80}, "rules": [rule], "tls": [{"secretName": "cert"}]}
+    item = {"kind": "Ingress", "metadata": {"name": "in", "namespace": "shop"}, "spec": spec}
+    found = [(backend.kind, backend.name, backend.port) for backend in backends_of(item)]
+    assert found == [("Service", "front", 80), ("Service", "cart", "web"), ("Secret", "cert", None)]
 
 
 # policies
