@@ -54,7 +54,7 @@ async def test_kinds_that_cannot_be_read_are_named_and_the_rest_is_read(tmp_path
         async with await connect(api, tmp_path) as cluster:
             snapshot = await capture(cluster, namespace)
     assert f"Deployment in {namespace} could not be read: not allowed" in snapshot.unseen
-    assert any("ResourceQuota" in line and "does not have it" in line for line in snapshot.unseen)
+    assert any("PodDisruptionBudget" in line and "does not have it" in line for line in snapshot.unseen)
     found = diagnose(snapshot, namespace=namespace)
     assert found.causes[0].cause_class.value == "oom_killed"
     assert found.causes[0].object.kind == "Deployment", "named by the ReplicaSet's own reference"
@@ -76,6 +76,37 @@ async def test_values_of_secrets_and_config_maps_stay_behind(tmp_path: Path) -> 
     assert snapshot.lacks("Secret", namespace, "other") is True, "the names were listed"
     assert snapshot.lacks("Secret", "elsewhere", "other") is None
     assert "aHVudGVyMg" not in json.dumps(snapshot.items())
+
+
+async def test_an_older_version_is_asked_where_the_newer_one_is_unknown(tmp_path: Path) -> None:
+    """The stand-in serves autoscalers in autoscaling/v1 alone; Gateway API kinds are in no older cluster."""
+    async with KubeApi() as api:
+        namespace = serve(api, "oom_killed")
+        meta = {"name": "scaler", "namespace": namespace}
+        api.put({"apiVersion": "autoscaling/v1", "kind": "HorizontalPodAutoscaler", "metadata": meta, "spec": {}})
+        async with await connect(api, tmp_path) as cluster:
+            snapshot = await capture(cluster, namespace)
+    scaler = snapshot.get("HorizontalPodAutoscaler", namespace, "scaler")
+    assert scaler is not None and scaler["apiVersion"] == "autoscaling/v1"
+    assert snapshot.lacks("HTTPRoute", namespace, "any") is True, "a server without the kind has none"
+    assert not any("HTTPRoute" in line for line in snapshot.unseen)
+    assert snapshot.focus == namespace
+
+
+async def test_what_may_not_be_read_in_full_is_not_called_missing(tmp_path: Path) -> None:
+    """The names of ConfigMaps are listed; the keys of one that a pod needs cannot be read."""
+    async with KubeApi() as api:
+        namespace = serve(api, "missing_config_key")
+        name = next(item["metadata"]["name"] for item in api.objects.values() if item["kind"] == "ConfigMap")
+
+        def forbid() -> None:
+            api.forbidden_kinds.add("ConfigMap")
+
+        api.before("GET", forbid, match=f"/configmaps/{name}")
+        async with await connect(api, tmp_path) as cluster:
+            snapshot = await capture(cluster, namespace)
+    assert snapshot.lacks("ConfigMap", namespace, name) is None
+    assert any(f"ConfigMap {namespace}/{name} could not be read: not allowed" in line for line in snapshot.unseen)
 
 
 async def test_no_such_namespace_and_no_such_cluster(tmp_path: Path) -> None:
