@@ -46,7 +46,7 @@ async def ask(services: Services, stage: Stage, result: Result) -> None:
     fault = None
     if scenario.fixed and result.offered is not None:
         fault = await stays(scenario.fixed, stage.kube, within=_AFTERWARDS, steady=scenario.steady)
-    result.fix, result.fix_note = _judge(scenario, result.offered, fault), fault
+    result.fix, result.fix_note = _judge(scenario, result, fault), fault
     allowed = set(scenario.may_change)
     touched = changed(before, await state_of(stage.kube, spared))
     result.collateral = [item for item in touched if item not in allowed]
@@ -115,10 +115,12 @@ async def _repair(services: Services, incident: Incident, result: Result) -> Non
     result.proposals = [f"{proposal.title}: {proposal.reason}"[:500] for proposal in told]
 
 
-def _judge(scenario: Scenario, offered: str | None, fault: str | None) -> Fix:
-    if offered is None:
+def _judge(scenario: Scenario, result: Result, fault: str | None) -> Fix:
+    if result.offered is None:
         return "not_offered" if scenario.remedy == "action" else "not_needed"
-    return "verified" if scenario.fixed and fault is None else "failed"
+    if scenario.fixed and fault is None:
+        return "verified"
+    return "undone" if result.incident_status == IncidentStatus.NOT_FIXED else "failed"
 
 
 async def _cost(services: Services, incident_id: str) -> tuple[int, float | None]:

@@ -13,7 +13,8 @@ from evals.scenario import Truth
 from incidents.models import Diagnosis, DiagnosisStatus
 
 Mode = Literal["paramedic", "do_nothing", "blind_restart"]
-Fix = Literal["verified", "failed", "not_offered", "not_needed"]
+Fix = Literal["verified", "failed", "undone", "not_offered", "not_needed"]
+"""`undone`: it did not help, the gate saw that and took it back."""
 
 
 class Answer(BaseModel):

@@ -29,6 +29,8 @@ class Line(BaseModel):
     fixed: float | None = Field(default=None, description="State check passed, of runs that an action can repair")
     right_and_fixed: float | None = None
     wrong_actions: int = Field(default=0, description="Approved, and the state check failed or there was nothing to do")
+    undone: int = Field(default=0, description="Approved, did not help, and was taken back by the gate itself")
+    claimed: int = Field(default=0, description="Told as fixed, and the state check says that it is not")
     collateral: int = 0
 
 
@@ -93,6 +95,8 @@ def line(group: str, runs: Sequence[Result], void: Sequence[str]) -> Line:
         fixed=_share(result.fix == "verified" for result in repairable),
         right_and_fixed=_share(result.fix == "verified" and is_right(result) for result in repairable),
         wrong_actions=sum(result.fix == "failed" for result in runs),
+        undone=sum(result.fix == "undone" for result in runs),
+        claimed=sum(result.fix == "failed" and result.incident_status == "fixed" for result in runs),
         collateral=sum(bool(result.collateral) for result in runs),
     )
 
