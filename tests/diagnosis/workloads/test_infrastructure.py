@@ -4,69 +4,18 @@ from __future__ import annotations
 
 import copy
 import json
-from collections.abc import Callable
 from datetime import timedelta
-from functools import cache
-from pathlib import Path
 
 import pytest
 
 from diagnosis.workloads.diagnose import diagnose
 from diagnosis.workloads.fields import Object
-from diagnosis.workloads.load import load_snapshot
 from diagnosis.workloads.metrics import Alert, Series
 from diagnosis.workloads.snapshot import Snapshot
-from incidents.models import Cause, CauseClass, Diagnosis, DiagnosisStatus, ObjectRef
+from incidents.models import CauseClass, DiagnosisStatus, ObjectRef
+from tests.snapshot_cases import changed, classes, loaded, of_case, only, truth
 
-SNAPSHOTS = Path(__file__).parents[2] / "fixtures" / "snapshots"
 LONG_AGO = "2026-01-01T00:00:00Z"
-
-
-@cache
-def loaded(name: str) -> Snapshot:
-    return load_snapshot(SNAPSHOTS / name)
-
-
-@cache
-def truth(name: str) -> dict:  # type: ignore[type-arg]
-    return json.loads((SNAPSHOTS / f"{name}.truth.json").read_text())  # type: ignore[no-any-return]
-
-
-def changed(
-    name: str,
-    change: Callable[[Object], object] = lambda item: None,
-    *,
-    more: list[Object] | None = None,
-    series: list[Series] | None = None,
-    alerts: list[Alert] | None = None,
-    later: timedelta = timedelta(0),
-) -> Snapshot:
-    """A captured case after `change` of each of its objects (False drops one), seen `later`, with `more` beside it."""
-    original = loaded(name)
-    items = [item for item in copy.deepcopy(original.items()) if change(item) is not False]
-    logs = {key: original.log(*key) or "" for key in original.log_keys()}
-    return Snapshot(
-        [*items, *(more or [])],
-        logs=logs,
-        observed_at=original.observed_at + later,
-        complete=original.complete,
-        focus=original.focus,
-        series=series or [],
-        alerts=alerts or [],
-    )
-
-
-def of_case(name: str, snapshot: Snapshot | None = None) -> Diagnosis:
-    return diagnose(snapshot or loaded(name), namespace=truth(name)["namespace"])
-
-
-def classes(found: Diagnosis) -> set[CauseClass]:
-    return {cause.cause_class for cause in found.causes}
-
-
-def only(found: Diagnosis, wanted: CauseClass) -> Cause:
-    assert classes(found) == {wanted}
-    return found.causes[0]
 
 
 def lease(snapshot: Snapshot, name: str, ago: timedelta) -> Object:
