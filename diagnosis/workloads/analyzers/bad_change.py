@@ -2,8 +2,8 @@
 
 The template is the same; the container, or that of an earlier pod of the same ReplicaSet, ran before the change without
 a fault, and it failed after it. When an object was last written stands in its managed fields; Kubernetes before 1.22
-does not renew that time when the same writer changes a value again. Then the order of resource versions, which grow over
-the whole cluster, tells that it was written after the program had started; that is used for the first restarts only.
+does not renew that time when the same writer changes a value again. Then the order of resource versions, which grow
+over the whole cluster, tells that it was written after the program had started: used for the first restarts only.
 """
 
 from __future__ import annotations

@@ -10,7 +10,7 @@ from diagnosis.workloads.calls import Call
 from diagnosis.workloads.contract import Claim, Documented, Found, quoted
 from diagnosis.workloads.events import Event
 from diagnosis.workloads.evidence import of_event, of_object
-from diagnosis.workloads.fields import Object, number, pick, text
+from diagnosis.workloads.fields import Object, number, objects, pick, text
 from diagnosis.workloads.scope import RECENT, Scope
 from diagnosis.workloads.services import Template, services_of
 from diagnosis.workloads.snapshot import ref_of
@@ -47,9 +47,18 @@ def find(scope: Scope) -> Iterable[Found]:
             if template.ref in seen or template.ref.kind not in ("Deployment", "StatefulSet", "ReplicaSet"):
                 continue
             scaled = _scaled_down(scope, template)
-            if calls or scaled is not None:
+            if calls or (scaled is not None and not _scales_itself(scope, template)):
                 seen.add(template.ref)
                 yield _found(scope, service, template, calls, scaled)
+
+
+def _scales_itself(scope: Scope, template: Template) -> bool:
+    """Whether an event-driven autoscaler (KEDA) may have taken it to zero: its custom resource owns the autoscaler."""
+    return any(
+        text(pick(scaler, "spec", "scaleTargetRef"), "name") == template.ref.name
+        and any(owner.get("kind") == "ScaledObject" for owner in objects(scaler, "metadata", "ownerReferences"))
+        for scaler in scope.snapshot.all("HorizontalPodAutoscaler", template.ref.namespace)
+    )
 
 
 def _scaled_down(scope: Scope, template: Template) -> Event | None:
@@ -88,7 +97,7 @@ def _found(scope: Scope, service: Object, template: Template, calls: list[Call],
     return Found(
         CauseClass.ZERO_REPLICAS,
         ref,
-        0.93 if calls else 0.75,
+        0.93 if calls else 0.6,
         f"{ref.kind} {ref.name} has no replicas, and {needs} (Service {name}).",
         claims,
         facts=facts,
