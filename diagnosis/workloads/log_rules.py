@@ -51,15 +51,46 @@ _CHAINED = re.compile(
 
 @dataclass(frozen=True)
 class LogRule:
-    """One way in which a program of one `product` says it. `kind` tells cases of one class apart."""
+    """One way in which a program of one `product` says it. `kind` tells cases of one class apart.
+
+    `marks` are texts in lower case of which each match holds one: most logs are done after looking for them.
+    """
 
     product: str
     pattern: re.Pattern[str]
-    kind: str = ""
+    kind: str
+    marks: tuple[str, ...]
 
 
 def rule(product: str, pattern: str, kind: str = "") -> LogRule:
-    return LogRule(product, re.compile(pattern, re.IGNORECASE), kind)
+    return LogRule(product, re.compile(pattern, re.IGNORECASE), kind, marks_of(pattern))
+
+
+def marks_of(pattern: str) -> tuple[str, ...]:
+    """For each alternative of a pattern the longest text that all its matches hold, in lower case."""
+    longest, run, depth, at = [""], "", 0, 0
+    while at <= len(pattern):
+        char = pattern[at : at + 1]
+        step = 2 if char == "\\" else 1
+        literal = char if char and char not in "\\()[].?*+{}|^$" else ""
+        if char == "\\" and not pattern[at + 1].isalnum():
+            literal = pattern[at + 1]
+        if pattern[at + step : at + step + 1] in ("?", "*", "{"):
+            literal = ""  # it may be absent; what follows is no part of the same text
+        if literal and depth == 0:
+            run += literal.lower()
+        else:
+            longest[-1] = max(longest[-1], run, key=len)
+            run = ""
+        if char == "[":
+            step = re.compile(r"\[\^?\]?[^\]]*\]").match(pattern, at).end() - at  # type: ignore[union-attr]
+        elif char == "{":
+            step = pattern.index("}", at) - at + 1
+        elif char == "|" and depth == 0:
+            longest.append("")
+        depth += (char == "(") - (char == ")")
+        at += step
+    return tuple(dict.fromkeys(longest))
 
 
 @dataclass(frozen=True)
@@ -119,9 +150,19 @@ def _unready(scope: Scope, container: Container) -> bool:
 
 def last_complaint(log: Log, rules: Sequence[LogRule]) -> tuple[LogLine, LogRule, re.Match[str]] | None:
     """The last line near the end that a rule knows and that nothing after it takes back."""
-    filled = [(index, line[:_LINE]) for index, line in enumerate(log.lines) if line.strip()][-_LAST_LINES:]
+    filled: list[tuple[int, str]] = []
+    for index in range(len(log.lines) - 1, -1, -1):
+        line = log.lines[index]
+        if line and not line.isspace():
+            filled.append((index, line[:_LINE]))
+            if len(filled) == _LAST_LINES:
+                break
+    everything = "\n".join(line for _, line in filled).lower()
+    rules = [item for item in rules if any(mark in everything for mark in item.marks)]
+    if not rules:
+        return None
     later_error = False
-    for index, line in reversed(filled):
+    for index, line in filled:
         if _PROPERTY.match(line):
             continue
         found = next(((item, match) for item in rules if (match := item.pattern.search(line))), None)

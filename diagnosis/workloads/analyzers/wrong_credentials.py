@@ -75,8 +75,8 @@ RULES = (
     rule("http", r"HTTP Error 401|401 Client Error|status ?code:? (?:was |of )?401\b|responded with 401"
                  r"|401 Unauthorized"
          r"|HTTP 401\b|response code:? 401|server returned HTTP response code: 401"),
-    rule("database", r"(?:database|\bdb\b|数据库).{0,60}(?:authentication failed|login failed|认证失败|密码错误)"
-         r"|用户名或密码(?:错误|不正确)"),
+    rule("database", r"(?:database|\bdb\b).{0,60}authentication failed|(?:database|\bdb\b).{0,60}login failed"
+         r"|数据库.{0,60}认证失败|密码错误|用户名或密码(?:错误|不正确)"),
 )  # fmt: skip
 _ACCESS_LOG = re.compile(  # what a server notes of its own answers
     r"\b(?:GET|POST|PUT|HEAD|DELETE|PATCH|OPTIONS)\b[ \"]{1,3}/\S{0,500}(?: HTTP/[\d.]{1,4})?\"? (?:- )?\d{3}\b"

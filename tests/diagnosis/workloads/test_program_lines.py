@@ -21,7 +21,7 @@ from diagnosis.workloads.analyzers import (
     wrong_dependency,
 )
 from diagnosis.workloads.dependency import is_server
-from diagnosis.workloads.log_rules import LogRule, last_complaint
+from diagnosis.workloads.log_rules import LogRule, last_complaint, marks_of
 from diagnosis.workloads.logs import Log
 
 ENTRIES = json.loads((Path(__file__).parents[2] / "fixtures" / "program_lines.json").read_text())
@@ -82,6 +82,25 @@ def test_a_later_crash_of_its_own_takes_over() -> None:
     assert understood([complaint, "falling back to the cache", *trace]) == set()
     chained = [complaint, "", "During handling of the above exception, another exception occurred:", "", *trace]
     assert understood(chained) == {"wrong_credentials"}
+
+
+@pytest.mark.parametrize("cause", TABLES)
+def test_every_alternative_has_a_mark_to_look_for(cause: str) -> None:
+    for rule in TABLES[cause]:
+        assert all(len(mark) >= 2 for mark in rule.marks), (rule.pattern.pattern, rule.marks)
+
+
+@pytest.mark.parametrize(
+    ("pattern", "marks"),
+    [
+        (r"too many (?:open )?files|\bEMFILE\b", ("too many ", "emfile")),
+        (r"colou?r of the sky", ("r of the sky",)),
+        (r"\(1040, |a{2,3}bcd|[x|y]efg", ("(1040, ", "bcd", "efg")),
+        (r"(?:one|two) of (?P<name>\w{1,9})", (" of ",)),
+    ],
+)
+def test_marks_are_in_every_match(pattern: str, marks: tuple[str, ...]) -> None:
+    assert marks_of(pattern) == marks
 
 
 def test_patterns_are_quick_on_hostile_lines() -> None:
