@@ -134,7 +134,10 @@ async def expression(asked: Asked, arguments: ExpressionArguments) -> str:
 async def disassembly(asked: Asked, arguments: FrameArguments) -> str:
     async def ask(session: GdbSession, ids: dict[int, int], deadline: float) -> str:
         at = f"--thread {asked.thread(arguments, ids)} --frame {arguments.frame}"
-        commands = [f"-data-evaluate-expression {at} --language c (long)$pc", f"-data-disassemble {at} -s $pc -e $pc+96 -- 0"]
+        commands = [
+            f"-data-evaluate-expression {at} --language c (long)$pc",
+            f"-data-disassemble {at} -s $pc -e $pc+96 -- 0",
+        ]
         current, code = await session.run(commands, deadline)
         pc = number(_payload(current).get("value")) or 0
         lines = disassembly_of(_payload(code), pc)
