@@ -234,3 +234,21 @@ def test_storage_classes_that_nobody_read_are_not_called_missing() -> None:
     complete = {pair for pair in original.complete if pair[0] != "StorageClass"}
     found = diagnose(Snapshot(items, observed_at=original.observed_at, complete=complete))
     assert CauseClass.MISSING_STORAGE_CLASS not in {cause.cause_class for cause in found.causes}
+
+
+def test_a_claim_that_waits_for_its_pod_is_not_what_the_pod_waits_for() -> None:
+    """A real claim that waits for its first consumer, put under a real pod that a taint keeps from its node."""
+    namespace = json.loads((SNAPSHOTS / "sched_taint.truth.json").read_text())["namespace"]
+    others = copy.deepcopy(load_snapshot(SNAPSHOTS / "healthy_claim_waits").items())
+    more = [item for item in others if item["kind"] in ("PersistentVolumeClaim", "StorageClass")]
+    claim = next(item for item in more if item["kind"] == "PersistentVolumeClaim")
+    claim["metadata"]["namespace"] = namespace
+    volume = {"name": "data", "persistentVolumeClaim": {"claimName": claim["metadata"]["name"]}}
+
+    def change(item: Object) -> Object:
+        if item["kind"] == "Pod":
+            item["spec"]["volumes"] = [volume]
+        return item
+
+    found = transformed("sched_taint", change, *more)
+    assert [cause.cause_class for cause in found.causes] == [CauseClass.UNTOLERATED_TAINT]
