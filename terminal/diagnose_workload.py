@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -43,7 +44,9 @@ def snapshot(
     from diagnosis.workloads.diagnose import diagnose
     from diagnosis.workloads.load import load_snapshot
 
-    _answer(diagnose(load_snapshot(path), namespace=namespace, symptom=symptom), as_json)
+    loaded = load_snapshot(path)
+    gc.freeze()  # none of it is garbage before the answer: the collector need not walk through it again and again
+    _answer(diagnose(loaded, namespace=namespace, symptom=symptom), as_json)
 
 
 def workload(
@@ -60,6 +63,7 @@ def workload(
 
     target = target_of(kind_name, namespace)
     found = _capture(namespace, target)
+    gc.freeze()
     _answer(diagnose(found, target=target, namespace=namespace, symptom=symptom), as_json)
 
 

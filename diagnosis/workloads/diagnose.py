@@ -13,7 +13,7 @@ from diagnosis.workloads.health import troubles
 from diagnosis.workloads.ranking import rank
 from diagnosis.workloads.recovered import recovered
 from diagnosis.workloads.scope import Scope, scope_of
-from diagnosis.workloads.snapshot import Snapshot
+from diagnosis.workloads.snapshot import Snapshot, bare
 from diagnosis.workloads.symptom import read_symptom
 from diagnosis.workloads.trouble import Trouble
 from errors import NotFound
@@ -41,7 +41,7 @@ def diagnose(
         found += _seen_from_around(scope, target, found)
     found += _run(ANALYZERS, _dependencies(scope, found))
     trouble = list(troubles(scope))
-    explained = {_bare(ref) for _, item in found for ref in (item.object, *item.explains)}
+    explained = {bare(ref) for _, item in found for ref in (item.object, *item.explains)}
     explained |= {ObjectRef(kind="Node", name=str(item.facts["node"])) for _, item in found if item.facts.get("node")}
     found += [("health", item) for item in _unexplained(scope, trouble, explained)]
     ranked = rank(found, snapshot, trouble, read_symptom(symptom, snapshot, namespace, target))
@@ -90,7 +90,7 @@ def _run(analyzers: Iterable[Analyzer], scope: Scope) -> list[tuple[str, Found]]
 
 def _seen_from_around(scope: Scope, target: ObjectRef, found: list[tuple[str, Found]]) -> list[tuple[str, Found]]:
     """What the neighbours show of a target: a database that its clients find read-only, a Service that misleads it."""
-    asked = {_bare(target), *scope.workloads}
+    asked = {bare(target), *scope.workloads}
     known = {(item.cause_class, item.object, item.subject, item.place) for _, item in found}
     around = (
         _run(ANALYZERS, scope_of(scope.snapshot, None, target.namespace, scope.symptom)) if target.namespace else []
@@ -99,7 +99,7 @@ def _seen_from_around(scope: Scope, target: ObjectRef, found: list[tuple[str, Fo
         (name, item)
         for name, item in around
         if (item.cause_class, item.object, item.subject, item.place) not in known
-        and (_bare(item.object) in asked or any(_bare(ref) in asked for ref in item.explains))
+        and (bare(item.object) in asked or any(bare(ref) in asked for ref in item.explains))
     ]
 
 
@@ -117,11 +117,11 @@ def _unexplained(scope: Scope, trouble: list[Trouble], explained: set[ObjectRef]
     What only says that something else fails is left out: that one is explained, or an entry of its own.
     """
     by_workload: dict[ObjectRef, list[Trouble]] = {}
-    suffering = explained | {_bare(item.object) for item in trouble}
+    suffering = explained | {bare(item.object) for item in trouble}
     for item in trouble:
-        bare = _bare(item.object)
-        if bare not in explained and not any(ref in suffering for ref in item.because):
-            by_workload.setdefault(bare, []).append(item)
+        about = bare(item.object)
+        if about not in explained and not any(ref in suffering for ref in item.because):
+            by_workload.setdefault(about, []).append(item)
     result = []
     for ref, items in by_workload.items():
         claims = list({item.claim.text: item.claim for item in items}.values())[:_TROUBLES_CITED]
@@ -164,10 +164,6 @@ def _troubled_by_workload(scope: Scope) -> dict[ObjectRef, list[Container]]:
         scope.memo["troubled by workload"] = by_workload
     found: dict[ObjectRef, list[Container]] = scope.memo["troubled by workload"]
     return found
-
-
-def _bare(ref: ObjectRef) -> ObjectRef:
-    return ref.model_copy(update={"container": None}) if ref.container else ref
 
 
 def _anything_seen(snapshot: Snapshot, scope: Scope) -> bool:

@@ -21,15 +21,18 @@ _STUCK = timedelta(minutes=5)
 
 def troubles(scope: Scope) -> Iterator[Trouble]:
     """Symptoms of containers, pods, workloads and what is around them, within the scope."""
+    told: set[ObjectRef] = set()
     for container in scope.troubled:
+        told.add(scope.snapshot.workload_of(container.pod))
         yield Trouble(scope.owner(container), _of_container(scope, container))
     for pod in scope.pods:
         if scope.superseded(pod):
             continue
         if (claim := _of_pod(scope, pod)) is not None:
+            told.add(scope.snapshot.workload_of(pod))
             yield Trouble(scope.snapshot.workload_of(pod), claim)
-    for ref in scope.workloads:
-        if ref.kind != "Pod" and scope.unready_workload(ref):
+    for ref in scope.workloads:  # of those whose pods have told, the count of ready pods says nothing more
+        if ref.kind != "Pod" and ref not in told and scope.unready_workload(ref):
             yield Trouble(ref, _of_workload(scope, ref))
     yield from surroundings(scope)
 

@@ -11,7 +11,7 @@ from diagnosis.workloads.consequences import ONE_FOR_ALL, WEAK, explained_by
 from diagnosis.workloads.contract import Claim, Found
 from diagnosis.workloads.fields import text
 from diagnosis.workloads.rollout import revision_facts
-from diagnosis.workloads.snapshot import Snapshot
+from diagnosis.workloads.snapshot import Snapshot, bare
 from diagnosis.workloads.symptom import Mentions
 from diagnosis.workloads.trouble import Trouble
 from incidents.models import Cause, CauseClass, Evidence, Fact, Finding, ObjectRef
@@ -43,14 +43,14 @@ class _Group:
     def __post_init__(self) -> None:
         self.found.sort(key=lambda entry: (-entry[1].confidence, str(entry[1].object)))
         self.best = self.found[0][1]
-        self.objects = list(dict.fromkeys(_bare(item.object) for _, item in self.found))
+        self.objects = list(dict.fromkeys(bare(item.object) for _, item in self.found))
         self.cause_class = self.best.cause_class
 
     @property
     def others(self) -> list[ObjectRef]:
         """What else suffers from it: its victims, and the objects that its findings explain."""
         refs = [*self.objects[1:], *(ref for victim in self.victims for ref in victim.objects)]
-        refs += [_bare(ref) for _, item in self.found for ref in item.explains]
+        refs += [bare(ref) for _, item in self.found for ref in item.explains]
         return [ref for ref in dict.fromkeys(refs) if ref != self.objects[0]]
 
 
@@ -95,13 +95,13 @@ def _key(item: Found) -> tuple[object, ...]:
 def _without_symptoms(found: list[tuple[str, Found]]) -> list[tuple[str, Found]]:
     classes: dict[ObjectRef, dict[CauseClass, list[Found]]] = defaultdict(lambda: defaultdict(list))
     for _, item in found:
-        classes[_bare(item.object)][item.cause_class].append(item)
+        classes[bare(item.object)][item.cause_class].append(item)
     return [
         (name, item)
         for name, item in found
         if not any(
             _explains(other, item)
-            for cause, others in classes[_bare(item.object)].items()
+            for cause, others in classes[bare(item.object)].items()
             if item.cause_class in explained_by(cause) or cause is CauseClass.STATEFUL_SET_BLOCKED
             for other in others
         )
@@ -129,14 +129,12 @@ def _roots(groups: list[_Group]) -> dict[_Group, _Group]:
             continue
         for ref in group.objects:
             by_object[ref].append(group)
-        for ref in dict.fromkeys(_bare(ref) for _, item in group.found for ref in item.explains):
+        for ref in dict.fromkeys(bare(ref) for _, item in group.found for ref in item.explains):
             explaining[ref].append(group)
     direct = {}
     for group in groups:
         own = group.objects[0]
-        candidates = [
-            root for _, item in group.found for ref in item.leads_to for root in by_object.get(_bare(ref), [])
-        ]
+        candidates = [root for _, item in group.found for ref in item.leads_to for root in by_object.get(bare(ref), [])]
         candidates += [
             root
             for root in explaining.get(own, [])
@@ -175,12 +173,12 @@ def _chains(
 ) -> Chains:
     said: dict[ObjectRef, Claim] = {}
     for item in trouble:
-        said.setdefault(_bare(item.object), item.claim)
+        said.setdefault(bare(item.object), item.claim)
     for group in groups:
         for _, one in group.found:
             if one.claims:
-                said.setdefault(_bare(one.object), one.claims[0])
-            links += [(_bare(ref), _bare(one.object)) for ref in one.explains]
+                said.setdefault(bare(one.object), one.claims[0])
+            links += [(bare(ref), bare(one.object)) for ref in one.explains]
     links += [(item.object, ref) for item in trouble for ref in item.because]
     links += mentions.links
     for ref, claim in mentions.near.items():
@@ -263,7 +261,3 @@ def _helm(snapshot: Snapshot, ref: ObjectRef) -> dict[str, Fact]:
         return {}
     namespace = text(item, "metadata", "annotations", "meta.helm.sh/release-namespace") or ref.namespace
     return {"helm_release": release, "helm_namespace": namespace}
-
-
-def _bare(ref: ObjectRef) -> ObjectRef:
-    return ref.model_copy(update={"container": None}) if ref.container else ref

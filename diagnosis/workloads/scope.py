@@ -214,7 +214,7 @@ def scope_of(snapshot: Snapshot, target: ObjectRef | None, namespace: str | None
             for kind in WORKLOAD_KINDS
             if kind != "Pod"
             for item in snapshot.all(kind, namespace)
-            if snapshot.workload_of(item) == ref_of(item)
+            if (top := snapshot.workload_of(item)) is (own := ref_of(item)) or top == own
         ]
         workloads += [snapshot.workload_of(pod) for pod in pods]
     whole = None if namespace is None else frozenset({namespace})

@@ -225,8 +225,8 @@ class Snapshot:
         if ref.kind == "Pod":
             pod = self.get("Pod", ref.namespace, ref.name)
             return [pod] if pod is not None else []
-        bare = ref.model_copy(update={"container": None})
-        return [pod for pod in self.all("Pod", ref.namespace) if bare in self.owners(pod)]
+        workload = bare(ref)
+        return [pod for pod in self.all("Pod", ref.namespace) if workload in self.owners(pod)]
 
     def owned_by(self, owner: Object, kind: str) -> list[Object]:
         """Objects of a kind whose controller is `owner`."""
@@ -242,15 +242,20 @@ class Snapshot:
 
     def revisions(self, ref: ObjectRef) -> list[Revision]:
         """Revisions of a Deployment, StatefulSet or DaemonSet that still exist, oldest first; see `Revision`."""
-        bare = ref.model_copy(update={"container": None}) if ref.container else ref
-        if bare not in self._revisions:
-            self._revisions[bare] = revisions_of(self, bare)
-        return self._revisions[bare]
+        workload = bare(ref)
+        if workload not in self._revisions:
+            self._revisions[workload] = revisions_of(self, workload)
+        return self._revisions[workload]
 
 
 def ref_of(item: Object) -> ObjectRef:
     """The reference to an object of the snapshot."""
     return _ref(_kind_key(item), text(item, "metadata", "namespace"), text(item, "metadata", "name"))
+
+
+def bare(ref: ObjectRef) -> ObjectRef:
+    """The reference without its container."""
+    return _ref(ref.kind, ref.namespace or "", ref.name) if ref.container else ref
 
 
 @lru_cache(maxsize=1 << 15)
