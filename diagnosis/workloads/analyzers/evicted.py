@@ -25,7 +25,22 @@ CAUSES = {
 }
 
 _RESOURCE = re.compile(r"low on resource: ([\w-]+)", re.IGNORECASE)
-_OWN_STORAGE = re.compile(r"exceeds the (?:total )?limit|ephemeral local storage usage|emptydir", re.IGNORECASE)
+# pkg/kubelet/eviction/helpers.go
+_VOLUME = re.compile(
+    r"emptydir volume \"(?P<volume>[^\"]{1,253})\" exceeds the limit \"(?P<limit>[^\"]{1,40})\"", re.IGNORECASE
+)
+_CONTAINER = re.compile(
+    r"container (?P<container>\S{1,253}) exceeded its local ephemeral storage limit \"(?P<limit>[^\"]{1,40})\"",
+    re.IGNORECASE,
+)
+_POD = re.compile(
+    r"ephemeral local storage usage exceeds the total limit of containers (?P<limit>\d[\w.]{0,38}\w)", re.IGNORECASE
+)
+_OWN_STORAGE = re.compile(
+    r"exceeds the (?:total )?limit|exceeded its local ephemeral storage limit"
+    r"|ephemeral local storage usage|emptydir",
+    re.IGNORECASE,
+)
 
 
 def find(scope: Scope) -> Iterable[Found]:
@@ -59,6 +74,11 @@ def _found(scope: Scope, pod: Object) -> Found:
     facts: dict[str, Fact] = {"node": node or None, "resource": match[1] if match else None, "pod": name}
     if _OWN_STORAGE.search(message):
         why = "it used more local storage than its limit"
+        own = _VOLUME.search(message) or _CONTAINER.search(message) or _POD.search(message)
+        facts |= {"resource": "ephemeral-storage", **(own.groupdict() if own else {})}
+        if own is not None:
+            which = facts.get("volume") or facts.get("container")
+            why = f"{which or 'it'} used more local storage than its limit of {facts['limit']}"
         step = "Find out what the pod writes; raise its storage limit or give it a volume"
     else:
         why = f"its node was low on {match[1]}" if match else message.strip(" .") or reason

@@ -241,3 +241,22 @@ def test_a_grpc_program_that_calls_itself_unhealthy_has_no_wrong_probe() -> None
 def test_a_missing_probe_command_is_named() -> None:
     found = diagnose(loaded("probe_command_missing")).causes[0]
     assert found.facts["observed"] == "/app/check-health"
+
+
+@pytest.mark.parametrize(
+    ("message", "facts"),
+    [
+        ('Usage of EmptyDir volume "scratch" exceeds the limit "2Mi". ', {"volume": "scratch", "limit": "2Mi"}),
+        ('Container shop exceeded its local ephemeral storage limit "10Mi". ', {"container": "shop", "limit": "10Mi"}),
+        ("Pod ephemeral local storage usage exceeds the total limit of containers 1Gi. ", {"limit": "1Gi"}),
+    ],
+)
+def test_storage_that_got_a_pod_evicted(message: str, facts: dict[str, str]) -> None:
+    items = copy.deepcopy(loaded("evicted").items())
+    for item in items:
+        if item["kind"] == "Pod":
+            item["status"]["message"] = message
+    cause = diagnose(Snapshot(items, observed_at=loaded("evicted").observed_at)).causes[0]
+    assert cause.cause_class is CauseClass.EVICTED
+    assert {key: cause.facts.get(key) for key in facts} == facts
+    assert cause.facts["resource"] == "ephemeral-storage"
