@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import copy
 import json
+import random
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -236,3 +237,29 @@ def test_a_target_of_any_kind_leads_to_its_pods() -> None:
     snapshot = of("oom_killed", service, ingress)
     target = ObjectRef(kind="Ingress", namespace=space("oom_killed"), name="front")
     assert diagnose(snapshot, target=target).causes[0].cause_class.value == "oom_killed"
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_damaged_surroundings_never_raise(seed: int) -> None:
+    """Services, routes, claims, autoscalers and namespaces with something removed, nulled or replaced in each."""
+    chosen = random.Random(seed)
+    junk: tuple[object, ...] = (None, "", "x", -1, True, [], {}, [None], {"a": None}, "9" * 40)
+    items = [SERVICE, CLAIM, INGRESS, SCALER, STUCK, *in_front_of("oom_killed")]
+    damaged = [copy.deepcopy(item) for item in items for _ in range(4)]
+    for item in damaged:
+        for _ in range(chosen.randint(1, 3)):
+            node: object = item
+            while isinstance(node, dict | list) and node:
+                keys = sorted(node) if isinstance(node, dict) else list(range(len(node)))
+                key = chosen.choice(keys)
+                if not isinstance(node[key], dict | list) or chosen.random() < 0.3:
+                    node[key] = chosen.choice(junk)
+                    break
+                node = node[key]
+    snapshot = of("oom_killed", *damaged)
+    for symptom in ("", "service cart 访问不通, Ingress front and pvc data pending"):
+        diagnose(snapshot, symptom=symptom).model_dump_json()
+    for kind, name in (("Ingress", "front"), ("Service", "cart"), ("PersistentVolumeClaim", "data")):
+        target = ObjectRef(kind=kind, namespace=space("oom_killed"), name=name)
+        if snapshot.get(kind, target.namespace, name):
+            diagnose(snapshot, target=target).model_dump_json()
