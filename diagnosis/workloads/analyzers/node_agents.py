@@ -34,7 +34,7 @@ CAUSES = {
     ),
     CauseClass.KUBE_PROXY_DOWN: Documented(
         "kube-proxy does not run on a node, so addresses of Services go stale there.",
-        "The pod of kube-proxy on the node that is not ready for over a minute, or that is missing there.",
+        "The pod of kube-proxy on the node, which is not ready for over a minute, and callers on that node that fail.",
         "That of its pod's own cause; else a person repairs it on the node.",
     ),
 }
