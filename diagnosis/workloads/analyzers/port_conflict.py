@@ -13,9 +13,10 @@ from diagnosis.workloads.containers import Container, containers_of
 from diagnosis.workloads.contract import Claim, Documented, Found, quoted
 from diagnosis.workloads.evidence import of_object
 from diagnosis.workloads.fields import number, objects, pick, text
-from diagnosis.workloads.log_rules import Complaint, complaints, rule
+from diagnosis.workloads.log_rules import Complaint, complaint_of, rule
 from diagnosis.workloads.logs import LogLine
 from diagnosis.workloads.probes import listening_in
+from diagnosis.workloads.restarts import Ending
 from diagnosis.workloads.scope import Scope
 from incidents.models import CauseClass, Fact, Severity
 
@@ -53,8 +54,48 @@ _NEAR = 6
 
 
 def find(scope: Scope) -> Iterable[Found]:
-    for complaint in complaints(scope, RULES):
-        yield _found(scope, complaint)
+    for container in scope.troubled:
+        complaint = complaint_of(scope, container, RULES)
+        if complaint is not None:
+            yield _found(scope, complaint)
+        else:
+            yield from _silent(scope, container)
+
+
+def _silent(scope: Scope, container: Container) -> Iterable[Found]:
+    """A container that ends without a word and declares the port of one that runs beside it."""
+    endings = scope.recent_endings(container)
+    if not endings or endings[0].ending is not Ending.EXIT_CODE or container.section != "containers":
+        return
+    log = scope.log(container, endings[0])
+    said = log.telling_line() if log else None
+    if said is not None and said.strength > 1:
+        return
+    now, owner = scope.snapshot.observed_at, scope.owner(container)
+    mine = {value for _, value in container.ports()}
+    for other in containers_of(container.pod):
+        shared = sorted(mine & {value for _, value in other.ports()})
+        if other.name == container.name or other.section != "containers" or not other.running or not shared:
+            continue
+        ended = of_object(container.pod, endings[0].at, now)
+        ports = [of_object(container.pod, f"{spec.spec_at}/ports", now) for spec in (container, other)]
+        claims = [
+            Claim(f"Container {container.name} of pod {container.pod_name} fails: {endings[0].why}", [ended]),
+            Claim(f"Containers {container.name} and {other.name} of the pod both declare port {shared[0]}", ports),
+        ]
+        yield Found(
+            CauseClass.PORT_CONFLICT,
+            owner,
+            0.6,
+            f"Container {container.name} of {owner.kind} {owner.name} ends without a word; it declares port {shared[0]}"
+            f", as container {other.name} beside it does, which runs.",
+            claims,
+            facts={"port": shared[0], "held_by": other.name},
+            place=container.pod_name,
+            subject=str(shared[0]),
+            next_steps=[f"Give container {container.name} or {other.name} another port than {shared[0]}"],
+        )
+        return
 
 
 def _found(scope: Scope, complaint: Complaint) -> Found:

@@ -124,3 +124,17 @@ def test_a_pool_of_its_own_is_the_clients() -> None:
     cause = first([line])
     assert cause.cause_class is CauseClass.CONNECTIONS_EXHAUSTED
     assert "The pool of connections of container" in cause.summary
+
+
+def test_two_that_declare_one_port_are_named_where_the_log_is_silent() -> None:
+    """The captured port conflict without its logs."""
+    original = loaded("port_of_a_sidecar")
+    found = diagnose(Snapshot(original.items(), observed_at=original.observed_at, complete=original.complete))
+    assert found.causes[0].cause_class is CauseClass.PORT_CONFLICT
+    assert found.causes[0].facts["port"] == 8080
+    assert found.causes[0].confidence < 0.7
+
+
+def test_a_program_that_says_why_it_ends_has_no_conflict_by_declaration() -> None:
+    found = saying("port_of_a_sidecar", ["ERROR option listen-port is not a number"])
+    assert found.causes[0].cause_class is CauseClass.APPLICATION_ERROR
