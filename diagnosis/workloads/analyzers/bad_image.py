@@ -12,9 +12,9 @@ from collections.abc import Iterable
 from diagnosis.workloads.containers import Container, template_containers
 from diagnosis.workloads.contract import Claim, Documented, Found, quoted
 from diagnosis.workloads.events import Event
-from diagnosis.workloads.evidence import of_absence, of_event, of_object
-from diagnosis.workloads.fields import objects, text
-from diagnosis.workloads.references import references_of
+from diagnosis.workloads.evidence import of_event, of_object
+from diagnosis.workloads.fields import text
+from diagnosis.workloads.pull_secrets import meaning_of_refusal, missing_pull_secrets, pull_secret_names, registry_of
 from diagnosis.workloads.rollout import healthy_before
 from diagnosis.workloads.scope import Scope
 from incidents.models import CauseClass, Fact
@@ -84,7 +84,6 @@ _WORDS = {
     "disk": "the node has no space for it",
     "unknown": "it cannot be pulled",
 }
-_REGISTRY = re.compile(r"^(?P<host>[\w-]+(?:\.[\w-]+)+(?::\d{1,5})?|[\w-]+:\d{1,5}|localhost)/")
 
 
 def find(scope: Scope) -> Iterable[Found]:
@@ -111,15 +110,15 @@ def _found(scope: Scope, container: Container) -> Found:
     before = text(template_containers(healthy.template).get(container.name), "image") if healthy else ""
     if before and before != image:
         facts["previous_image"] = before
-    secret_claims, missing = _pull_secrets(scope, container)
+    secret_claims, missing = missing_pull_secrets(scope, container)
     if missing:
         facts["missing_secrets"] = missing
     claims += secret_claims
     who = f"Container {container.name} of {owner.kind} {owner.name}"
     place, registry = container.pod_name, registry_of(image)
     if problem == "denied":
-        held = [name for name in _pull_secret_names(scope, container) if name not in missing]
-        found = _denied(scope, container, missing, held)
+        held = [name for name in pull_secret_names(scope, container) if name not in missing]
+        found = meaning_of_refusal(scope, container, missing, held)
         if found is not None:
             what, confidence, more = found
             facts |= more
@@ -160,50 +159,6 @@ def _found(scope: Scope, container: Container) -> Found:
     )
 
 
-def registry_of(image: str) -> str:
-    """The registry that an image reference means; without one it is Docker Hub (distribution/reference)."""
-    match = _REGISTRY.match(image)
-    return match["host"] if match else "docker.io"
-
-
-def _denied(
-    scope: Scope, container: Container, missing: list[str], held: list[str]
-) -> tuple[str, float, dict[str, Fact]] | None:
-    """What a refusal means for the pull secrets: (in words, confidence, facts); None where a Secret of the registry
-    is there, so that the image's name is as likely wrong."""
-    facts: dict[str, Fact] = {}
-    suggested = _for_registry(scope, container)
-    if len(suggested) == 1 and suggested[0] not in held:
-        facts["suggested_secret"] = suggested[0]
-    if missing:
-        return f"its pull secret {', '.join(missing)} does not exist", 0.93, facts
-    if not held:
-        return "it names no pull secret", 0.65, facts
-    registry = registry_of(container.image)
-    kinds = {name: scope.snapshot.get("Secret", container.namespace, name) for name in held}
-    wrong = [name for name, item in kinds.items() if text(item, "type") not in ("", *_PULL_SECRET_TYPES)]
-    if wrong and len(wrong) == len(held):
-        return (
-            f"its pull secret {', '.join(wrong)} is no Secret of a registry's login",
-            0.9,
-            facts | {"wrong_secrets": wrong},
-        )
-    facts["pull_secrets"] = held
-    return f"the registry {registry} does not accept its pull secret {', '.join(held)}", 0.75, facts
-
-
-_PULL_SECRET_TYPES = ("kubernetes.io/dockerconfigjson", "kubernetes.io/dockercfg")
-
-
-def _for_registry(scope: Scope, container: Container) -> list[str]:
-    """Pull secrets of the namespace; which registry one is for is inside its value, which is never read."""
-    return [
-        text(item, "metadata", "name")
-        for item in scope.snapshot.all("Secret", container.namespace)
-        if text(item, "type") in _PULL_SECRET_TYPES
-    ]
-
-
 def _pull_event(events: list[Event]) -> Event | None:
     """The newest event with the runtime's own error; `Error: ImagePullBackOff` is none."""
     telling = [
@@ -224,30 +179,6 @@ def _problem(waiting: str, said: str) -> str:
 def _end(message: str) -> str:
     """The runtime repeats the reference at each level; its own words come last."""
     return message if len(message) <= 280 else message[-280:]
-
-
-def _pull_secrets(scope: Scope, container: Container) -> tuple[list[Claim], list[str]]:
-    """Pull secrets that the pod names and that are known not to exist."""
-    now, namespace = scope.snapshot.observed_at, container.namespace
-    claims, missing = [], []
-    for reference in references_of(container.pod):
-        if reference.pull_secret and scope.snapshot.lacks("Secret", namespace, reference.name):
-            missing.append(reference.name)
-            here = [text(item, "metadata", "name") for item in scope.snapshot.all("Secret", namespace)]
-            evidence = [
-                of_object(container.pod, reference.at, now),
-                of_absence("Secret", namespace, reference.name, here, now),
-            ]
-            claims.append(Claim(f"The pull secret {reference.name} does not exist in namespace {namespace}", evidence))
-    return claims, missing
-
-
-def _pull_secret_names(scope: Scope, container: Container) -> list[str]:
-    """Pull secrets that the pod names itself or gets from its service account."""
-    account = text(container.pod, "spec", "serviceAccountName") or "default"
-    held = scope.snapshot.get("ServiceAccount", container.namespace, account)
-    named = [*objects(container.pod, "spec", "imagePullSecrets"), *objects(held, "imagePullSecrets")]
-    return list(dict.fromkeys(name for item in named if (name := text(item, "name"))))
 
 
 def _step(problem: str, image: str, before: str, registry: str) -> str:
