@@ -16,7 +16,7 @@ from urllib.parse import quote, urlencode
 
 import aiohttp
 
-from errors import ToolFailed, ToolMissing
+from errors import InvalidInput, ToolFailed, ToolMissing
 from settings import KubernetesSettings
 
 Object = dict[str, Any]
@@ -157,7 +157,7 @@ class Cluster:
 
     async def log(self, namespace: str, pod: str, container: str, *, previous: bool = False, lines: int = 2000) -> str:
         """The end of a container's log; with `previous`, of its last terminated instance. Raises as `request`."""
-        path = f"/api/v1/namespaces/{quote(namespace)}/pods/{quote(pod)}/log"
+        path = f"/api/v1/namespaces/{_segment(namespace)}/pods/{_segment(pod)}/log"
         query = {"container": container, "tailLines": str(lines), "limitBytes": str(self.settings.max_log_bytes)}
         query |= {"previous": "true"} if previous else {}
         return await self._send("GET", path, query, None, "application/json", "*/*")
@@ -183,8 +183,8 @@ class Cluster:
         if kind not in self._plurals[api_version]:
             raise KubernetesError(404, "NotFound", f"the server knows no {kind} in {api_version}", f"GET {base}")
         plural, namespaced = self._plurals[api_version][kind]
-        scope = f"/namespaces/{quote(namespace)}" if namespaced and namespace else ""
-        return f"{base}{scope}/{plural}" + (f"/{quote(name)}" if name else "")
+        scope = f"/namespaces/{_segment(namespace)}" if namespaced and namespace else ""
+        return f"{base}{scope}/{plural}" + (f"/{_segment(name)}" if name else "")
 
     async def _send(
         self, method: str, path: str, query: dict[str, str], body: bytes | None, content_type: str, accept: str
@@ -229,3 +229,10 @@ def _error(code: int, text: str, request: str) -> KubernetesError:
     except (ValueError, AttributeError):
         reason, message = "", text
     return KubernetesError(code, reason, message, request)
+
+
+def _segment(name: str) -> str:
+    """A name as one segment of a path. Raises InvalidInput for what would be another path."""
+    if name in (".", ".."):
+        raise InvalidInput(f"{name!a} is no name of a Kubernetes object")
+    return quote(name, safe="")
