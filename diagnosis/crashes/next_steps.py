@@ -25,7 +25,7 @@ _BY_CAUSE = {
     CauseClass.EXTERNAL_SIGNAL: "find who sent the signal: probes, an operator, a supervisor process, a resource limit",
 }
 _BY_ROOT = {
-    RootClass.USE_AFTER_FREE: "find who freed it: the owner must outlive this use; -fsanitize=address names both places",
+    RootClass.USE_AFTER_FREE: "find who freed it: the owner must outlive this use; -fsanitize=address names both",
     RootClass.DOUBLE_FREE: "give the object one owner; -fsanitize=address names the first free",
     RootClass.INVALID_FREE: "free only what malloc gave, and from its start",
     RootClass.HEAP_OVERFLOW: "check the length against the size of the buffer where it is written",

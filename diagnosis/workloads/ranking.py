@@ -240,17 +240,17 @@ def _cause(group: _Group, snapshot: Snapshot, ranked: Ranked) -> Cause:
         cause_class=best.cause_class,
         object=best.object,
         confidence=best.confidence,
-        summary=best.summary + more + _and_so(others),
+        summary=_and_so(best.summary + more, others),
         finding_ids=list(dict.fromkeys(ids)),
         facts=facts,
     )
 
 
-def _and_so(others: list[ObjectRef]) -> str:
+def _and_so(summary: str, others: list[ObjectRef]) -> str:
     if not others:
-        return ""
+        return summary
     more = f" and {len(others) - 1} more" if len(others) > 1 else ""
-    return f"; it is the root cause of what fails in {others[0]}{more}"
+    return f"{summary.rstrip('. ')}; it is the root cause of what fails in {others[0]}{more}."
 
 
 def _helm(snapshot: Snapshot, ref: ObjectRef) -> dict[str, Fact]:

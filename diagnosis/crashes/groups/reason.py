@@ -13,6 +13,7 @@ from diagnosis.crashes.frames import FrameLike, normalize
 
 _ASSERTION = re.compile(r"(?:(?P<function>[^\n]{1,400}?): )?Assertion `(?P<text>[^\n]{1,400})' failed")
 _LIMIT = 100
+_READ = 2000
 
 
 def reason_of(
@@ -23,6 +24,7 @@ def reason_of(
     `cause` is a cause class, `message` what glibc left, `exception` the type of an uncaught one, `panic` the
     file:line:column of a Rust panic.
     """
+    message = message[:_READ] if message else None
     if cause == "panic" and panic:
         return f"panic at {panic.rsplit('/', 1)[-1].rpartition(':')[0]}"[:_LIMIT]
     if cause == "uncaught_exception" and exception:
