@@ -65,8 +65,10 @@ def core(
     prepare()
 
     not_indexed: dict[str, Path] = {}
+    answer: list[Diagnosis] = []
 
-    async def run() -> Diagnosis:
+    # it returns nothing: asyncio.run ends by asking for SIGINT's handler, and that costs a repr of what a task returned
+    async def run() -> None:
         with errors.status("opening the core") as status:
             async with plain_core(core, Limits(max_bytes=settings.core.max_bytes)) as plain:
                 analysis = await analyze_core(
@@ -81,9 +83,10 @@ def core(
                 )
                 not_indexed.update(analysis.not_indexed)
                 found = plain.described(analysis.diagnosis)
-                return await asyncio.to_thread(with_source, found, source or (), as_named=True)
+                answer.append(await asyncio.to_thread(with_source, found, source or (), as_named=True))
 
-    diagnosis = asyncio.run(run())
+    asyncio.run(run())
+    diagnosis = answer.pop()
     if as_json:
         format = ReportFormat.JSON
     if format is ReportFormat.TEXT:

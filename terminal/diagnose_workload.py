@@ -106,12 +106,15 @@ def _capture(namespace: str, target: ObjectRef | None) -> Snapshot:
     from tools.kubernetes.capture import capture
     from tools.kubernetes.client import Cluster
 
-    async def run() -> Snapshot:
+    taken: list[Snapshot] = []
+
+    async def run() -> None:  # returns nothing: asyncio.run makes a repr of what its task returned
         async with await Cluster.connect(load_settings().kubernetes) as cluster:
             with Console(stderr=True).status(f"reading namespace {namespace}"):
-                return await capture(cluster, namespace, target)
+                taken.append(await capture(cluster, namespace, target))
 
-    return asyncio.run(run())
+    asyncio.run(run())
+    return taken.pop()
 
 
 def _answer(diagnosis: Diagnosis, as_json: bool) -> None:
