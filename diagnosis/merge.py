@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from incidents.models import Cause, CauseClass, Diagnosis, DiagnosisStatus, ObjectRef
+from incidents.models import Cause, CauseClass, Diagnosis, DiagnosisStatus, Moment, ObjectRef
 
 CRASH_CLASSES = frozenset(
     {
@@ -53,10 +53,17 @@ def merge(workload: Diagnosis | None, crash: Diagnosis | None) -> Diagnosis:
         ruled_out=_unique([*workload.ruled_out, *crash.ruled_out], str),
         unseen=_unique([*workload.unseen, *crash.unseen], str),
         next_steps=_unique([*crash.next_steps, *workload.next_steps], str),
+        timeline=_timeline(workload, crash),
+        recalled=_unique([*crash.recalled, *workload.recalled], lambda item: (item.kind, item.source)),
         crash=crash.crash,
         signature=crash.signature or workload.signature,
         explanation="\n\n".join(text for text in (crash.explanation, workload.explanation) if text) or None,
     )
+
+
+def _timeline(workload: Diagnosis, crash: Diagnosis) -> list[Moment]:
+    moments = _unique([*workload.timeline, *crash.timeline], lambda item: (item.at, item.kind, item.object, item.text))
+    return sorted(moments, key=lambda item: item.at)
 
 
 def _join(workload: list[Cause], crash: list[Cause]) -> list[Cause]:

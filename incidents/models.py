@@ -64,6 +64,8 @@ class EvidenceKind(StrEnum):
     HELM = "helm"
     METRIC = "metric"
     REPORT = "report"
+    RUNBOOK = "runbook"  # the team's own, quoted with file and heading
+    WEB = "web"  # what a search found: outside text
 
 
 class Evidence(Frozen):
@@ -250,6 +252,44 @@ class Cause(Frozen):
     facts: dict[str, Fact] = Field(default_factory=dict, description="What an action needs to know, as observed")
 
 
+class MomentKind(StrEnum):
+    CHANGE = "change"  # of an object, a ConfigMap or a Secret, by whom
+    ROLLOUT = "rollout"  # a new revision of a workload, a helm revision
+    SCALING = "scaling"
+    RESTART = "restart"  # a container ended or began again
+    CRASH = "crash"  # ended by a signal, or a core was read
+    EVENT = "event"
+    NODE = "node"
+    ALERT = "alert"
+    ACTION = "action"  # what Paramedic itself executed, verified or undid
+
+
+class Moment(Frozen):
+    """One entry of the timeline that a person reads: what happened when, and to what."""
+
+    at: datetime
+    until: datetime | None = Field(default=None, description="Of a repeated event: when it was last seen")
+    kind: MomentKind
+    object: ObjectRef | None = None
+    text: str
+    count: int = Field(default=1, ge=1, description="Repetitions that this entry stands for")
+    evidence_ids: list[str] = Field(min_length=1)
+
+
+class Recalled(Frozen):
+    """What memory proposes: an earlier incident or a passage of a runbook. It decides nothing by itself."""
+
+    kind: Literal["incident", "runbook"]
+    source: str = Field(description="The incident's id, or the runbook's file and heading")
+    text: str = Field(description="What was done and whether it held, or the passage")
+    why: str = Field(description="What it has in common with the present case")
+    borne_out: bool | None = Field(
+        default=None, description="Whether the present evidence bears what it proposes; null: nothing to check it by"
+    )
+    checked: str = Field(description="How that was checked, in one sentence")
+    evidence_ids: list[str] = Field(min_length=1)
+
+
 class DiagnosisStatus(StrEnum):
     DIAGNOSED = "diagnosed"
     UNKNOWN = "unknown"
@@ -268,6 +308,8 @@ class Diagnosis(Frozen):
     ruled_out: list[str] = Field(default_factory=list, description="What was looked for and excluded, and why")
     unseen: list[str] = Field(default_factory=list, description="What could not be looked at, and why")
     next_steps: list[str] = Field(default_factory=list)
+    timeline: list[Moment] = Field(default_factory=list, description="Oldest first, around the symptom")
+    recalled: list[Recalled] = Field(default_factory=list, description="Likeliest to help first")
     crash: CrashReport | None = None
     signature: str | None = None
     explanation: str | None = Field(default=None, description="A model's text, kept only as far as evidence bears it")
