@@ -72,3 +72,6 @@ class CollectedCore(Frozen):
     signature: str | None = None
     value: float | None = Field(default=None, ge=0, le=10)
     stored: list[StoredObject] = Field(default_factory=list)
+    lost: str | None = Field(
+        default=None, description="Why nothing of it, or less than wanted, is stored; for a person"
+    )
