@@ -1,0 +1,87 @@
+"""What the agent has dealt with already, kept over restarts: files that stay where they are, crashes without a core.
+
+One small SQLite file of the agent's own. A file is known by device, inode, length and time of change, so that one that
+was written again is looked at again.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from contextlib import closing
+from datetime import datetime
+from pathlib import Path
+
+from collector.places import FoundFile
+
+_SCHEMA = """
+CREATE TABLE IF NOT EXISTS files (
+  device TEXT, inode TEXT, size INTEGER, modified_ns INTEGER, record TEXT NOT NULL, place TEXT,
+  signature TEXT, at REAL NOT NULL, PRIMARY KEY (device, inode, size, modified_ns)) WITHOUT ROWID;
+CREATE INDEX IF NOT EXISTS files_signature ON files (signature);
+CREATE TABLE IF NOT EXISTS crashes (
+  pod_uid TEXT, container TEXT, finished TEXT, record TEXT NOT NULL, at REAL NOT NULL,
+  PRIMARY KEY (pod_uid, container, finished)) WITHOUT ROWID;
+"""
+_KEEP_SECONDS = 30 * 86_400.0
+
+
+class Ledger:
+    """Blocking, and short: call it where a few milliseconds do not matter. Times are seconds since the epoch."""
+
+    def __init__(self, path: Path) -> None:
+        """Open or make the file. Raises sqlite3.DatabaseError when it is no database."""
+        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        self._db = sqlite3.connect(path, isolation_level=None, timeout=30, check_same_thread=False)
+        self._db.execute("PRAGMA journal_mode=WAL")
+        self._db.execute("PRAGMA synchronous=FULL")
+        self._db.executescript(_SCHEMA)
+
+    def close(self) -> None:
+        self._db.close()
+
+    def knows(self, file: FoundFile) -> bool:
+        query = "SELECT 1 FROM files WHERE device=? AND inode=? AND size=? AND modified_ns=?"
+        with closing(self._db.execute(query, _key(file))) as rows:
+            return rows.fetchone() is not None
+
+    def note(self, file: FoundFile, record_id: str, signature: str | None, now: float) -> None:
+        """The file was dealt with, as record `record_id`."""
+        place = file.place
+        where = f"{place.pod_uid or place.pod}/{place.container}" if place else None
+        self._db.execute(
+            "INSERT OR REPLACE INTO files VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+            (*_key(file), record_id, where, signature, now),
+        )
+
+    def earlier(self, signature: str) -> int:
+        """How many cores of this signature this node had."""
+        with closing(self._db.execute("SELECT count(*) FROM files WHERE signature=?", (signature,))) as rows:
+            return int(rows.fetchone()[0])
+
+    def knows_crash(self, pod_uid: str, container: str, finished: datetime) -> bool:
+        query = "SELECT 1 FROM crashes WHERE pod_uid=? AND container=? AND finished=?"
+        with closing(self._db.execute(query, (pod_uid, container, finished.isoformat()))) as rows:
+            return rows.fetchone() is not None
+
+    def note_crash(self, pod_uid: str, container: str, finished: datetime, record_id: str, now: float) -> None:
+        self._db.execute(
+            "INSERT OR REPLACE INTO crashes VALUES (?, ?, ?, ?, ?)",
+            (pod_uid, container, finished.isoformat(), record_id, now),
+        )
+
+    def core_written(self, pod_uid: str, container: str, earliest_ns: int, latest_ns: int) -> str | None:
+        """The record of a core of this container that was written in this span of time (ns since the epoch)."""
+        query = "SELECT record FROM files WHERE place=? AND modified_ns BETWEEN ? AND ? ORDER BY modified_ns LIMIT 1"
+        with closing(self._db.execute(query, (f"{pod_uid}/{container}", earliest_ns, latest_ns))) as rows:
+            row = rows.fetchone()
+        return str(row[0]) if row else None
+
+    def forget_old(self, now: float) -> None:
+        """Drop what nobody will ask for any more, so that the file stays small."""
+        for table in ("files", "crashes"):
+            self._db.execute(f"DELETE FROM {table} WHERE at < ?", (now - _KEEP_SECONDS,))  # noqa: S608 (two constants)
+
+
+def _key(file: FoundFile) -> tuple[str, str, int, int]:
+    # SQLite's integers have a sign: device and inode numbers may need all 64 bits
+    return str(file.device), str(file.inode), file.size, file.modified_ns

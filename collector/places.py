@@ -1,0 +1,154 @@
+"""Where cores appear below a folder, and whose they are by their path.
+
+    <namespace>/<pod>_<uid>/<container>/<file>     what the admission webhook mounts for a pod
+    <namespace>/<pod>/<container>/<file>           the layout of CoreDog: no uid, the pod is found by its name
+    <file>                                         a plain host
+
+What stands inside a container's folder belongs to that container's user: symbolic links, pipes, hidden files and
+folders there are left alone, and no name is trusted before it has a Kubernetes name's shape.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import re
+import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+_LABEL = re.compile(r"[a-z0-9](?:[-a-z0-9]{0,61}[a-z0-9])?")
+_DNS_NAME = re.compile(r"[a-z0-9](?:[-a-z0-9.]{0,251}[a-z0-9])?")
+_UID = re.compile(r"[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}|[0-9a-f]{32}")
+_UNFINISHED = (".part", ".partial", ".tmp")
+_MAX_FILES_A_FOLDER = 1000
+
+
+@dataclass(frozen=True)
+class Place:
+    """A container, as the path says."""
+
+    namespace: str
+    pod: str
+    pod_uid: str | None
+    container: str
+
+
+@dataclass(frozen=True)
+class FoundFile:
+    """A regular file that may be a core. Equal `stamp`s: nothing was written in between."""
+
+    path: Path
+    place: Place | None
+    device: int
+    inode: int
+    size: int
+    modified_ns: int
+
+    @property
+    def stamp(self) -> tuple[int, int, int, int]:
+        return self.device, self.inode, self.size, self.modified_ns
+
+
+def place_of(parts: tuple[str, ...]) -> Place | None:
+    """The container of `namespace/pod[_uid]/container`; None when a part is no Kubernetes name."""
+    if len(parts) != 3:
+        return None
+    namespace, folder, container = parts
+    pod, separator, uid = folder.rpartition("_")
+    if not separator:
+        pod, uid = folder, ""
+    fits = _LABEL.fullmatch(namespace) and _DNS_NAME.fullmatch(pod) and _LABEL.fullmatch(container)
+    if not fits or (separator and not _UID.fullmatch(uid)):
+        return None
+    return Place(namespace, pod, uid or None, container)
+
+
+def find_files(root: Path, limit: int) -> list[FoundFile]:
+    """The files below `root` that may be cores, oldest first, at most `limit` of them. Blocking.
+
+    A folder that vanishes or cannot be read meanwhile is as if empty; a `root` that cannot be read raises OSError.
+    """
+    found = list(_files(root, None))
+    for namespace in _folders(root):
+        for pod in _folders(namespace):
+            for container in _folders(pod):
+                place = place_of((namespace.name, pod.name, container.name))
+                if place is not None:
+                    found += _quietly(container, place)
+    found.sort(key=lambda file: (file.modified_ns, str(file.path)))
+    return found[:limit]
+
+
+@contextmanager
+def opened(file: FoundFile) -> Iterator[Path]:
+    """A path that leads to the very file that was found, whatever its owner puts in its place meanwhile.
+
+    Raises OSError, with ESTALE when something else, or something longer, stands there now.
+    """
+    handle = os.open(file.path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    try:
+        status = os.fstat(handle)
+        if (status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns) != file.stamp:
+            raise OSError(errno.ESTALE, "the file changed")
+        yield Path(f"/proc/self/fd/{handle}")
+    finally:
+        os.close(handle)
+
+
+@contextmanager
+def pinned(file: FoundFile, opened_as: Path, folder: Path) -> Iterator[Path]:
+    """As `opened`, but a name that other processes can open too: a hard link in a private folder of the same disk."""
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    link = folder / f"{file.device:x}-{file.inode:x}"
+    try:
+        with contextlib.suppress(FileNotFoundError):
+            link.unlink()  # of a run that was killed
+        os.link(opened_as, link, follow_symlinks=True)
+    except OSError:  # a file system without hard links: others could see another file, and nothing else is lost
+        yield file.path
+        return
+    try:
+        yield link
+    finally:
+        link.unlink(missing_ok=True)
+
+
+def _quietly(folder: Path, place: Place) -> list[FoundFile]:
+    try:
+        return list(_files(folder, place))
+    except OSError:
+        return []
+
+
+def _folders(parent: Path) -> list[Path]:
+    try:
+        with os.scandir(parent) as entries:
+            names = [entry.name for entry in entries if entry.is_dir(follow_symlinks=False)]
+    except OSError:
+        return []
+    return [parent / name for name in sorted(names) if not name.startswith(".")]
+
+
+def _files(folder: Path, place: Place | None) -> Iterator[FoundFile]:
+    """Whoever fills a folder with files only loses cores of that folder: the rest is looked at by a later scan."""
+    seen = 0
+    with os.scandir(folder) as entries:
+        for entry in entries:
+            if entry.name.startswith(".") or entry.name.endswith(_UNFINISHED):
+                continue
+            try:
+                status = entry.stat(follow_symlinks=False)
+            except OSError:
+                continue
+            if not stat.S_ISREG(status.st_mode):
+                continue
+            yield FoundFile(
+                folder / entry.name, place, status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns
+            )
+            seen += 1
+            if seen >= _MAX_FILES_A_FOLDER:
+                return
