@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from incidents.models import Cause, CauseClass, Diagnosis, DiagnosisStatus, Moment, ObjectRef
+from diagnosis.closure import with_closure
+from incidents.models import Cause, CauseClass, Diagnosis, DiagnosisStatus, ModelStatements, Moment, ObjectRef
 
 CRASH_CLASSES = frozenset(
     {
@@ -35,7 +36,8 @@ def merge(workload: Diagnosis | None, crash: Diagnosis | None) -> Diagnosis:
     """
     if workload is None or crash is None:
         only = workload or crash
-        return only or Diagnosis(status=DiagnosisStatus.FAILED, unseen=["no specialist could look at anything"])
+        failed = Diagnosis(status=DiagnosisStatus.FAILED, unseen=["no specialist could look at anything"])
+        return with_closure(only or failed)
     suggested = {item.id for item in [*workload.findings, *crash.findings] if item.source == "model"}
     joined = _join(list(workload.causes), list(crash.causes))
     # what a model alone suggests ranks behind every rule's cause, and makes no diagnosis
@@ -45,7 +47,7 @@ def merge(workload: Diagnosis | None, crash: Diagnosis | None) -> Diagnosis:
         status = DiagnosisStatus.DIAGNOSED
     elif status is DiagnosisStatus.FAILED:
         status = crash.status
-    return Diagnosis(
+    joint = Diagnosis(
         status=status,
         causes=causes,
         findings=_unique([*crash.findings, *workload.findings], lambda item: item.id),
@@ -58,7 +60,17 @@ def merge(workload: Diagnosis | None, crash: Diagnosis | None) -> Diagnosis:
         crash=crash.crash,
         signature=crash.signature or workload.signature,
         explanation="\n\n".join(text for text in (crash.explanation, workload.explanation) if text) or None,
+        hypotheses=[*workload.hypotheses, *crash.hypotheses],
+        model_statements=_statements(workload, crash),
     )
+    return with_closure(joint)
+
+
+def _statements(workload: Diagnosis, crash: Diagnosis) -> ModelStatements | None:
+    said = [item.model_statements for item in (workload, crash) if item.model_statements is not None]
+    if not said:
+        return None
+    return ModelStatements(kept=sum(item.kept for item in said), total=sum(item.total for item in said))
 
 
 def _timeline(workload: Diagnosis, crash: Diagnosis) -> list[Moment]:

@@ -290,6 +290,25 @@ class Recalled(Frozen):
     evidence_ids: list[str] = Field(min_length=1)
 
 
+class Hypothesis(Frozen):
+    """A cause that a model proposed, and what became of it. Only a confirmed one is a candidate cause."""
+
+    cause_class: CauseClass = Field(alias="class")
+    object: ObjectRef
+    confirms: str = Field(default="", description="What would confirm it: the model's expectation, no observation")
+    refutes: str = Field(default="", description="What would refute it; likewise")
+    verdict: Literal["confirmed", "refuted", "undecided", "not_tested"]
+    because: str = Field(description="A statement that the evidence bears; of an open one, why there is none")
+    evidence_ids: list[str] = Field(default_factory=list)
+
+
+class ModelStatements(Frozen):
+    """Everything that models stated, and how much of it the evidence bears. The rest was dropped and is nowhere."""
+
+    kept: int = Field(ge=0)
+    total: int = Field(ge=0)
+
+
 class DiagnosisStatus(StrEnum):
     DIAGNOSED = "diagnosed"
     UNKNOWN = "unknown"
@@ -313,6 +332,15 @@ class Diagnosis(Frozen):
     crash: CrashReport | None = None
     signature: str | None = None
     explanation: str | None = Field(default=None, description="A model's text, kept only as far as evidence bears it")
+    hypotheses: list[Hypothesis] = Field(default_factory=list, description="What a model tested, in its order")
+    model_statements: ModelStatements | None = Field(default=None, description="null: no model stated anything")
+    closure: float | None = Field(
+        default=None,
+        ge=0,
+        le=1,
+        description="Share of the statements on the way to this diagnosis that its evidence bears: findings and causes "
+        "of the rules, and all statements of models, the dropped ones too. null: nothing was stated",
+    )
 
 
 class Via(StrEnum):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
+from diagnosis.closure import with_closure
 from diagnosis.crashes.causes.golang.told import go_evidence
 from diagnosis.crashes.causes.python.told import as_text, placed, told
 from diagnosis.crashes.classify import Verdict
@@ -118,7 +119,7 @@ def conclude(seen: Observed) -> tuple[CrashReport, Diagnosis, dict[str, str]]:
         crash=report,
         signature=report.signature,
     )
-    return report, diagnosis, ledger.whole
+    return report, with_closure(diagnosis), ledger.whole
 
 
 def _python(ledger: _Ledger, seen: Observed, report: CrashReport, where: ObjectRef) -> list[str]:

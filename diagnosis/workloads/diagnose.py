@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from diagnosis.closure import with_closure
 from diagnosis.workloads.analyzers import ANALYZERS
 from diagnosis.workloads.containers import Container
 from diagnosis.workloads.contract import Analyzer, Claim, Found, quoted
@@ -62,7 +63,7 @@ def diagnose(
             ranked.evidence |= {evidence.id: evidence for evidence in claim.evidence}
         if over:
             ranked.next_steps = [_OVER]
-    return Diagnosis(
+    answer = Diagnosis(
         status=status,
         causes=ranked.causes,
         findings=list(ranked.findings.values()),
@@ -71,6 +72,7 @@ def diagnose(
         unseen=list(dict.fromkeys(unseen)),
         next_steps=ranked.next_steps or _next_steps(status),
     )
+    return with_closure(answer)
 
 
 def _require(snapshot: Snapshot, target: ObjectRef | None, namespace: str | None) -> None:

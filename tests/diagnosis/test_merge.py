@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 
+from diagnosis.closure import with_closure
 from diagnosis.merge import merge
 from incidents.models import (
     Cause,
@@ -59,8 +60,8 @@ def test_a_signal_from_outside_explains_no_crash() -> None:
 
 
 def test_one_side_alone_and_none() -> None:
-    assert merge(WORKLOAD, None) == WORKLOAD
-    assert merge(None, CORE) == CORE
+    assert merge(WORKLOAD, None) == with_closure(WORKLOAD)
+    assert merge(None, CORE) == with_closure(CORE)
     assert merge(None, None).status is DiagnosisStatus.FAILED
 
 
