@@ -1,0 +1,114 @@
+"""A process that the kernel holds while its core is written: who it is, and its core laid down as a stream.
+
+Only the standard library, and little of it: the kernel's pipe starts this for every crash, and the dying process, with
+its pod, waits until the last byte was read.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import sys
+import time
+from collections.abc import Callable
+
+INCOMING = ".incoming"
+"""Folder below a folder of cores; the agent gives what is in it its place."""
+
+_CHUNK = 1 << 20
+_ZEROS = bytes(_CHUNK)
+_POD = re.compile(r"pod([0-9a-f]{8}[-_][0-9a-f]{4}[-_][0-9a-f]{4}[-_][0-9a-f]{4}[-_][0-9a-f]{12}|[0-9a-f]{32})")
+_CONTAINER = re.compile(r"[0-9a-f]{64}")
+_COMM = re.compile(r"[^A-Za-z0-9._+-]")
+
+
+def describe(pid: int, proc: str = "/proc") -> dict[str, str | int | None]:
+    """The process as /proc shows it: name, executable, pod uid and container id (from its cgroup). Never raises."""
+    cgroup = _read(f"{proc}/{pid}/cgroup")
+    pod, container = _POD.search(cgroup), _CONTAINER.findall(cgroup)
+    try:
+        executable = os.readlink(f"{proc}/{pid}/exe")
+    except OSError:
+        executable = ""
+    return {
+        "pid": pid,
+        "comm": _COMM.sub("_", _read(f"{proc}/{pid}/comm").strip())[:32] or "unknown",
+        "executable": executable or None,
+        "pod_uid": pod.group(1).replace("_", "-") if pod else None,
+        "container_id": container[-1] if container else None,
+    }
+
+
+def lay_down(read: Callable[[int], bytes], target: int) -> int:
+    """Write a stream to the empty file with descriptor `target`, zeros as holes; the number of bytes that came."""
+    size = 0
+    while piece := read(_CHUNK):
+        if piece == _ZEROS[: len(piece)]:
+            os.lseek(target, len(piece), os.SEEK_CUR)
+        else:
+            view = memoryview(piece)
+            while view:
+                view = view[os.write(target, view) :]
+        size += len(piece)
+    os.ftruncate(target, size)
+    return size
+
+
+def keep(root: str, told: dict[str, str | int | None], read: Callable[[int], bytes]) -> str:
+    """Keep a core in `root`/.incoming: `<name>.json` says whose it is, `<name>.core` appears once it is whole.
+
+    Returns the name. Raises OSError and leaves `<name>.part`: a core that the disk had no room for is still evidence.
+    """
+    folder = os.path.join(root, INCOMING)
+    os.makedirs(folder, mode=0o700, exist_ok=True)
+    name = os.path.join(folder, f"{told['time']}-{told['pid']}-{time.monotonic_ns()}")
+    with open(f"{name}.tmp", "x", encoding="utf-8") as file:
+        json.dump(told, file)
+    os.rename(f"{name}.tmp", f"{name}.json")
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+    core = os.open(f"{name}.part", flags, 0o600)
+    try:
+        lay_down(read, core)
+    finally:
+        os.close(core)
+    os.rename(f"{name}.part", f"{name}.core")
+    return os.path.basename(name)
+
+
+def _read(path: str) -> str:
+    try:
+        with open(path, encoding="utf-8", errors="replace") as file:
+            return file.read(1 << 16)
+    except OSError:
+        return ""
+
+
+def main(arguments: list[str]) -> int:
+    """The kernel's pipe: `ROOT PID SIGNAL TIME` (core_pattern's %P, %s, %t), the core on stdin."""
+    if len(arguments) != 4 or not all(text.isdigit() for text in arguments[1:]):
+        sys.stderr.write("usage: dying.py ROOT PID SIGNAL TIME, and a core on stdin\n")
+        return 2
+    root, pid, signal, seconds = arguments
+    told = {**describe(int(pid)), "signal": int(signal), "time": int(seconds)}
+    _widen(0)
+    try:
+        keep(root, told, lambda count: os.read(0, count))
+    except OSError as error:
+        sys.stderr.write(f"the core of process {pid} was not kept whole: {error.strerror}\n")
+        return 1
+    return 0
+
+
+def _widen(handle: int) -> None:
+    """A pipe hands over 64 KiB at a time unless it is told otherwise."""
+    import fcntl
+
+    try:
+        fcntl.fcntl(handle, fcntl.F_SETPIPE_SZ, _CHUNK)
+    except OSError:
+        return
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
