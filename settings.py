@@ -235,6 +235,23 @@ class LlmSettings(_Section):
     prices: dict[str, ModelPrice] = Field(default_factory=dict, description="A model without a price costs `unknown`")
 
 
+class RunbookSettings(_Section):
+    folder: Path | None = Field(default=None, description="The team's runbooks, Markdown files; empty: there are none")
+    max_files: int = Field(default=2000, ge=1)
+    max_bytes: int = Field(default=1 << 20, ge=1, description="Of one file; larger ones are left out, and named")
+    embeddings: str = Field(
+        default="", description="`openai:NAME` or `ollama:NAME` on the model server of [llm]; empty: words alone"
+    )
+
+
+class SearchSettings(_Section):
+    searxng_url: Annotated[str, Field(pattern=r"^https?://[^@\s?#]+$")] | None = Field(
+        default=None, description="A SearxNG server whose settings allow the format json; empty: no web search"
+    )
+    max_results: int = Field(default=5, ge=1, le=20)
+    timeout: float = Field(default=10.0, gt=0)
+
+
 class Settings(BaseSettings):
     """All of Paramedic's configuration. `load_settings()` turns mistakes into one clear sentence."""
 
@@ -257,6 +274,8 @@ class Settings(BaseSettings):
     gate: GateSettings = Field(default_factory=GateSettings)
     feishu: FeishuSettings = Field(default_factory=FeishuSettings)
     llm: LlmSettings = Field(default_factory=LlmSettings)
+    runbooks: RunbookSettings = Field(default_factory=RunbookSettings)
+    search: SearchSettings = Field(default_factory=SearchSettings)
 
     @field_validator("data_dir")
     @classmethod
