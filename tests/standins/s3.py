@@ -1,0 +1,156 @@
+"""A real S3-compatible server (versitygw, `go install github.com/versity/versitygw/cmd/versitygw`) on a folder, and a
+TCP proxy that does to its traffic what networks and crowded stores do."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+from settings import StoreSettings
+
+ACCESS, SECRET = "AKIAPARAMEDICTEST", "canary-secret-of-the-store"
+BUCKET = "cores"
+
+
+def missing() -> str | None:
+    """Why there is no such server here."""
+    return None if shutil.which("versitygw") else "versitygw is not installed: a real S3-compatible server"
+
+
+class S3Server:
+    """Keeps its data and its port over restarts."""
+
+    def __init__(self, folder: Path, *, certificate: tuple[Path, Path] | None = None) -> None:
+        self.folder, self.port = folder, _free_port()
+        self._certificate = certificate
+        self._process: subprocess.Popen[bytes] | None = None
+        (folder / BUCKET).mkdir(parents=True, exist_ok=True)
+
+    @property
+    def endpoint(self) -> str:
+        return f"http{'s' if self._certificate else ''}://localhost:{self.port}"
+
+    def start(self) -> S3Server:
+        tls = ["--cert", str(self._certificate[0]), "--key", str(self._certificate[1])] if self._certificate else []
+        self._process = subprocess.Popen(
+            [
+                "versitygw",
+                "--port",
+                f"127.0.0.1:{self.port}",
+                "--quiet",
+                "--health",
+                "/alive",
+                *tls,
+                "posix",
+                self.folder,
+            ],
+            env={"ROOT_ACCESS_KEY": ACCESS, "ROOT_SECRET_KEY": SECRET, "PATH": os.environ["PATH"]},
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,
+        )
+        for _ in range(200):
+            try:
+                httpx.get(f"{self.endpoint}/alive", verify=False, timeout=1)
+                return self
+            except httpx.HTTPError:
+                assert self._process.poll() is None, "versitygw ended"
+                time.sleep(0.05)
+        raise AssertionError("versitygw does not answer")
+
+    def kill(self) -> None:
+        """SIGKILL: nothing is tidied up."""
+        if self._process is not None:
+            self._process.send_signal(signal.SIGKILL)
+            self._process.wait(10)
+            self._process = None
+
+    def settings(self, **more: Any) -> StoreSettings:
+        given = {
+            "url": f"s3://{BUCKET}",
+            "endpoint": self.endpoint,
+            "access_key": ACCESS,
+            "secret_key": SECRET,
+            "part_bytes": 5 << 20,
+            "timeout": 10,
+        }
+        return StoreSettings.model_validate({**given, **more})
+
+
+class Proxy:
+    """Between a client and the server. `mode`: pass, corrupt (a byte of every large body), busy (503 SlowDown to
+    every request), slow (every piece waits), cut (the connection ends after `cut_after` bytes of the client)."""
+
+    def __init__(self, port: int) -> None:
+        self._target = port
+        self.mode, self.cut_after = "pass", 0
+        self.bytes_up = 0
+        self.port = 0
+
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator[Proxy]:
+        server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
+        self.port = server.sockets[0].getsockname()[1]
+        try:
+            yield self
+        finally:
+            server.close()
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            if self.mode == "busy":
+                await reader.readuntil(b"\r\n\r\n")
+                body = b"<Error><Code>SlowDown</Code><Message>Please reduce your request rate.</Message></Error>"
+                writer.write(b"HTTP/1.1 503 Slow Down\r\nConnection: close\r\nContent-Length: %d\r\n\r\n" % len(body))
+                writer.write(body)
+                await writer.drain()
+                return
+            up_reader, up_writer = await asyncio.open_connection("127.0.0.1", self._target)
+            try:
+                down = asyncio.ensure_future(self._pipe(up_reader, writer))
+                await self._up(reader, up_writer)
+                await down
+            finally:
+                up_writer.close()
+        except (ConnectionError, asyncio.IncompleteReadError):
+            pass
+        finally:
+            writer.close()
+
+    async def _up(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        passed = 0
+        while data := await reader.read(1 << 16):
+            self.bytes_up += len(data)
+            passed += len(data)
+            if self.mode == "corrupt" and len(data) > 32_000:  # not a request's head
+                data = data[:30_000] + bytes([data[30_000] ^ 1]) + data[30_001:]
+            if self.mode == "slow":
+                await asyncio.sleep(0.002)
+            if self.mode == "cut" and passed > self.cut_after:
+                writer.transport.abort()
+                raise ConnectionResetError
+            writer.write(data)
+            await writer.drain()
+        writer.write_eof()
+
+    async def _pipe(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while data := await reader.read(1 << 16):
+            writer.write(data)
+            await writer.drain()
+
+
+def _free_port() -> int:
+    with socket.socket() as found:
+        found.bind(("127.0.0.1", 0))
+        return int(found.getsockname()[1])
