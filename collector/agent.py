@@ -17,6 +17,7 @@ import structlog
 
 from collector.condition import Condition, examine, why_cut
 from collector.identify import facts_of, sha256_of
+from collector.incoming import arrived, settle, whose
 from collector.ledger import Ledger
 from collector.node import dumping
 from collector.places import FoundFile, find_files, opened, pinned
@@ -33,6 +34,8 @@ Take = Callable[[CollectedCore, Path | None], Awaitable[None]]
 """Keeps a record for good, with the file it is about; raises when it could not, and is then asked again."""
 
 _AT_ONCE = 2
+_PATIENCE = 120.0
+"""Seconds for which the cluster is asked whose a core is; then it is kept without."""
 
 log = structlog.get_logger(__name__)
 
@@ -79,9 +82,11 @@ class Agent:
 
     async def look(self) -> int:
         """Scan once and hand over what is ready; the number of records. A file that fails is tried again next time."""
+        self.waiting = False
         files: list[FoundFile] = []
         for root in self._settings.roots:
             try:
+                await self._give_places(root)
                 files += await asyncio.to_thread(find_files, root, self._settings.max_files)
             except OSError as error:
                 log.warning("a folder of cores cannot be read", folder=str(root), error=error.strerror)
@@ -93,8 +98,24 @@ class Agent:
             async with turn:
                 return await self._consider(file)
 
-        self.waiting = False
         return sum(await asyncio.gather(*(one(file) for file in ready)))
+
+    async def _give_places(self, root: Path) -> None:
+        """Move what came through the kernel's pipe or socket to the folder of its container. Raises OSError."""
+        items = await asyncio.to_thread(arrived, root, self._wall().timestamp())
+        pods = None
+        for item in items:
+            place = None
+            if item.pod_uid is not None:
+                try:
+                    pods = await self._pods.on_node() if pods is None else pods
+                except ParamedicError as error:
+                    log.warning("the cluster does not say whose a core is", error=str(error))
+                place = whose(item, pods or [])
+                if place is None and self._wall().timestamp() - item.time < _PATIENCE:
+                    self.waiting = True  # a pod that crashed at its start is not in the cluster's cache yet
+                    continue
+            await asyncio.to_thread(settle, item, root, place)
 
     async def _consider(self, file: FoundFile) -> int:
         try:

@@ -12,6 +12,7 @@ import os
 import socket
 import struct
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import structlog
@@ -30,7 +31,8 @@ class CoredumpSocket:
 
     def __init__(self, path: Path, root: Path, proc: Path) -> None:
         self._path, self._root, self._proc = path, root, proc
-        self._turn = asyncio.Semaphore(_MOST)
+        # threads of its own: a core that comes slowly must not take those that the rest of the agent needs
+        self._threads = ThreadPoolExecutor(_MOST, "coredump-socket")
         self._receiving: set[asyncio.Task[None]] = set()
 
     async def serve(self, stop: asyncio.Event) -> None:
@@ -50,6 +52,7 @@ class CoredumpSocket:
                 task.add_done_callback(self._receiving.discard)
             stopped.cancel()
         await asyncio.gather(*self._receiving, return_exceptions=True)
+        self._threads.shutdown()
         self._path.unlink(missing_ok=True)
 
     def _listen(self) -> socket.socket:
@@ -70,13 +73,13 @@ class CoredumpSocket:
         with contextlib.closing(connection):
             peer = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
             pid = _CREDENTIALS.unpack(peer)[0]
-            async with self._turn:
-                try:
-                    name = await asyncio.to_thread(self._keep, connection, pid)
-                except OSError as error:
-                    log.warning("a core was not kept whole", pid=pid, error=error.strerror or str(error))
-                else:
-                    log.info("a core came through the socket", pid=pid, name=name)
+            try:
+                loop = asyncio.get_running_loop()
+                name = await loop.run_in_executor(self._threads, self._keep, connection, pid)
+            except OSError as error:
+                log.warning("a core was not kept whole", pid=pid, error=error.strerror or str(error))
+            else:
+                log.info("a core came through the socket", pid=pid, name=name)
 
     def _keep(self, connection: socket.socket, pid: int) -> str:
         connection.settimeout(_STALLED)
