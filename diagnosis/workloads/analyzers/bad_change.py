@@ -28,9 +28,11 @@ READS = ("Pod", "ConfigMap", "Event")
 RULED_OUT = "changes: no ConfigMap or Secret was changed right before a failure"
 CAUSES = {
     CauseClass.BAD_CHANGE: Documented(
-        "A ConfigMap or Secret was changed, and a program that reads it has failed since, with the same template.",
+        "A ConfigMap or Secret was changed, and a program that reads it has failed since, with the same template; or "
+        "it was corrected, and pods that failed before still run with the old values.",
         "When the object was last written, when the pod started, and when its container first failed.",
-        "None by rule: its earlier content is not in the cluster. A person puts the old values back.",
+        "A restart where the pods run with values from before the last write. Else none by rule: the earlier content "
+        "is not in the cluster, and a person puts the old values back.",
     )
 }
 _SELF_ENDED = {Ending.EXIT_CODE, Ending.LIVENESS_KILL, Ending.STARTUP_KILL, Ending.CRASH_SIGNAL}

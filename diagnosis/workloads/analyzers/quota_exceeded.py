@@ -7,6 +7,8 @@ from collections.abc import Iterable
 
 from diagnosis.workloads.contract import Claim, Documented, Found
 from diagnosis.workloads.evidence import of_object
+from diagnosis.workloads.fields import mapping, quantity
+from diagnosis.workloads.observed_use import Advice, smaller_request, stated_amounts
 from diagnosis.workloads.refusals import Refusal, refusals
 from diagnosis.workloads.scope import Scope
 from incidents.models import CauseClass, Fact
@@ -19,7 +21,8 @@ CAUSES = {
         "A ResourceQuota of the namespace leaves no room for what a controller wants to make (cpu, memory, pods, "
         "storage, Services, any counted object), or asks that containers state requests or limits that they do not.",
         "The API server's refusal in a FailedCreate event or a ReplicaFailure condition; the quota's own figures.",
-        "A person decides who gets the room: raise the quota, ask for less, or remove what uses it up.",
+        "Where the container's use was measured: a request that fits, or the amounts that the quota wants stated. Else "
+        "a person decides who gets the room: raise the quota, ask for less, or remove what uses it up.",
     )
 }
 
@@ -28,6 +31,7 @@ _EXCEEDED = re.compile(
     r"exceeded quota: (?P<quota>[^,]+), requested: (?P<requested>.+?), used: (?P<used>.+?), limited: "
     r"(?P<limited>[^\s,]+=[^\s,]+(?:,[^\s,]+=[^\s,]+)*)"
 )
+_AMOUNT = re.compile(r"\b(requests|limits)\.(cpu|memory)\b")
 _MUST_SPECIFY = re.compile(r"failed quota: (?P<quota>[^:]+): must specify (?P<what>[\w./,-]+)")
 
 
@@ -44,15 +48,39 @@ def _found(scope: Scope, refusal: Refusal, facts: dict[str, Fact], why: str) -> 
     if quota is not None:
         shown = of_object(quota, "/status", scope.snapshot.observed_at)
         claims.append(Claim(f"Quota {facts['quota']} is used up or asks for more", [shown]))
+    advice = _advice(scope, refusal, facts)
+    if advice is not None:
+        facts, claims = {**facts, **advice.facts}, [*claims, *advice.claims]
     return Found(
         CauseClass.QUOTA_EXCEEDED,
-        owner,
+        owner.model_copy(update={"container": advice.container}) if advice else owner,
         0.97,
         f"{owner.kind} {owner.name} may not make its pods: {why}.",
         claims,
         facts=facts,
         next_steps=["Raise the quota, ask for less, or remove what uses it up"],
     )
+
+
+def _advice(scope: Scope, refusal: Refusal, facts: dict[str, Fact]) -> Advice | None:
+    """Amounts from measured use: the one that the quota wants stated, or a smaller one that fits into what is left."""
+    pod = mapping(refusal.item, "spec", "template")
+    if "must_specify" in facts:
+        demanded = _AMOUNT.findall(refusal.message.partition("must specify")[2])
+        return stated_amounts(scope, refusal.owner, pod, demanded) if demanded else None
+    limited, used = (_amounts(str(facts[name])) for name in ("limited", "used"))
+    for key in str(facts["requested"]).split(","):
+        name = key.partition("=")[0].strip()
+        resource = name.removeprefix("requests.")
+        room = limited.get(name, 0.0) - used.get(name, 0.0)
+        if resource in ("cpu", "memory") and room > 0:
+            return smaller_request(scope, refusal.owner, pod, resource, room)
+    return None
+
+
+def _amounts(listed: str) -> dict[str, float]:
+    pairs = (part.strip().partition("=") for part in listed.split(","))
+    return {name: amount for name, _, value in pairs if (amount := quantity(value)) is not None}
 
 
 def _parse(message: str) -> tuple[dict[str, Fact], str] | None:

@@ -13,6 +13,7 @@ from diagnosis.workloads.contract import Claim, Documented, Found, quoted
 from diagnosis.workloads.evidence import of_event, of_object
 from diagnosis.workloads.fields import Object, condition, mapping, objects, pick, text
 from diagnosis.workloads.node_fit import Fit, fits, used_of, volume_terms
+from diagnosis.workloads.observed_use import Advice, smaller_request
 from diagnosis.workloads.references import references_of
 from diagnosis.workloads.scheduling import CONTROL_PLANE, Reason, reasons_in
 from diagnosis.workloads.scheduling_facts import facts_of, words_of
@@ -165,6 +166,10 @@ def _found(
     claims += _asked(scope, pod, kind)
     claims += _nodes(scope, nodes, facts)
     why = words_of(kind, reason, facts) if ordered else "the scheduler gives no reason"
+    advice = _less(scope, pod, owner, reason.what, nodes) if kind == "resource" else None
+    if advice is not None:
+        facts |= advice.facts
+        claims += advice.claims
     others = [other.said for _, other_kind, other in ordered[1:] if other_kind != kind]
     if others:
         claims.append(Claim(f"Other nodes: {'; '.join(others)[:300]}", _said(scope, pod), Severity.INFO))
@@ -172,7 +177,7 @@ def _found(
     sick = kind == "taint" and reason.what.startswith("node.kubernetes.io/")
     return Found(
         _CLASSES.get(kind, CauseClass.UNSCHEDULABLE),
-        owner,
+        owner.model_copy(update={"container": advice.container}) if advice else owner,
         0.85 if sick else 0.95,
         f"No node takes the pods of {owner.kind} {owner.name}: {why}.",
         claims,
@@ -181,6 +186,18 @@ def _found(
         leads_to=[ObjectRef(kind="Node", name=str(node))] if sick and node else [],
         next_steps=[_step(kind)],
     )
+
+
+def _less(scope: Scope, pod: Object, owner: ObjectRef, resource: str, nodes: list[Fit]) -> Advice | None:
+    """A request by measured use with which the pod fits on a node that it may run on."""
+    free = [
+        lack.have
+        for fit in nodes
+        if fit.belongs and not fit.has("taint") and not fit.has("cordon")
+        for lack in fit.lacks
+        if lack.what == resource and lack.have is not None and sum(other.kind == "resource" for other in fit.lacks) == 1
+    ]
+    return smaller_request(scope, owner, pod, resource, max(free)) if free else None
 
 
 def _said(scope: Scope, pod: Object) -> list[Evidence]:

@@ -17,6 +17,7 @@ from diagnosis.workloads.fields import mapping, objects, text
 from diagnosis.workloads.log_rules import Complaint, complaints, rule
 from diagnosis.workloads.scope import Scope
 from diagnosis.workloads.services import services_of
+from diagnosis.workloads.stale_values import stale_values
 from incidents.models import CauseClass, Fact, Severity
 
 NAME = "wrong_credentials"
@@ -27,8 +28,9 @@ CAUSES = {
         "What a program depends on refuses it for its user, password, key or token.",
         "The program's own log line in the words of the product, its failing container, and where the container reads "
         "its credentials from.",
-        "None: values of Secrets are never read, so which of the two sides is wrong is not known; the Secrets and "
-        "variables to compare are named.",
+        "A restart where the Secret was written after the container started, which so has the old value. Else none: "
+        "values of Secrets are never read, so which side is wrong is not known; the Secrets and variables to compare "
+        "are named.",
     )
 }
 
@@ -109,6 +111,10 @@ def _found(scope: Scope, complaint: Complaint) -> Found:
         facts |= {"reference_kind": "Secret", "reference_name": secrets[0][0]}
         keys = [key for _, key in secrets if key and _SECRETIVE.search(key)]
         facts |= {"key": keys[0]} if len(keys) == 1 else {}
+    stale = stale_values(scope, container) if complaint.ended is None else None
+    if stale is not None and stale.kind == "Secret" and stale.name in {name for name, _ in secrets}:
+        facts |= stale.facts
+        claims += stale.claims
     others = _of_dependency(scope, dependency)
     if others:
         facts["dependency_credentials_from"] = others
