@@ -273,6 +273,7 @@ class Moment(Frozen):
     object: ObjectRef | None = None
     text: str
     count: int = Field(default=1, ge=1, description="Repetitions that this entry stands for")
+    onset: bool = Field(default=False, description="The first entry that shows the trouble, as far as was seen")
     evidence_ids: list[str] = Field(min_length=1)
 
 
