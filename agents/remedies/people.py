@@ -88,7 +88,8 @@ PEOPLE: dict[CauseClass, Ask] = {
         "May the account of {name} do what it asks for?", "Granting rights is never done by the gate."
     ),
     CauseClass.INSUFFICIENT_RESOURCES: Ask(
-        "Can {name} do with less, or can nodes be added?", "What it needs was not observed; a guess would starve it."
+        "Can {name} do with less{asked}, or can nodes be added?",
+        "What it needs was not observed; a guess would starve it.",
     ),
     CauseClass.NODE_SELECTOR_MISMATCH: Ask(
         "Which nodes is {name} meant for?", "No node has these labels, and no single other value is clearly meant."
@@ -259,4 +260,6 @@ def ask(cause: Cause) -> tuple[str, str]:
     """(the question, why a person must answer it) for a cause, whatever facts it has."""
     entry, ref = PEOPLE[cause.cause_class], cause.object
     values = {"name": ref.name, "what": f"{ref.kind} {ref.name}", "container": ref.container or ref.name}
+    amount, resource = cause.facts.get("requested"), cause.facts.get("resource")
+    values["asked"] = f" than {amount} of {resource}" if amount and resource else ""
     return entry.question.format_map(values), entry.why.format_map(values)
