@@ -69,10 +69,18 @@ class Ledger:
             (pod_uid, container, finished.isoformat(), record_id, now),
         )
 
-    def core_written(self, pod_uid: str, container: str, earliest_ns: int, latest_ns: int) -> str | None:
-        """The record of a core of this container that was written in this span of time (ns since the epoch)."""
-        query = "SELECT record FROM files WHERE place=? AND modified_ns BETWEEN ? AND ? ORDER BY modified_ns LIMIT 1"
-        with closing(self._db.execute(query, (f"{pod_uid}/{container}", earliest_ns, latest_ns))) as rows:
+    def core_of_crash(self, pod_uid: str, container: str, finished: datetime, span_ns: tuple[int, int]) -> str | None:
+        """The record of a core of this container that was written in this span (ns since the epoch).
+
+        The one nearest to the end, of those that no other crash of the container has.
+        """
+        query = (
+            "SELECT record FROM files WHERE place=? AND modified_ns BETWEEN ? AND ? AND record NOT IN"
+            " (SELECT record FROM crashes WHERE pod_uid=? AND container=?) ORDER BY abs(modified_ns - ?) LIMIT 1"
+        )
+        ended = int(finished.timestamp() * 1e9)
+        values = (f"{pod_uid}/{container}", *span_ns, pod_uid, container, ended)
+        with closing(self._db.execute(query, values)) as rows:
             row = rows.fetchone()
         return str(row[0]) if row else None
 

@@ -49,9 +49,8 @@ def crashes_in(pods: list[Object], now: datetime) -> Iterator[SignalCrash]:
 def core_of(crash: SignalCrash, ledger: Ledger) -> str | None:
     """The record of the core that this crash left, or None."""
     earliest, latest = crash.finished - _BEFORE, crash.finished + _AFTER
-    return ledger.core_written(
-        crash.uid, crash.container.name, int(earliest.timestamp() * 1e9), int(latest.timestamp() * 1e9)
-    )
+    span = int(earliest.timestamp() * 1e9), int(latest.timestamp() * 1e9)
+    return ledger.core_of_crash(crash.uid, crash.container.name, crash.finished, span)
 
 
 def why_none(crash: SignalCrash, proc: Path) -> str:

@@ -27,6 +27,7 @@ class Node:
     root: Path
     settings: CollectorSettings
     data: Path
+    name: str = "node1"
     cluster: Cluster | None = None
     taken: list[tuple[CollectedCore, Path | None]] = field(default_factory=list)
     seconds: float = 1000.0
@@ -46,9 +47,9 @@ class Node:
             self.settings,
             GdbSettings(),
             self.ledger,
-            Pods(self.cluster, "node1"),
+            Pods(self.cluster, self.name),
             self._take,
-            node="node1",
+            node=self.name,
             wall=lambda: self.now,
             clock=lambda: self.seconds,
         )

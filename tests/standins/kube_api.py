@@ -297,6 +297,8 @@ class KubeApi:
             for item in items
             if all((item["metadata"].get("labels") or {}).get(key) == value for key, value in wanted)
         ]
+        for field_, _, value in (part.partition("=") for part in query.get("fieldSelector", "").split(",") if part):
+            items = [item for item in items if _at(item, field_) == value]
         return {"kind": f"{kind}List", "apiVersion": api_version, "metadata": {"resourceVersion": "1"}, "items": items}
 
     def _patch(self, found: Object, content_type: str, body: bytes, dry_run: bool) -> Object:
@@ -397,3 +399,10 @@ def _status(refusal: Refusal) -> Object:
         "reason": refusal.reason,
         "code": refusal.code,
     }
+
+
+def _at(item: Object, field_: str) -> Any:
+    value: Any = item
+    for step in field_.split("."):
+        value = (value or {}).get(step)
+    return value

@@ -1,0 +1,127 @@
+"""Compress a file as it is read, holes without reading them, and encrypt what comes out: never much of it in memory."""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+import zstandard
+
+from errors import ToolFailed
+from tools.objectstore.encryption import Encryptor, Keyring
+
+_CHUNK = 1 << 20
+_ZEROS = bytes(_CHUNK)
+_DISK_CHECK = 32 << 20
+
+
+class DiskNearlyFull(ToolFailed):
+    """There is too little room to prepare what is to be stored."""
+
+    title = "The disk is nearly full"
+
+
+@dataclass(frozen=True)
+class Packed:
+    """`size` and `sha256` are of the bytes that were written; `plain_sha256` is of what was read, when asked for."""
+
+    size: int
+    sha256: str
+    plain_sha256: str | None
+
+
+def pack(handle: int, target: Path, *, level: int, ring: Keyring | None, reserve: int, hashed: bool) -> Packed:
+    """Write what the open file `handle` holds to the new file `target`, as zstd with a checksum; encrypted with `ring`.
+
+    Blocking. Raises DiskNearlyFull when less than `reserve` bytes would stay free, ToolFailed.
+    """
+    out = _Out(target, Encryptor(ring) if ring else None, reserve)
+    plain = hashlib.sha256() if hashed else None
+    size = os.fstat(handle).st_size
+    packer = zstandard.ZstdCompressor(level=level, write_checksum=True).compressobj(size)
+    try:
+        with out:
+            at = 0
+            while at < size:
+                data = _next_data(handle, at, size)
+                while at < data:
+                    piece = memoryview(_ZEROS)[: min(_CHUNK, data - at)]
+                    out.write(packer.compress(piece))
+                    if plain is not None:
+                        plain.update(piece)
+                    at += len(piece)
+                if at >= size:
+                    break
+                chunk = os.pread(handle, min(_CHUNK, size - at), at)
+                if not chunk:
+                    raise ToolFailed("the core's file became shorter while it was read")
+                out.write(packer.compress(chunk))
+                if plain is not None:
+                    plain.update(chunk)
+                os.posix_fadvise(handle, at, len(chunk), os.POSIX_FADV_DONTNEED)
+                at += len(chunk)
+            out.write(packer.flush())
+            out.finish()
+    except OSError as error:
+        target.unlink(missing_ok=True)
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise DiskNearlyFull("the disk is full: the core cannot be prepared for the store") from None
+        raise ToolFailed(f"preparing the core failed: {error.strerror}") from None
+    except BaseException:
+        target.unlink(missing_ok=True)
+        raise
+    return Packed(out.size, out.digest.hexdigest(), plain.hexdigest() if plain else None)
+
+
+def free_bytes(folder: Path) -> int:
+    """What may still be written to the disk of `folder`. Raises OSError."""
+    status = os.statvfs(folder)
+    return status.f_bavail * status.f_frsize
+
+
+class _Out:
+    """A new private file that counts and hashes what it is given."""
+
+    def __init__(self, target: Path, encryptor: Encryptor | None, reserve: int) -> None:
+        self._target, self._encryptor, self._reserve = target, encryptor, reserve
+        self.size = 0
+        self.digest = hashlib.sha256()
+        self._check_at = 0
+
+    def write(self, data: bytes) -> None:
+        self._put(self._encryptor.update(data) if self._encryptor and data else data)
+
+    def finish(self) -> None:
+        if self._encryptor:
+            self._put(self._encryptor.finish())
+
+    def _put(self, data: bytes) -> None:
+        if not data:
+            return
+        if self.size >= self._check_at:
+            self._check_at = self.size + _DISK_CHECK
+            if free_bytes(self._target.parent) < self._reserve + _DISK_CHECK:
+                raise DiskNearlyFull("the disk is nearly full: the core cannot be prepared for the store")
+        view = memoryview(data)
+        while view:
+            view = view[os.write(self._handle, view) :]
+        self.digest.update(data)
+        self.size += len(data)
+
+    def __enter__(self) -> None:
+        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+        self._handle = os.open(self._target, flags, 0o600)
+
+    def __exit__(self, *_: object) -> None:
+        os.close(self._handle)
+
+
+def _next_data(handle: int, at: int, size: int) -> int:
+    """Where the next byte that is not in a hole begins."""
+    try:
+        return min(size, os.lseek(handle, at, os.SEEK_DATA))
+    except OSError as error:
+        return size if error.errno == errno.ENXIO else at
