@@ -1,8 +1,7 @@
 """One gdb process spoken to through its machine interface, commands pipelined by token.
 
-pygdbmi's own controller waits 0.2 s for every answer; here all commands are written at once and each answer is
-known by its token, so only pygdbmi's parser is used. gdb's exit status says nothing and is not looked at, except to
-tell that a limit killed it.
+All commands are written at once and each answer is known by its token. gdb's exit status says nothing and is not looked
+at, except to tell that a limit killed it.
 """
 
 from __future__ import annotations
@@ -17,9 +16,8 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
-from pygdbmi import gdbmiparser
-
 from errors import ToolFailed
+from tools.gdb.mi import result_record, stream_text
 from tools.gdb.sandbox import Launch
 
 OPTIONS = (
@@ -45,7 +43,7 @@ OPTIONS = (
 """Nothing is loaded or run but what we ask for, and everything that is printed is bounded (reference: gdb manual)."""
 
 _ANSWER = re.compile(rb"^(\d+)\^")
-_INLINE_BYTES = 64 * 1024
+_INLINE_BYTES = 1 << 20
 _LOG_LINES = 200
 _MAX_LINE = 32 << 20
 
@@ -115,7 +113,7 @@ class GdbSession:
             with contextlib.suppress(asyncio.CancelledError):
                 await writer
         size = sum(len(item.line) for item in raw.values())
-        if size > _INLINE_BYTES:  # the parser takes 0.4 s for a megabyte
+        if size > _INLINE_BYTES:  # a megabyte takes 40 ms
             answers = await asyncio.to_thread(_parse, raw, first, commands)
         else:
             answers = _parse(raw, first, commands)
@@ -207,20 +205,13 @@ def _parse(raw: dict[int, _Raw], first: int, commands: Sequence[str]) -> list[An
 
 
 def _answer(command: str, item: _Raw) -> Answer:
-    text = item.line.decode("utf-8", "replace")
     console = "".join(_stream(line) for line in item.console)
     try:
-        parsed = gdbmiparser.parse_response(text)
-    except (ValueError, IndexError, KeyError, AttributeError, AssertionError, RecursionError, TypeError) as error:
-        return Answer(command, "garbled", {"msg": f"gdb's answer cannot be parsed: {type(error).__name__}"}, console)
-    payload = parsed.get("payload")
-    return Answer(command, str(parsed.get("message")), payload if isinstance(payload, dict) else {}, console)
+        kind, payload = result_record(item.line.decode("utf-8", "replace"))
+    except ValueError as error:
+        return Answer(command, "garbled", {"msg": f"gdb's answer cannot be parsed: {error}"}, console)
+    return Answer(command, kind, payload, console)
 
 
 def _stream(line: bytes) -> str:
-    """Text of a console or log record."""
-    try:
-        parsed = gdbmiparser.parse_response(line.decode("utf-8", "replace"))
-    except (ValueError, IndexError, KeyError, AttributeError, AssertionError, RecursionError, TypeError):
-        return ""
-    return str(parsed.get("payload") or "")
+    return stream_text(line.decode("utf-8", "replace"))
