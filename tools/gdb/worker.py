@@ -79,9 +79,9 @@ Job = Callable[[dict[str, Any], Answering], Coroutine[Any, Any, None]]
 def serve(control: socket.socket) -> NoReturn:
     """Fork a supervisor for each connection that comes over `control`; end when that is closed."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the service decides when we end
+    gc.disable()
     for name in JOBS.values():
         importlib.import_module(name.partition(":")[0])
-    gc.collect()
     gc.freeze()  # a collection in a child would copy every page
     while True:
         _, handles, _, _ = socket.recv_fds(control, 1, 1)
@@ -191,6 +191,7 @@ def _children() -> list[int]:
 def _run(connection: socket.socket, request: dict[str, Any], apart: bool, folder: str | None) -> NoReturn:
     """The confined process. `folder` is its own for temporary files, where it does not have all of them to itself."""
     code = 1
+    gc.enable()
     try:
         answer = Answering(connection)
         _close_others(connection.fileno())
