@@ -28,6 +28,7 @@ from terminal import (
     incidents,
     keys,
     models,
+    runbooks,
     schema,
     serve,
 )
@@ -57,6 +58,7 @@ app.command()(approvals.approvals)
 app.command()(approvals.approve)
 app.command()(approvals.reject)
 app.add_typer(models.app, name="models")
+app.add_typer(runbooks.app, name="runbooks")
 app.command()(audit.audit)
 app.command()(schema.schema)
 keys_app = typer.Typer(help="API keys.", no_args_is_help=True)

@@ -119,7 +119,7 @@ def _identifiers(incident: Incident, diagnosis: Diagnosis) -> Iterator[str]:
         frames = [frame for frame in (crash.threads[0].frames if crash.threads else []) if frame.in_app]
         yield from (frame.function for frame in frames[:2] if frame.function)
     cited = {number for cause in diagnosis.causes[:_CAUSES] for number in cause.finding_ids}
-    findings = [finding for finding in diagnosis.findings if finding.id in cited]
+    findings = [finding for finding in diagnosis.findings if finding.id in cited or not cited]
     for cause in diagnosis.causes[:_CAUSES]:
         texts += [cause.summary, *(value for value in cause.facts.values() if isinstance(value, str))]
     texts += [finding.claim for finding in findings]
