@@ -91,6 +91,25 @@ class CollectorSettings(_Section):
     max_files: int = Field(default=10_000, ge=1)
     node_processes: bool = Field(default=True, description="`proc` shows the processes of the whole node (hostPID)")
     proc: Path = Path("/proc")
+    image_layers: list[str] = Field(
+        default=[
+            "/var/lib/containerd/io.containerd.snapshotter.v1.overlayfs/snapshots/*/fs",
+            "/var/lib/containerd/io.containerd.snapshotter.v1.native/snapshots/*",
+            "/var/lib/containers/storage/overlay/*/diff",
+            "/var/lib/docker/overlay2/*/diff",
+        ],
+        description="Folders of unpacked image layers (patterns), where crashed programs are found by build-id",
+    )
+    socket: Path | None = Field(
+        default=None,
+        description="Socket that the kernel sends cores to, into the first of `roots` (kernel.core_pattern @PATH, "
+        "Linux 6.16)",
+    )
+    service_url: Annotated[str, Field(pattern=r"^https?://[^@\s]+$")] | None = Field(
+        default=None, description="The service, or any CloudEvents sink, that each core is told to; empty: nobody"
+    )
+    service_key: SecretStr | None = Field(default=None, description="Sent as bearer token; scope `autofix`")
+    service_key_file: Path | None = None
 
 
 class GdbSettings(_Section):
@@ -188,7 +207,7 @@ class ShippingSettings(_Section):
     full_core: Literal["auto", "always", "never"] = Field(
         default="auto",
         description="Whether the whole core is stored beside the reduced one. auto: when its crash is new to this "
-        "node, its value reaches the threshold, or it could not be reduced",
+        "node, its value reaches the threshold or it is cut; one that cannot be reduced is always stored whole",
     )
     value_threshold: float = Field(default=7.0, ge=0, le=10)
     local_file: Literal["remove", "truncate", "keep"] = Field(
@@ -210,6 +229,27 @@ class RetentionSettings(_Section):
     namespace_bytes: int | None = Field(default=None, ge=0, description="Of each namespace's cores")
     keep_per_signature: int | None = Field(default=20, ge=1, description="Cores of the same crash")
     interval_seconds: float = Field(default=3600.0, ge=1, description="How often the service looks")
+
+
+_SERVER = r"^https?://[^/@\s?#]+(/[^\s?#]*)?$"
+
+
+class MonitoringSettings(_Section):
+    """A server that measurements or alerts are read from, never written to."""
+
+    url: Annotated[str, Field(pattern=_SERVER)] | None = Field(default=None, description="Empty: it is not asked")
+    bearer_token_file: Path | None = Field(default=None, description="Read at each request; a mounted one is renewed")
+    ca: Path | None = Field(default=None, description="PEM file of the authorities that its certificate may be from")
+    timeout: float = Field(default=10.0, gt=0, le=120, description="Of one request")
+    max_bytes: int = Field(default=32 << 20, ge=1024, description="Of one answer")
+
+
+class PrometheusSettings(MonitoringSettings):
+    """Prometheus, or what answers its HTTP API."""
+
+
+class AlertmanagerSettings(MonitoringSettings):
+    """Alertmanager. Without one, alerts are those of Prometheus' own rules."""
 
 
 class ModelPrice(_Section):
@@ -271,6 +311,8 @@ class Settings(BaseSettings):
     retention: RetentionSettings = Field(default_factory=RetentionSettings)
     collector: CollectorSettings = Field(default_factory=CollectorSettings)
     gdb: GdbSettings = Field(default_factory=GdbSettings)
+    prometheus: PrometheusSettings = Field(default_factory=PrometheusSettings)
+    alertmanager: AlertmanagerSettings = Field(default_factory=AlertmanagerSettings)
     gate: GateSettings = Field(default_factory=GateSettings)
     feishu: FeishuSettings = Field(default_factory=FeishuSettings)
     llm: LlmSettings = Field(default_factory=LlmSettings)

@@ -1,20 +1,22 @@
 """Executables and libraries of crashed processes, copied once per build-id, so that later analysis has symbols.
 
-They are taken from a process of the same pod that still runs (the container's next instance has the same image) through
-its /proc/PID/root. That tree belongs to the container: no link in it may lead out, and a file counts only when a
-confined process finds the very build-id in it that the core named.
+They are taken through /proc/PID/root of a process of the same pod that still runs (the container's next instance has
+the same image), else out of the layers of images that the container runtime has unpacked on the node. Such trees belong
+to whoever made the image: no link in them may lead out, and a file counts only when a confined process finds the very
+build-id in it that the core named.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import glob
 import json
 import os
 import re
 import stat
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 
@@ -30,46 +32,42 @@ _LINKS = 40  # as the kernel's MAXSYMLINKS
 _MAX_BYTES = 1 << 30
 _CHUNK = 1 << 20
 _SEEN = 64
+_MAX_LAYERS = 2000
 _BUILD_ID = re.compile(r"[0-9a-f]{2,128}")  # it becomes a file name
 
 log = structlog.get_logger(__name__)
 
 
 class Programs:
-    """`folder` keeps one copy a build-id; which ones were delivered is known by the files in it (emptied, not removed).
+    """`folder` keeps one copy a build-id, emptied once it was delivered: the name says that it need not be made again.
 
-    `proc` is the node's /proc: without hostPID no process of another pod is found, and nothing is copied.
+    `proc` is the node's /proc (with hostPID); `layers` are patterns of folders that hold one layer of an image each.
     """
 
-    def __init__(self, folder: Path, proc: Path, settings: GdbSettings) -> None:
-        self._folder, self._proc, self._settings = folder, proc, settings
+    def __init__(self, folder: Path, proc: Path, layers: Sequence[str], settings: GdbSettings) -> None:
+        self._folder, self._proc, self._layers, self._settings = folder, proc, layers, settings
 
     def known(self, build_id: str) -> bool:
         return (self._folder / build_id).exists()
 
-    def done(self, program: Program) -> None:
-        """The store has it: the copy is emptied, and its name stays so that it is not made again. Blocking."""
+    def tidy(self, in_use: Collection[Path]) -> None:
+        """Empty the copies that nobody is to deliver any more. Blocking."""
         with contextlib.suppress(FileNotFoundError):
-            os.truncate(program.path, 0)
-
-    def waiting(self) -> list[Program]:
-        """Copies that were made and not delivered, such as before a kill. Blocking."""
-        try:
-            files = sorted(self._folder.iterdir())
-        except FileNotFoundError:
-            return []
-        found = [file for file in files if file.suffix != ".part" and file.stat().st_size]
-        return [Program(file, file.name, "library") for file in found]
+            for file in self._folder.iterdir():
+                if file not in in_use and file.stat().st_size:
+                    os.truncate(file, 0)
 
     async def gather(self, record: CollectedCore) -> list[Program]:
-        """Copies of what the core names and nobody has yet; fewer when no process of the pod runs now."""
+        """Copies of what the core names and nobody has yet; fewer when the node does not have the files any more."""
         named = {path: build_id for path, build_id in record.build_ids.items() if _BUILD_ID.fullmatch(build_id)}
         wanted = {path: build_id for path, build_id in named.items() if not self.known(build_id)}
         if record.origin is None or record.origin.pod_uid is None or not wanted:
             return []
         found: list[Program] = []
-        for root in await asyncio.to_thread(self._roots, record.origin.pod_uid):
-            for path, build_id in list(wanted.items()):
+        running = await asyncio.to_thread(self._roots, record.origin.pod_uid)
+        unpacked = await asyncio.to_thread(self._unpacked)
+        for root in [*running, *unpacked]:
+            for path, build_id in sorted(wanted.items()):
                 if (copy := await self._copy(root, path, build_id)) is not None:
                     found.append(Program(copy, build_id, "executable" if path == record.executable else "library"))
                     del wanted[path]
@@ -90,6 +88,11 @@ class Programs:
                 continue
         return list(roots.values())
 
+    def _unpacked(self) -> list[Path]:
+        """Layers on the node, the newest first."""
+        found = [Path(name) for pattern in self._layers for name in glob.glob(pattern)]
+        return sorted(found, key=_age)[:_MAX_LAYERS]
+
     async def _copy(self, root: Path, path: str, build_id: str) -> Path | None:
         draft, target = self._folder / f"{build_id}.part", self._folder / build_id
         try:
@@ -99,6 +102,9 @@ class Programs:
                 draft.unlink()
                 return None
             await asyncio.to_thread(draft.rename, target)
+        except FileNotFoundError:  # the usual: a layer has few of the files
+            draft.unlink(missing_ok=True)
+            return None
         except (OSError, ParamedicError) as error:
             log.info(
                 "a program of a crashed process could not be copied", build_id=build_id, error=type(error).__name__
@@ -108,15 +114,23 @@ class Programs:
         return target
 
 
+def _age(folder: Path) -> float:
+    try:
+        return -folder.stat().st_ctime
+    except OSError:
+        return 0.0
+
+
 def _copied(root: Path, path: str, target: Path) -> None:
-    target.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    with beneath(root, path) as source, target.open("wb") as file:
-        left = _MAX_BYTES
-        while chunk := os.read(source, _CHUNK):
-            left -= len(chunk)
-            if left < 0:
-                raise OSError(f"it is larger than {_MAX_BYTES} bytes")
-            file.write(chunk)
+    with beneath(root, path) as source:
+        target.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        with target.open("wb") as file:
+            left = _MAX_BYTES
+            while chunk := os.read(source, _CHUNK):
+                left -= len(chunk)
+                if left < 0:
+                    raise OSError(f"it is larger than {_MAX_BYTES} bytes")
+                file.write(chunk)
 
 
 @contextmanager

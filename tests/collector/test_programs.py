@@ -38,33 +38,45 @@ async def collected(node: Node) -> CollectedCore:
 
 
 async def test_the_program_is_copied_once(node: Node, proc: Path, tmp_path: Path) -> None:
-    programs = Programs(tmp_path / "programs", proc, GdbSettings())
+    programs = Programs(tmp_path / "programs", proc, [], GdbSettings())
     record = await collected(node)
     (program,) = await programs.gather(record)
     assert program.kind == "executable" and program.path.read_bytes() == crashing.program().read_bytes()
     assert program.build_id == record.build_ids[str(crashing.program())]
     assert await programs.gather(record) == []
-    assert [item.build_id for item in programs.waiting()] == [program.build_id]
-    programs.done(program)
-    assert programs.waiting() == [] and await programs.gather(record) == []
+    programs.tidy({program.path})
+    assert program.path.stat().st_size
+    programs.tidy(())
+    assert program.path.stat().st_size == 0 and await programs.gather(record) == []
+
+
+async def test_it_is_found_in_an_unpacked_layer_where_no_process_runs(node: Node, proc: Path, tmp_path: Path) -> None:
+    shutil.rmtree(proc / "99")
+    for number, name in enumerate(("older", "other")):
+        (tmp_path / f"snapshots/{number}/fs/{name}").mkdir(parents=True)
+    (tmp_path / "image").rename(tmp_path / "snapshots/2")
+    (tmp_path / "snapshots/2fs").mkdir()
+    programs = Programs(tmp_path / "programs", proc, [str(tmp_path / "snapshots/*")], GdbSettings())
+    (program,) = await programs.gather(await collected(node))
+    assert program.path.read_bytes() == crashing.program().read_bytes()
 
 
 async def test_another_build_under_the_same_path_is_refused(node: Node, proc: Path, tmp_path: Path) -> None:
     shutil.copy(crashing.program("shop2", "-O2"), tmp_path / "image" / str(crashing.program())[1:])
-    programs = Programs(tmp_path / "programs", proc, GdbSettings())
+    programs = Programs(tmp_path / "programs", proc, [], GdbSettings())
     assert await programs.gather(await collected(node)) == []
-    assert list((tmp_path / "programs").iterdir()) == []
+    assert list((tmp_path / "programs").glob("*")) == []
 
 
 async def test_without_a_running_process_of_the_pod_nothing_is_copied(node: Node, proc: Path, tmp_path: Path) -> None:
     (proc / "99/cgroup").write_text("0::/kubepods/podother/x\n")
-    assert await Programs(tmp_path / "programs", proc, GdbSettings()).gather(await collected(node)) == []
+    assert await Programs(tmp_path / "programs", proc, [], GdbSettings()).gather(await collected(node)) == []
 
 
 async def test_a_build_id_of_the_core_is_no_file_name(node: Node, proc: Path, tmp_path: Path) -> None:
     record = await collected(node)
     hostile = record.model_copy(update={"build_ids": {str(crashing.program()): "../../outside"}})
-    assert await Programs(tmp_path / "programs", proc, GdbSettings()).gather(hostile) == []
+    assert await Programs(tmp_path / "programs", proc, [], GdbSettings()).gather(hostile) == []
     assert not (tmp_path.parent / "outside").exists() and not (tmp_path / "outside").exists()
 
 
