@@ -8,7 +8,7 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import Any
 
-from sqlalchemy import JSON, DateTime, Float, ForeignKey, Index, Integer, String, Text, UniqueConstraint
+from sqlalchemy import JSON, DateTime, Float, ForeignKey, Index, Integer, String, Text, UniqueConstraint, false
 from sqlalchemy.engine import Dialect
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 from sqlalchemy.types import TypeDecorator
@@ -51,6 +51,7 @@ class IncidentRow(Base):
     document: Mapped[dict[str, Any]]
     diagnosis: Mapped[dict[str, Any] | None]
     proposals: Mapped[list[Any] | None]
+    learned: Mapped[bool] = mapped_column(default=False, server_default=false(), index=True)  # see `LessonRow`
 
 
 class StepRow(Base):
@@ -69,6 +70,28 @@ class EvidenceRow(Base):
     incident_id: Mapped[str] = mapped_column(ForeignKey("incidents.id"), primary_key=True)
     id: Mapped[str] = mapped_column(String(64), primary_key=True)
     document: Mapped[dict[str, Any]]
+
+
+class LessonRow(Base):
+    """What an ended incident was about: the keys that a later one finds it by. What was done is in its approvals.
+
+    `kind`, `namespace` and `name` are the object of its first cause; the workload at the top, never a pod of it.
+    """
+
+    __tablename__ = "lessons"
+    incident_id: Mapped[str] = mapped_column(ForeignKey("incidents.id"), primary_key=True)
+    began_at: Mapped[datetime]
+    ended_at: Mapped[datetime] = mapped_column(index=True)
+    status: Mapped[str] = mapped_column(String(32))
+    acted: Mapped[bool]  # something was executed, or declined by a person
+    cause_class: Mapped[str] = mapped_column(String(64))
+    kind: Mapped[str] = mapped_column(String(64))
+    namespace: Mapped[str] = mapped_column(String(253))  # empty for what has none
+    name: Mapped[str] = mapped_column(String(253))
+    container: Mapped[str | None] = mapped_column(String(253))
+    group_id: Mapped[str | None] = mapped_column(String(64), index=True)  # of the crash
+    image: Mapped[str | None] = mapped_column(String(600))  # its repository, where a crash was in it
+    __table_args__ = (Index("ix_lessons_owner", "namespace", "kind", "name", "cause_class", "acted", "began_at"),)
 
 
 class DraftRow(Base):
