@@ -10,8 +10,8 @@ from typing import Literal
 import structlog
 from langchain_core.messages import AIMessage, BaseMessage, HumanMessage, SystemMessage
 
+from agents.briefing import briefing, observed_objects
 from agents.fencing import Fence, clean, cut
-from agents.reading import briefing, observed_objects
 from diagnosis.answer import Citation
 from diagnosis.grounding import Checker
 from errors import ParamedicError

@@ -92,8 +92,8 @@ class GdbAnalyst:
                 self._working.add(task)  # nobody waits for it: it only saves time later
                 task.add_done_callback(self._working.discard)
 
-            async def report(text: str) -> None:
-                await self._incidents.add_step(incident.id, "tool.called", text, agent="gdb_analyst")
+            async def report(text: str, type: str = "tool.called", data: dict[str, object] | None = None) -> None:
+                await self._incidents.add_step(incident.id, type, text, agent="gdb_analyst", data=data)
 
             found = await read_with_model(
                 self._models,

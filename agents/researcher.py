@@ -32,8 +32,8 @@ class Researcher:
         except (ToolFailed, NotFound) as error:
             return Diagnosis(status=DiagnosisStatus.FAILED, unseen=[f"the cluster could not be read: {error}"])
 
-        async def report(text: str) -> None:
-            await self._incidents.add_step(incident.id, "tool.called", text, agent="researcher")
+        async def report(text: str, type: str = "tool.called", data: dict[str, object] | None = None) -> None:
+            await self._incidents.add_step(incident.id, type, text, agent="researcher", data=data)
 
         found = await read_with_model(
             self._models,

@@ -14,9 +14,7 @@ def with_closure(diagnosis: Diagnosis) -> Diagnosis:
     evidence = {item.id for item in diagnosis.evidence}
     findings = {item.id for item in diagnosis.findings}
     suggested = {item.id for item in diagnosis.findings if item.source == "model"}
-    borne = [
-        evidence.issuperset(finding.evidence_ids) for finding in diagnosis.findings if finding.id not in suggested
-    ]
+    borne = [evidence.issuperset(finding.evidence_ids) for finding in diagnosis.findings if finding.id not in suggested]
     borne += [
         findings.issuperset(cause.finding_ids)
         for cause in diagnosis.causes

@@ -9,11 +9,12 @@ A claim stays only if all of this holds:
   Numbers in words ("two containers") are prose.
 - With a core dump: every file, line and function that it names is in the core's stack. Without: in cited evidence.
 - Every other name of a shape that prose does not have (snake_case, camelCase, words with digits) was observed in some
-  evidence; every object name was observed outside logs; every URL stands in cited evidence.
+  evidence; every object name stands in cited evidence, outside logs and web pages, or is what the case is about; every
+  URL stands in cited evidence.
 - It does not speak about approving: that is not a model's to do.
 
-A cause needs a class of the closed list and an object that was observed; it ranks below everything the rules found and
-carries no facts, so no action can be derived from it. A next step holds no command line and no URL.
+A finding cites at least one observation, not only runbooks or web pages. A next step holds no command line and no URL.
+What makes a cause out of a claim is in `diagnosis.hypotheses`.
 """
 
 from __future__ import annotations
@@ -22,27 +23,16 @@ import re
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from diagnosis.answer import CandidateCause, Citation, Claim, ModelAnswer
+from diagnosis.answer import Citation, Claim, ModelAnswer
 from diagnosis.known_names import Stack, holds, number_forms
 from diagnosis.mentions import mentions
-from diagnosis.merge import CODE_FAULTS
 from incidents.crash_report import CrashReport
-from incidents.models import (
-    Cause,
-    CauseClass,
-    Diagnosis,
-    DiagnosisStatus,
-    Evidence,
-    EvidenceKind,
-    Finding,
-    ObjectRef,
-    Severity,
-    content_id,
-)
+from incidents.models import Evidence, EvidenceKind, Finding, ObjectRef, Severity, content_id
 
-CONFIDENCE_CAP = 0.45
-"""A model's cause is never more certain than this, and always less than any cause of the rules. It lies below what an
-action needs."""
+_TOLD = frozenset({EvidenceKind.WEB, EvidenceKind.RUNBOOK})
+"""Kinds of evidence that speak in general: no observations of this case."""
+_ANYBODYS = _TOLD | {EvidenceKind.LOG}
+"""Kinds whose text may name whom it likes."""
 _MAX_CLAIM_CHARS = 1200
 _MIN_QUOTE_CHARS = 4
 _APPROVING = re.compile(r"\b(?:pre-?)?approv|\bwaive|\bdigest\b|批准|审批|同意执行", re.IGNORECASE)
@@ -63,29 +53,24 @@ class Dropped:
 
 @dataclass(frozen=True)
 class Grounded:
-    """What stayed. `kept` of `total` claims is the closure rate of the answer."""
+    """What stayed."""
 
     explanation: str | None = None
     findings: list[Finding] = field(default_factory=list)
-    causes: list[Cause] = field(default_factory=list)
     next_steps: list[str] = field(default_factory=list)
     dropped: list[Dropped] = field(default_factory=list)
     kept: int = 0
-    total: int = 0
     cited: frozenset[str] = frozenset()
     """Ids of all evidence that a kept claim cites."""
-
-    @property
-    def closure_rate(self) -> float | None:
-        """Share of claims that evidence bears; None when nothing was claimed."""
-        return self.kept / self.total if self.total else None
 
 
 class Checker:
     """Knows everything that was observed, and finds the first fault of a claim.
 
     `texts` are whole texts by evidence id, as the model was shown them; where one is missing the excerpt is taken.
-    `objects` are those that the rules named or a tool read.
+    `objects` are all that were observed; `subjects` those that the case is about (all of them where it is not given):
+    any claim may name these, and others only where the evidence that it cites does, outside logs. Else a log could
+    accuse whom it likes.
     """
 
     def __init__(
@@ -95,24 +80,29 @@ class Checker:
         texts: Mapping[str, str],
         objects: Collection[ObjectRef],
         crash: CrashReport | None,
+        subjects: Collection[ObjectRef] | None = None,
     ) -> None:
-        self._texts = {item.id: _squeeze(texts.get(item.id, item.excerpt)) for item in evidence}
+        self._texts = {item.id: squeeze(texts.get(item.id, item.excerpt)) for item in evidence}
         self._objects = {(item.kind.lower(), item.namespace, item.name) for item in objects}
         self._containers = {item.container for item in objects if item.container}
         names = {item.name for item in objects} | {item.namespace for item in objects if item.namespace}
+        about = objects if subjects is None else subjects
+        self._subjects = {part for item in about for part in (item.name, item.namespace, item.container) if part}
         self._names = names | self._containers | {item.kind for item in objects}
-        self._all = "\n".join([*self._texts.values(), *(_squeeze(item.source) for item in evidence)])
-        logs = {EvidenceKind.LOG}
-        self._all_but_logs = "\n".join(
-            f"{self._texts[item.id]}\n{_squeeze(item.source)}" for item in evidence if item.kind not in logs
-        )
+        self._all = "\n".join([*self._texts.values(), *(squeeze(item.source) for item in evidence)])
+        self._places = {
+            item.id: squeeze(item.source) + ("" if item.kind in _ANYBODYS else f"\n{self._texts[item.id]}")
+            for item in evidence
+            if item.kind not in _TOLD
+        }
+        self._all_but_logs = "\n".join(self._places[item.id] for item in evidence if item.kind not in _ANYBODYS)
         self._stack = Stack(crash) if crash is not None else None
 
     def fault(self, text: str, citations: Sequence[Citation]) -> str | None:
         """Why `text` cannot stay, in a few words; None when it can."""
         if not text.strip() or len(text) > _MAX_CLAIM_CHARS:
             return "empty or too long"
-        if _APPROVING.search(text):
+        if speaks_of_approving(text):
             return "speaks about approving"
         return self._citation_fault(citations) or self._mention_fault(text, citations)
 
@@ -122,6 +112,21 @@ class Checker:
             return False
         return container is None or container in self._containers or holds(self._all_but_logs, container)
 
+    def observed(self, citations: Sequence[Citation]) -> bool:
+        """Whether one of the cited pieces is an observation of this case."""
+        return any(item.evidence_id in self._places for item in citations)
+
+    def shows(self, citations: Sequence[Citation], name: str) -> bool:
+        """Whether one of the cited pieces names an object of this name, or was read at it. What a log or a page says is
+        no proof: anybody writes there."""
+        return any(holds(self._places.get(item.evidence_id, ""), name) for item in citations)
+
+    def seen(self, text: str) -> bool:
+        """Whether everything that a text names, citations or not, was observed outside logs. Numbers are free."""
+        named = mentions(text)
+        names = named.objects | named.identifiers | named.functions | named.files
+        return not named.urls and all(name in self._names or holds(self._all_but_logs, name) for name in names)
+
     def _citation_fault(self, citations: Sequence[Citation]) -> str | None:
         if not citations:
             return "cites nothing"
@@ -129,7 +134,7 @@ class Checker:
             whole = self._texts.get(citation.evidence_id)
             if whole is None:
                 return f"cites {citation.evidence_id[:40]!r}, which does not exist"
-            quote = _squeeze(citation.quote)
+            quote = squeeze(citation.quote)
             if len(quote) < _MIN_QUOTE_CHARS:
                 return "its quote is too short to prove anything"
             if quote not in whole:
@@ -148,6 +153,8 @@ class Checker:
         for name in named.objects:
             if name not in self._names and not holds(self._all_but_logs, name):
                 return f"the object {name!r} was not observed"
+            if name not in self._subjects and not self.shows(citations, name):
+                return f"the object {name!r} is not in the evidence it cites"
         code = self._stack.fault(named.file_lines, named.files, named.functions, named.places) if self._stack else None
         if self._stack is None:
             for file, line in named.file_lines:
@@ -165,16 +172,18 @@ class Checker:
         return None
 
 
-def ground(answer: ModelAnswer, checker: Checker, diagnosis: Diagnosis, *, model: str) -> Grounded:
-    """Keep what `checker` finds no fault with. `diagnosis` is the rules'; `model` names the source of findings."""
+def ground(answer: ModelAnswer, checker: Checker, *, model: str) -> Grounded:
+    """Keep what `checker` finds no fault with; `model` names the source of findings."""
     dropped: list[Dropped] = []
 
     def keep(part: str, claims: Sequence[Claim]) -> list[Claim]:
         kept = []
         for claim in claims:
             fault = checker.fault(claim.text, claim.citations)
-            if fault is None and part == "next step":
-                fault = "holds a command or an address" if _COMMAND.search(claim.text) or "://" in claim.text else None
+            if fault is None and part == "next step" and orders(claim.text):
+                fault = "holds a command or an address"
+            if fault is None and part == "finding" and not checker.observed(claim.citations):
+                fault = "cites no observation"
             if fault is None:
                 kept.append(claim)
             else:
@@ -182,75 +191,33 @@ def ground(answer: ModelAnswer, checker: Checker, diagnosis: Diagnosis, *, model
         return kept
 
     explanation = keep("explanation", answer.explanation)
-    findings = [_finding(claim, model, Severity.INFO) for claim in keep("finding", answer.findings)]
+    observed = keep("finding", answer.findings)
     steps = keep("next step", answer.next_steps)
-    causes: list[Cause] = []
-    kept_causes = 0
-    taken = {(cause.cause_class, cause.object) for cause in diagnosis.causes}
-    ceiling = min([0.9 * cause.confidence for cause in diagnosis.causes] + [CONFIDENCE_CAP])
-    for candidate in answer.causes:
-        fault = _cause_fault(candidate, checker, diagnosis)
-        if fault is not None:
-            dropped.append(Dropped("cause", f"{candidate.cause_class}: {candidate.summary}"[:200], fault))
-            continue
-        kept_causes += 1
-        finding = _finding(Claim(text=candidate.summary, citations=candidate.citations), model, Severity.WARNING)
-        findings.append(finding)
-        cause = _cause(candidate, finding, ceiling)
-        if (cause.cause_class, cause.object) not in taken:
-            taken.add((cause.cause_class, cause.object))
-            causes.append(cause)
-    kept = len(explanation) + len(steps) + kept_causes + (len(findings) - kept_causes)
+    findings = [finding_of(claim, model, Severity.INFO) for claim in observed]
+    kept = [*explanation, *observed, *steps]
     return Grounded(
-        explanation="\n\n".join(_squeeze(claim.text) for claim in explanation) or None,
+        explanation="\n\n".join(squeeze(claim.text) for claim in explanation) or None,
         findings=list({item.id: item for item in findings}.values()),
-        causes=sorted(causes, key=lambda cause: -cause.confidence),
-        next_steps=[_squeeze(claim.text) for claim in steps],
+        next_steps=[squeeze(claim.text) for claim in steps],
         dropped=dropped,
-        kept=kept,
-        total=kept + len(dropped),
-        cited=frozenset(
-            [citation.evidence_id for claim in [*explanation, *steps] for citation in claim.citations]
-            + [evidence_id for finding in findings for evidence_id in finding.evidence_ids]
-        ),
+        kept=len(kept),
+        cited=frozenset(citation.evidence_id for claim in kept for citation in claim.citations),
     )
 
 
-def _cause_fault(candidate: CandidateCause, checker: Checker, diagnosis: Diagnosis) -> str | None:
-    if candidate.cause_class not in {item.value for item in CauseClass if item is not CauseClass.UNKNOWN}:
-        return "not a class of the closed list"
-    if diagnosis.status is DiagnosisStatus.HEALTHY:
-        return "the rules found the object healthy"
-    # what counts as a crash of the program decides which evidence must be kept: only rules say that
-    own_fault = any(cause.cause_class in CODE_FAULTS for cause in diagnosis.causes)
-    if CauseClass(candidate.cause_class) in CODE_FAULTS and not (own_fault and diagnosis.crash is not None):
-        return "the rules saw no such crash in a core dump"
-    if not checker.object(candidate.kind, candidate.namespace, candidate.name, candidate.container):
-        return f"the object {candidate.kind} {candidate.name} was not observed"[:200]
-    return checker.fault(candidate.summary, candidate.citations)
+def orders(text: str) -> bool:
+    """Whether a text holds a command line or an address to open: what a person might follow without thinking."""
+    return "://" in text or _COMMAND.search(text) is not None
 
 
-def _cause(candidate: CandidateCause, finding: Finding, ceiling: float) -> Cause:
-    sure = candidate.confidence if candidate.confidence > 0 else 0.0  # also what is not a number
-    return Cause.model_validate(
-        {
-            "class": candidate.cause_class,
-            "object": ObjectRef(
-                kind=candidate.kind,
-                namespace=candidate.namespace,
-                name=candidate.name,
-                container=candidate.container,
-            ),
-            "confidence": min(sure, ceiling),
-            "summary": _squeeze(candidate.summary),
-            "finding_ids": [finding.id],
-        }
-    )
+def speaks_of_approving(text: str) -> bool:
+    return _APPROVING.search(text) is not None
 
 
-def _finding(claim: Claim, model: str, severity: Severity) -> Finding:
+def finding_of(claim: Claim, model: str, severity: Severity) -> Finding:
+    """A checked claim as a finding of the model."""
     ids = list(dict.fromkeys(citation.evidence_id for citation in claim.citations))
-    text = _squeeze(claim.text)
+    text = squeeze(claim.text)
     return Finding(
         id=content_id("fnd", "model", model, text, *ids),
         rule=f"model:{model}",
@@ -261,5 +228,6 @@ def _finding(claim: Claim, model: str, severity: Severity) -> Finding:
     )
 
 
-def _squeeze(text: str) -> str:
+def squeeze(text: str) -> str:
+    """With single spaces: how quotes are compared."""
     return " ".join(text.split())

@@ -7,7 +7,14 @@ from jinja2 import UndefinedError
 
 from prompts import render
 
-READING = {"fence": "f" * 16, "steps": 3, "answer_tool": "submit_answer"}
+READING = {
+    "phase": "test",
+    "fence": "f" * 16,
+    "steps": 3,
+    "limit": 4,
+    "tools": [("look", "Look.", "at")],
+    "answer_tool": "submit_answer",
+}
 VALUES: dict[str, dict[str, object]] = {
     "researcher": READING,
     "gdb_analyst": READING,
@@ -31,6 +38,14 @@ def test_each_agent_that_reads_has_one(name: str) -> None:
 def test_a_missing_value_is_an_error(name: str) -> None:
     with pytest.raises(UndefinedError):
         render(name)
+
+
+@pytest.mark.parametrize("name", ["researcher", "gdb_analyst"])
+@pytest.mark.parametrize(
+    ("phase", "said"), [("propose", "look(at)"), ("test", "3 rounds"), ("explain", "final answer")]
+)
+def test_each_phase_has_its_task(name: str, phase: str, said: str) -> None:
+    assert said in render(name, **{**READING, "phase": phase})
 
 
 def test_values_are_not_templates() -> None:

@@ -8,14 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from diagnosis.answer import CandidateCause, Citation, Claim, ModelAnswer
-from diagnosis.grounding import CONFIDENCE_CAP, Checker, Grounded, ground
+from diagnosis.answer import Citation, Claim, ModelAnswer
+from diagnosis.grounding import Checker, Grounded, ground
 from incidents.crash_report import CrashInfo, CrashReport, Frame, Thread, Variable
 from incidents.models import (
-    Cause,
-    CauseClass,
-    Diagnosis,
-    DiagnosisStatus,
     Evidence,
     EvidenceKind,
     Finding,
@@ -62,21 +58,6 @@ CRASH = CrashReport(
 )
 
 
-def diagnosis(
-    *, crash: bool = False, status: DiagnosisStatus = DiagnosisStatus.DIAGNOSED, sure: float = 0.8
-) -> Diagnosis:
-    cause = Cause.model_validate(
-        {"class": "native_crash", "object": CART, "confidence": sure, "summary": "s", "finding_ids": [RULE.id]}
-    )
-    return Diagnosis(
-        status=status,
-        causes=[cause] if status is DiagnosisStatus.DIAGNOSED else [],
-        findings=[RULE],
-        evidence=[STATUS, LOG, STACK],
-        crash=CRASH if crash else None,
-    )
-
-
 def cite(evidence: Evidence, quote: str) -> list[Citation]:
     return [Citation(evidence_id=evidence.id, quote=quote)]
 
@@ -85,9 +66,8 @@ def checker(*, crash: bool = False) -> Checker:
     return Checker([STATUS, LOG, STACK], texts={}, objects=[CART], crash=CRASH if crash else None)
 
 
-def run(answer: ModelAnswer, found: Diagnosis | None = None) -> Grounded:
-    found = found or diagnosis()
-    return ground(answer, checker(crash=found.crash is not None), found, model="openai:m")
+def run(answer: ModelAnswer) -> Grounded:
+    return ground(answer, checker(), model="openai:m")
 
 
 EXIT = cite(STATUS, "exitCode: 139")
@@ -173,76 +153,6 @@ def test_names_outside_the_stack_are_dropped_even_when_a_log_says_them(text: str
     assert fault is not None
 
 
-def candidate(**changes: object) -> CandidateCause:
-    fields: dict[str, object] = {
-        "class": "dependency_unavailable",
-        "kind": "Deployment",
-        "namespace": "shop",
-        "name": "cart",
-        "container": "web",
-        "confidence": 0.95,
-        "summary": "Its database refused the connection.",
-        "citations": cite(LOG, "connect to 10.0.0.7:5432 refused"),
-    }
-    return CandidateCause.model_validate(fields | changes)
-
-
-@pytest.mark.parametrize(("rule", "cap"), [(0.8, CONFIDENCE_CAP), (0.4, 0.36)])
-def test_a_models_cause_ranks_below_the_rules_and_carries_no_facts(rule: float, cap: float) -> None:
-    grounded = run(ModelAnswer(causes=[candidate()]), diagnosis(sure=rule))
-    (cause,) = grounded.causes
-    assert cause.cause_class is CauseClass.DEPENDENCY_UNAVAILABLE and cause.object == CART
-    assert cause.confidence == pytest.approx(cap) and cause.confidence < rule
-    assert cause.facts == {}
-    (finding,) = grounded.findings
-    assert finding.source == "model" and finding.rule == "model:openai:m" and cause.finding_ids == [finding.id]
-
-
-@pytest.mark.parametrize(
-    ("changes", "reason"),
-    [
-        ({"class": "sabotage"}, "closed list"),
-        ({"class": "unknown"}, "closed list"),
-        ({"class": "null_dereference"}, "no such crash"),
-        ({"name": "payroll"}, "not observed"),
-        ({"namespace": "kube-system"}, "not observed"),
-        ({"namespace": None}, "not observed"),
-        ({"kind": "Secret"}, "not observed"),
-        ({"container": "sidecar"}, "not observed"),
-        ({"citations": []}, "cites nothing"),
-        ({"summary": "It needs 77 connections."}, "number 77"),
-    ],
-)
-def test_causes_that_are_dropped(changes: dict[str, object], reason: str) -> None:
-    grounded = run(ModelAnswer(causes=[candidate(**changes)]))
-    assert grounded.causes == [] and grounded.findings == []
-    assert reason in grounded.dropped[0].reason
-
-
-def test_a_healthy_object_gets_no_cause() -> None:
-    grounded = run(ModelAnswer(causes=[candidate()]), diagnosis(status=DiagnosisStatus.HEALTHY))
-    assert grounded.causes == []
-
-
-@pytest.mark.parametrize("confidence", [-3.0, float("nan"), float("inf"), 17.0])
-def test_odd_confidences(confidence: float) -> None:
-    (cause,) = run(ModelAnswer(causes=[candidate(confidence=confidence)])).causes
-    assert 0 <= cause.confidence <= CONFIDENCE_CAP
-
-
-def test_a_crash_class_needs_a_crash_that_the_rules_saw() -> None:
-    wild = candidate(**{"class": "wild_pointer"})
-    seen, unseen = diagnosis(crash=True), diagnosis(crash=True, status=DiagnosisStatus.UNKNOWN)
-    assert len(run(ModelAnswer(causes=[wild]), seen).causes) == 1
-    assert run(ModelAnswer(causes=[wild]), unseen).causes == []
-
-
-def test_a_cause_that_the_rules_have_is_not_doubled() -> None:
-    again = candidate(**{"class": "native_crash"})
-    grounded = run(ModelAnswer(causes=[again, candidate(), candidate()]), diagnosis(crash=True))
-    assert [cause.cause_class for cause in grounded.causes] == [CauseClass.DEPENDENCY_UNAVAILABLE]
-
-
 @pytest.mark.parametrize(
     "text",
     [
@@ -256,18 +166,22 @@ def test_a_next_step_is_no_command(text: str) -> None:
     assert run(ModelAnswer(next_steps=[Claim(text=text, citations=EXIT)])).next_steps == []
 
 
-def test_the_closure_rate_is_counted() -> None:
+def test_a_runbook_is_no_finding() -> None:
+    general = Evidence.of(EvidenceKind.RUNBOOK, "crash.md", "a crash loop has a cause", AT)
+    known = Checker([general, STATUS], texts={}, objects=[CART], crash=None)
+    told = Claim(text="It has a cause.", citations=cite(general, "has a cause"))
+    both = Claim(text="It has a cause.", citations=[*cite(general, "has a cause"), *EXIT])
+    grounded = ground(ModelAnswer(findings=[told, both], explanation=[told]), known, model="m")
+    assert len(grounded.findings) == 1 and grounded.explanation is not None
+
+
+def test_what_is_kept_and_dropped_is_counted() -> None:
     good, bad = Claim(text="It ended with 139.", citations=EXIT), Claim(text="It ended with 1.", citations=EXIT)
-    grounded = run(
-        ModelAnswer(
-            explanation=[good, bad], findings=[good, bad], causes=[candidate(), candidate(name="x")], next_steps=[good]
-        )
-    )
-    assert (grounded.kept, grounded.total) == (4, 7)
-    assert grounded.closure_rate == pytest.approx(4 / 7)
+    grounded = run(ModelAnswer(explanation=[good, bad], findings=[good, bad], next_steps=[good]))
+    assert (grounded.kept, len(grounded.dropped)) == (3, 2)
     assert grounded.explanation == "It ended with 139."
-    assert grounded.cited == {STATUS.id, LOG.id}
-    assert run(ModelAnswer()).closure_rate is None
+    assert grounded.cited == {STATUS.id}
+    assert run(ModelAnswer()) == Grounded()
 
 
 def test_a_quote_is_sought_in_the_whole_text() -> None:

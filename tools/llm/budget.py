@@ -79,6 +79,11 @@ class Budget:
             usd=self._usd(input_tokens, output_tokens),
         )
 
+    async def tokens_left(self, incident_id: str) -> int:
+        """What the incident's calls may still use, input and output together."""
+        spent = await self._usage.spent(incident_id, self._now())
+        return max(self._settings.tokens_per_incident - spent.incident_tokens, 0)
+
     async def describe(self, incident_id: str | None = None) -> str:
         """One sentence: what is spent. Calls without a price make the money unknown, and it says so."""
         spent = await self._usage.spent(incident_id, self._now())

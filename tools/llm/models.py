@@ -84,6 +84,10 @@ class Models:
             return _OPENAI_PROMPT_CHARS
         return max(self.settings.num_ctx - MAX_OUTPUT_TOKENS, self.settings.num_ctx // 2) * 3
 
+    async def tokens_left(self, incident_id: str) -> int:
+        """Of the incident's token budget."""
+        return await self.budget.tokens_left(incident_id)
+
     async def ask(
         self,
         messages: Sequence[BaseMessage],
