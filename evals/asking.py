@@ -4,20 +4,26 @@ from __future__ import annotations
 
 import asyncio
 import time
+from pathlib import Path
 
 from sqlalchemy import func, select
 
+from diagnosis.workloads.diagnose import diagnose
+from diagnosis.workloads.snapshot import Snapshot
 from errors import ParamedicError
 from evals.closure import closure
 from evals.conditions import stays
 from evals.results import Answer, Fix, Result
 from evals.scenario import Scenario
+from evals.scoring import is_right, is_right_at_large
 from evals.stage import Stage
 from evals.state import changed, state_of
 from graph.services import Services
 from incidents.models import Diagnosis, Incident, IncidentStatus, ObjectRef, Via
 from incidents.plan import ApprovalState
 from incidents.tables import ModelUsageRow
+from tools.kubernetes.capture import capture
+from tools.kubernetes.save import save_snapshot
 
 REQUESTER, APPROVERS = "api:eval-on-call", ("api:eval-physician", "api:eval-surgeon")
 _DIAGNOSES = 120.0
@@ -27,12 +33,13 @@ _BY_ITSELF = 8.0
 _POLL = 0.1
 
 
-async def ask(services: Services, stage: Stage, result: Result) -> None:
-    """Fill in what Paramedic said and did about the stage's fault."""
+async def ask(services: Services, stage: Stage, result: Result, kept: Path) -> None:
+    """Fill in what Paramedic said and did about the stage's fault. Of a run that is not right, what the cluster showed
+    is saved below `kept`: `paramedic diagnose snapshot` reads it again."""
     scenario = stage.scenario
     spared = (f"{stage.names['bystander']}-",)
     before = await state_of(stage.kube, spared)
-    await _ask_at_large(services, stage, result)
+    snapshot = await _ask_at_large(services, stage, result)
     kind, _, name = scenario.target.partition("/")
     target = ObjectRef(kind=kind, namespace=stage.namespace, name=name)
     started = time.monotonic()
@@ -50,23 +57,24 @@ async def ask(services: Services, stage: Stage, result: Result) -> None:
     allowed = set(scenario.may_change)
     touched = changed(before, await state_of(stage.kube, spared))
     result.collateral = [item for item in touched if item not in allowed]
+    well = is_right(result) and is_right_at_large(result) and result.fix in ("verified", "not_needed")
+    if not well or result.collateral:
+        folder = kept / f"{result.scenario}-{result.repetition + 1}-{stage.namespace}"
+        await asyncio.to_thread(save_snapshot, snapshot, folder)
 
 
-async def _ask_at_large(services: Services, stage: Stage, result: Result) -> None:
+async def _ask_at_large(services: Services, stage: Stage, result: Result) -> Snapshot:
     """The same trouble, asked about without a target: what is wrong in this namespace?"""
-    from diagnosis.workloads.diagnose import diagnose
-    from tools.kubernetes.capture import capture
-
-    if services.cluster is None:
-        return
-    snapshot = await capture(services.cluster, stage.namespace)
+    snapshot = await capture(stage.kube.cluster, stage.namespace)
     started = time.perf_counter()
     found = await asyncio.to_thread(diagnose, snapshot, namespace=stage.namespace, symptom=stage.scenario.event)
     result.rules_ms = round((time.perf_counter() - started) * 1000, 2)
     result.at_large = Answer.of(found)
+    result.further_at_large = Answer.further(found)
     result.at_large_right = result.at_large.right([stage.scenario.truth, *stage.scenario.also])[2]
     bystanders = {stage.names[word] for word in ("bystander", "resting", "finished")}
     result.blamed_bystander = any(cause.object.name in bystanders for cause in found.causes)
+    return snapshot
 
 
 async def _diagnosis(services: Services, incident: Incident) -> Diagnosis | None:
@@ -82,6 +90,7 @@ async def _diagnosis(services: Services, incident: Incident) -> Diagnosis | None
 
 def _score_diagnosis(result: Result, scenario: Scenario, diagnosis: Diagnosis | None) -> None:
     result.answer = Answer.of(diagnosis)
+    result.further = Answer.further(diagnosis)
     truths = [scenario.truth, *scenario.also]
     result.class_right, result.object_right, result.right = result.answer.right(truths)
     if diagnosis is not None:

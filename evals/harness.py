@@ -78,7 +78,7 @@ async def evaluate(store: Store, todo: list[Job], settings: Settings, *, paralle
             async def one(job: Job) -> None:
                 async with slots:
                     progress(None, f"{job.source.name} {job.mode.replace('_', ' ')}")
-                    for result in await _run(services, job, given, run_id):
+                    for result in await _run(services, job, given, run_id, store.folder / "kept"):
                         store.add(result)
                         progress(result, job.source.name)
 
@@ -87,14 +87,14 @@ async def evaluate(store: Store, todo: list[Job], settings: Settings, *, paralle
                     group.create_task(one(job))
 
 
-async def _run(services: Services, job: Job, given: dict[str, str], run_id: str) -> list[Result]:
+async def _run(services: Services, job: Job, given: dict[str, str], run_id: str, kept: Path) -> list[Result]:
     """The results of a job. A scenario that could not be set up is told as such, and ends nothing else."""
     assert services.cluster is not None
     try:
         async with asyncio.timeout(_ONE_RUN), Stage(services.cluster, job.source, given, run_id) as stage:
             result = blank(job, stage)
             if job.mode == "paramedic":
-                await ask(services, stage, result)
+                await ask(services, stage, result, kept)
                 return [result]
             result.passed = await baseline(stage, "do_nothing")
             again = blank(Job(job.source, "blind_restart", job.repetition), stage)

@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from errors import Conflict, InvalidInput
 from evals.scenario import Truth
-from incidents.models import Diagnosis, DiagnosisStatus
+from incidents.models import Cause, Diagnosis, DiagnosisStatus
 
 Mode = Literal["paramedic", "do_nothing", "blind_restart"]
 Fix = Literal["verified", "failed", "undone", "not_offered", "not_needed"]
@@ -34,7 +34,17 @@ class Answer(BaseModel):
             return cls.model_validate({"class": "failed"})
         if diagnosis.status is not DiagnosisStatus.DIAGNOSED or not diagnosis.causes:
             return cls.model_validate({"class": diagnosis.status.value})
-        cause = diagnosis.causes[0]
+        return cls._of(diagnosis.causes[0])
+
+    @classmethod
+    def further(cls, diagnosis: Diagnosis | None) -> list[Answer]:
+        """The causes after the first one."""
+        if diagnosis is None or diagnosis.status is not DiagnosisStatus.DIAGNOSED:
+            return []
+        return [cls._of(cause) for cause in diagnosis.causes[1:]]
+
+    @classmethod
+    def _of(cls, cause: Cause) -> Answer:
         return cls.model_validate(
             {
                 "class": cause.cause_class.value,
@@ -71,11 +81,13 @@ class Result(BaseModel):
     passed: bool | None = None
     # the diagnosis of the target
     answer: Answer | None = None
+    further: list[Answer] = Field(default_factory=list, description="The causes after the first one")
     class_right: bool = False
     object_right: bool = False
     right: bool = False
     # the same question without a target: the whole namespace
     at_large: Answer | None = None
+    further_at_large: list[Answer] = Field(default_factory=list)
     at_large_right: bool = False
     blamed_bystander: bool = False
     claims: int = 0

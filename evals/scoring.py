@@ -89,7 +89,7 @@ def line(group: str, runs: Sequence[Result], void: Sequence[str]) -> Line:
         class_right=_share(result.class_right for result in runs),
         object_right=_share(result.class_right if _placeless(result) else result.object_right for result in runs),
         right=_share(is_right(result) for result in runs),
-        at_large_right=_share(_at_large(result) for result in runs),
+        at_large_right=_share(is_right_at_large(result) for result in runs),
         pass_k=pass_k(runs),
         offered=_share(result.offered is not None for result in repairable),
         fixed=_share(result.fix == "verified" for result in repairable),
@@ -106,7 +106,8 @@ def is_right(result: Result) -> bool:
     return result.class_right if _placeless(result) else result.right
 
 
-def _at_large(result: Result) -> bool:
+def is_right_at_large(result: Result) -> bool:
+    """The same of the question without a target."""
     if _placeless(result):
         return result.at_large is not None and result.at_large.class_ == result.truth.class_
     return result.at_large_right

@@ -176,6 +176,8 @@ def _tell(store: Store) -> None:
         counts = [str(line.scenarios), str(line.runs)]
         table.add_row(line.group, *counts, *shares, passes, share(line.fixed), str(line.collateral))
     console = Console(highlight=False)
+    if not console.is_terminal:
+        console.width = 120  # else a log of it has half a table
     console.print(table)
     baselines = ", ".join(f"{k.replace('_', ' ')} {v['passed']}/{v['scenarios']}" for k, v in found.baselines.items())
     console.print(f"evidence closure {share(found.closure)} of {found.claims} claims; baselines that pass: {baselines}")

@@ -13,7 +13,7 @@ from datetime import timedelta
 from diagnosis.workloads.containers import Container, template_containers
 from diagnosis.workloads.contract import Claim, quoted
 from diagnosis.workloads.evidence import of_object
-from diagnosis.workloads.fields import decimal, number, text, when
+from diagnosis.workloads.fields import decimal, number, text
 from diagnosis.workloads.logs import Log, LogLine
 from diagnosis.workloads.probes import (
     KINDS,
@@ -208,11 +208,11 @@ def _working(scope: Scope, container: Container, failing: Probe) -> list[Probe]:
     """Other probes of the container that are seen to succeed: readiness when it is ready, liveness and startup when
     they have had their time and no failure is recorded."""
     found = []
-    started = when(container.status, "state", "running", "startedAt")
+    started = scope.ran_since(container)
     ran = scope.snapshot.observed_at - started if started else timedelta(0)
     for kind in KINDS:
         probe = probe_of(container.spec, kind)
-        if probe is None or kind == failing.kind or not container.running:
+        if probe is None or kind == failing.kind or not (container.running or started):
             continue
         failed = failures_of(probe, scope.container_events(container))
         unfailed = not failed and ran >= timedelta(seconds=probe.initial_delay + probe.period)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from datetime import timedelta
+from datetime import datetime, timedelta
 from functools import cached_property
 from typing import Any
 
@@ -108,6 +108,19 @@ class Scope:
     def delayed(self, pod: Object) -> bool:
         """Whether a pod that is being created has something to say about it."""
         return any(event.warning for event in self.pod_events(pod)) or self._age(pod) > timedelta(minutes=2)
+
+    def ran_since(self, container: Container) -> datetime | None:
+        """Since when a container runs: by its status, or, while its status says that it is being created, by the
+        kubelet's own word that it was started and probed. A busy kubelet tells of a failed probe before it writes the
+        status."""
+        if container.running:
+            return when(container.status, "state", "running", "startedAt")
+        if container.waiting != "ContainerCreating" or container.restarts or not text(container.pod, "metadata", "uid"):
+            return None
+        events = self.container_events(container)
+        if not any(event.reason == "Unhealthy" for event in events):
+            return None
+        return newest(event.last for event in events if event.reason == "Started")
 
     def _age(self, pod: Object) -> timedelta:
         created = when(pod, "metadata", "creationTimestamp")

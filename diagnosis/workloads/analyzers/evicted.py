@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from datetime import datetime
 
 from diagnosis.workloads.contract import Claim, Documented, Found, quoted
+from diagnosis.workloads.events import Event
 from diagnosis.workloads.evidence import of_event, of_object
 from diagnosis.workloads.fields import Object, condition, newest, objects, text, when
 from diagnosis.workloads.scope import RECENT, Scope
@@ -24,6 +25,7 @@ CAUSES = {
     ),
 }
 
+_REASONS = ("Evicted", "Preempting", "Preempted")
 _RESOURCE = re.compile(r"low on resource: ([\w-]+)", re.IGNORECASE)
 # pkg/kubelet/eviction/helpers.go
 _VOLUME = re.compile(
@@ -45,7 +47,7 @@ _OWN_STORAGE = re.compile(
 
 def find(scope: Scope) -> Iterable[Found]:
     for pod in scope.pods:
-        if text(pod, "status", "reason") not in ("Evicted", "Preempting", "Preempted"):
+        if text(pod, "status", "reason") not in _REASONS and _told(scope, pod) is None:
             continue
         owner = scope.snapshot.workload_of(pod)
         ended = _ended(scope, pod)
@@ -57,12 +59,15 @@ def find(scope: Scope) -> Iterable[Found]:
 
 def _found(scope: Scope, pod: Object) -> Found:
     now, name = scope.snapshot.observed_at, text(pod, "metadata", "name")
-    reason, message = text(pod, "status", "reason"), text(pod, "status", "message")
-    evidence = [of_object(pod, "/status/message" if message else "/status/reason", now)]
-    claims = [Claim(f"Pod {name} was evicted ({reason}){f': {quoted(message)}' if message else ''}", evidence)]
-    events = [event for event in scope.pod_events(pod) if event.reason == "Evicted"]
-    if events:
-        claims.append(Claim(f"The kubelet says {quoted(events[-1].message)}", [of_event(events[-1], now)]))
+    reason, message, told = text(pod, "status", "reason"), text(pod, "status", "message"), _told(scope, pod)
+    claims = []
+    if reason in _REASONS:
+        evidence = [of_object(pod, "/status/message" if message else "/status/reason", now)]
+        claims.append(Claim(f"Pod {name} was evicted ({reason}){f': {quoted(message)}' if message else ''}", evidence))
+    if told is not None:
+        claims.append(Claim(f"The kubelet says {quoted(told.message)}", [of_event(told, now)]))
+        if reason not in _REASONS:
+            reason, message = told.reason, told.message
     node = text(pod, "spec", "nodeName")
     item = scope.snapshot.get("Node", None, node)
     pressures = [kind for kind in ("MemoryPressure", "DiskPressure", "PIDPressure")
@@ -96,6 +101,12 @@ def _found(scope: Scope, pod: Object) -> Found:
         place=name,
         next_steps=[step],
     )
+
+
+def _told(scope: Scope, pod: Object) -> Event | None:
+    """The kubelet's event about it, which comes before the pod's status turns."""
+    events = [event for event in scope.pod_events(pod) if event.reason == "Evicted"]
+    return events[-1] if events else None
 
 
 def _ended(scope: Scope, pod: Object) -> datetime | None:

@@ -14,9 +14,9 @@ from diagnosis.workloads.containers import Container
 from diagnosis.workloads.contract import Claim, Documented, Found, quoted
 from diagnosis.workloads.events import Event
 from diagnosis.workloads.evidence import of_event, of_object
-from diagnosis.workloads.fields import strings, text, when
+from diagnosis.workloads.fields import strings, text
 from diagnosis.workloads.probe_advice import Advice, advise
-from diagnosis.workloads.probes import KINDS, Probe, Symptom, port_number, probe_of, telling_failure
+from diagnosis.workloads.probes import KINDS, Probe, Symptom, listening_in, port_number, probe_of, telling_failure
 from diagnosis.workloads.restarts import Ending, Restart
 from diagnosis.workloads.scope import Scope
 from incidents.models import CauseClass, Fact
@@ -81,7 +81,8 @@ def find(scope: Scope) -> Iterable[Found]:
 
 def _keeps_unready(scope: Scope, container: Container, probe: Probe, endings: list[Restart], symptom: Symptom) -> bool:
     """Whether a probe that does not kill is what keeps a running container from being ready."""
-    if probe.kind == "liveness" or not container.running or container.ready:
+    started = scope.ran_since(container)
+    if probe.kind == "liveness" or container.ready or not (container.running or started):
         return False
     if any(ending.ending not in _KILLS for ending in endings):
         return False  # it ends by itself; between two ends no probe can succeed
@@ -90,9 +91,10 @@ def _keeps_unready(scope: Scope, container: Container, probe: Probe, endings: li
         return False
     if endings:
         return symptom in _ANSWERS
-    started = when(container.status, "state", "running", "startedAt")
     ran = scope.snapshot.observed_at - started if started else _SETTLING
-    return symptom in _ANSWERS or ran >= timedelta(seconds=probe.budget) + _SETTLING
+    log = scope.log(container)
+    listens = log is not None and bool(listening_in(log.lines))  # it has started, then
+    return symptom in _ANSWERS or ran >= timedelta(seconds=probe.budget) + (_SETTLING if not listens else timedelta(0))
 
 
 def _found(
