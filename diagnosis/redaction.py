@@ -145,13 +145,24 @@ def _metadata(metadata: dict[str, Any]) -> dict[str, Any]:
     return kept
 
 
-def _writes(managed: Any) -> list[dict[str, str]]:
-    """Who wrote an object and when: what is left of its managed fields."""
-    return [
-        {key: entry[key] for key in ("manager", "operation", "subresource", "time") if isinstance(entry.get(key), str)}
-        for entry in (managed if isinstance(managed, list) else [])
-        if isinstance(entry, dict) and isinstance(entry.get("time"), str)
-    ]
+def _writes(managed: Any) -> list[dict[str, Any]]:
+    """Who wrote an object and when: what is left of its managed fields, with the names of the uppermost fields."""
+    kept: list[dict[str, Any]] = []
+    for entry in managed if isinstance(managed, list) else []:
+        if isinstance(entry, dict) and isinstance(entry.get("time"), str):
+            write: dict[str, Any] = {key: entry[key] for key in _WRITE if isinstance(entry.get(key), str)}
+            if isinstance(fields := entry.get("fieldsV1"), dict):
+                write["fieldsV1"] = {
+                    part: {}
+                    if part in ("f:metadata", "f:status") or not isinstance(inner, dict)
+                    else {name: {} for name in inner}
+                    for part, inner in fields.items()
+                }
+            kept.append(write)
+    return kept
+
+
+_WRITE = ("manager", "operation", "subresource", "time")
 
 
 def _walk(value: Any) -> Any:

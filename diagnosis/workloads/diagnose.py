@@ -14,14 +14,16 @@ from diagnosis.workloads.health import troubles
 from diagnosis.workloads.ranking import rank
 from diagnosis.workloads.recovered import recovered
 from diagnosis.workloads.scope import Scope, scope_of
-from diagnosis.workloads.snapshot import Snapshot, bare
+from diagnosis.workloads.snapshot import Snapshot, bare, ref_of
 from diagnosis.workloads.symptom import read_symptom
+from diagnosis.workloads.timeline.build import timeline
 from diagnosis.workloads.trouble import Trouble
 from errors import NotFound
-from incidents.models import CauseClass, Diagnosis, DiagnosisStatus, Evidence, Finding, ObjectRef, Severity
+from incidents.models import Cause, CauseClass, Diagnosis, DiagnosisStatus, Evidence, Finding, ObjectRef, Severity
 
 _LOOKED_AT_IN_HEALTH = 5  # workloads that a healthy answer cites by name
 _TROUBLES_CITED = 3
+_CAUSES_TIMED = 3  # of a namespace with more faults than that, the timeline is of the likeliest
 _OVER = "Nothing to do now: what failed in the last hour is over; if it comes back, ask again while it fails"
 
 
@@ -46,6 +48,10 @@ def diagnose(
     explained |= {ObjectRef(kind="Node", name=str(item.facts["node"])) for _, item in found if item.facts.get("node")}
     found += [("health", item) for item in _unexplained(scope, trouble, explained)]
     ranked = rank(found, snapshot, trouble, read_symptom(symptom, snapshot, namespace, target))
+    concerned = _concerned(scope, ranked.causes, found)
+    suffering = {bare(item.object) for item in trouble} | {bare(cause.object) for cause in ranked.causes}
+    moments, seen = timeline(snapshot, concerned, suffering)
+    ranked.evidence |= {evidence.id: evidence for evidence in seen}
     named = [cause for cause in ranked.causes if cause.cause_class is not CauseClass.UNKNOWN]
     unseen = [*snapshot.unseen, *_unread(snapshot, namespace or (target.namespace if target else None))]
     if named:
@@ -71,6 +77,7 @@ def diagnose(
         ruled_out=_ruled_out(scope, found) if trouble else [],
         unseen=list(dict.fromkeys(unseen)),
         next_steps=ranked.next_steps or _next_steps(status),
+        timeline=moments,
     )
     return with_closure(answer)
 
@@ -111,6 +118,24 @@ def _dependencies(scope: Scope, found: list[tuple[str, Found]]) -> Scope:
     outside = dict.fromkeys(ref for _, item in found for ref in item.leads_to if ref not in inside)
     pods = [pod for ref in outside for pod in scope.snapshot.pods_of(ref)]
     return Scope(scope.snapshot, pods, list(outside), scope.symptom)
+
+
+def _concerned(scope: Scope, causes: list[Cause], found: list[tuple[str, Found]]) -> Scope:
+    """What a timeline is about: the target, or the likeliest causes' objects; and what they explain or depend on."""
+    refs = [] if scope.target is None else list(scope.workloads)
+    for cause in causes[:_CAUSES_TIMED]:
+        about = bare(cause.object)
+        refs.append(about)
+        for _, item in found:
+            if bare(item.object) == about:
+                refs += [bare(ref) for ref in (*item.explains, *item.leads_to)]
+    inside = dict.fromkeys(refs)
+    pods = [] if scope.target is None else list(scope.pods)
+    known = {id(pod) for pod in pods}
+    for pod in scope.snapshot.all("Pod") if causes else ():
+        if id(pod) not in known and (scope.snapshot.workload_of(pod) in inside or ref_of(pod) in inside):
+            pods.append(pod)
+    return Scope(scope.snapshot, pods, list(inside), scope.symptom, target=scope.target)
 
 
 def _unexplained(scope: Scope, trouble: list[Trouble], explained: set[ObjectRef]) -> list[Found]:

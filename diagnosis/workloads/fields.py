@@ -69,9 +69,9 @@ def when(value: object, *path: str | int) -> datetime | None:
         return None
     try:
         parsed = datetime.fromisoformat(found)
-    except ValueError:
+        return parsed.astimezone(UTC) if parsed.tzinfo else parsed.replace(tzinfo=UTC)
+    except (ValueError, OverflowError):  # OverflowError: year 1 or 9999 that UTC has no date for
         return None
-    return parsed.astimezone(UTC) if parsed.tzinfo else parsed.replace(tzinfo=UTC)
 
 
 def decimal(value: str | None) -> int | None:
