@@ -15,6 +15,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+import structlog
+
 from collector.local_file import LocalFile, opened
 from collector.pack import pack
 from errors import ToolFailed, ToolTimeout, UnusableCore
@@ -29,6 +31,8 @@ _LEVEL = 3  # of zstd, for small files
 _WHOLE_LEVEL = 1  # a quarter more CPU at 3 gains two percent
 _MAX_STDERR = 4096
 _NOTHING_TO_STORE = (Completeness.NOT_A_CORE, Completeness.MISSING)
+
+log = structlog.get_logger(__name__)
 
 Kind = Literal["minimal", "full", "executable", "library"]
 
@@ -62,33 +66,38 @@ class Reducer:
         self._settings, self._folder = settings, folder
         self._prefix, self._ring = prefix, ring
 
-    async def stage(self, record: CollectedCore, file: LocalFile, *, novel: bool) -> tuple[list[Staged], str | None]:
-        """The files to store of a core, anew, and why the whole core is not among them though it was wanted.
+    async def stage(self, record: CollectedCore, file: LocalFile, *, whole: bool) -> tuple[list[Staged], str | None]:
+        """The files to store of a core, anew, and why the whole core is not among them though it should be.
 
-        Raises NotFound or Conflict (the core is gone or another file), DiskNearlyFull, ToolFailed.
+        The whole core is taken when it is asked for, and where it cannot be reduced. Raises NotFound or Conflict (the
+        core is gone or another file), DiskNearlyFull, ToolFailed.
         """
         if record.completeness in _NOTHING_TO_STORE:
             return [], None
         place = await asyncio.to_thread(self.empty, record)
         with opened(file) as handle:
-            found: list[Staged] = []
-            failed: str | None = None
             try:
-                found.append(await self._minimal(record, handle, place))
+                found = [await self._minimal(record, handle, place)]
             except (UnusableCore, ToolTimeout) as error:
-                failed = str(error)
-            if wants_full(record, self._settings, novel=novel) or failed is not None:
-                try:
-                    found.append(await self._full(record, handle, place))
-                except ToolFailed as error:
-                    if not found:
-                        raise
-                    return found, f"only the reduced core is stored: {error}"
-            return found, None
+                log.warning("the core is stored whole", record=record.id, reason=str(error))
+                found, whole = [], True
+            if not whole:
+                return found, None
+            try:
+                return [*found, await self._full(record, handle, place)], None
+            except ToolFailed as error:
+                if not found:
+                    raise
+                return found, f"only the reduced core is stored: {error}"
 
-    async def stage_program(self, program: Program, record: CollectedCore) -> Staged:
-        """Raises as `stage` does; InvalidInput when it has no possible build-id."""
-        place = self._place(record)
+    async def stage_reduced(self, record: CollectedCore, file: LocalFile) -> Staged:
+        """The reduced core only, even where the disk is nearly full. Raises as `stage`, and UnusableCore."""
+        place = await asyncio.to_thread(self.empty, record)
+        with opened(file) as handle:
+            return await self._minimal(record, handle, place, reserve=0)
+
+    async def stage_program(self, program: Program, place: Path) -> Staged:
+        """The program, in the folder `place`. Raises as `stage` does; InvalidInput when it has no possible build-id."""
         await asyncio.to_thread(place.mkdir, mode=0o700, parents=True, exist_ok=True)
         with opened(await asyncio.to_thread(LocalFile.at, program.path)) as handle:
             target = place / f"program-{len(await asyncio.to_thread(os.listdir, place))}"
@@ -100,30 +109,33 @@ class Reducer:
 
     def empty(self, record: CollectedCore) -> Path:
         """The record's own folder, without what a killed run left there. Blocking."""
-        place = self._place(record)
+        place = self.place(record)
         self.forget(record)
         place.mkdir(mode=0o700, parents=True)
         return place
 
     def forget(self, record: CollectedCore) -> None:
         """Remove what was prepared for the record. Blocking."""
-        shutil.rmtree(self._place(record), ignore_errors=True)
+        shutil.rmtree(self.place(record), ignore_errors=True)
 
-    def _place(self, record: CollectedCore) -> Path:
+    def place(self, record: CollectedCore) -> Path:
+        """Where the record's files are prepared."""
         return self._folder / record.id
 
     @property
     def _reserve(self) -> int:
-        return self._settings.disk_reserve_bytes
+        """Half of what is held free: what is prepared for the store may use it, and frees more than it takes."""
+        return self._settings.disk_reserve_bytes // 2
 
-    async def _minimal(self, record: CollectedCore, handle: int, place: Path) -> Staged:
+    async def _minimal(self, record: CollectedCore, handle: int, place: Path, *, reserve: int | None = None) -> Staged:
         plain = place / "minimal.core"
         await self._shrink(handle, plain)
         reduced = os.open(plain, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
         try:
             target = place / "minimal.zst"
+            left = self._reserve if reserve is None else reserve
             packed = await asyncio.to_thread(
-                pack, reduced, target, level=_LEVEL, ring=self._ring, reserve=self._reserve, hashed=True
+                pack, reduced, target, level=_LEVEL, ring=self._ring, reserve=left, hashed=True
             )
         finally:
             os.close(reduced)
@@ -186,7 +198,8 @@ def wants_full(record: CollectedCore, settings: ShippingSettings, *, novel: bool
     """Whether the whole core is stored beside the reduced one. `novel`: no core of this crash was stored from here."""
     if settings.full_core != "auto":
         return settings.full_core == "always"
-    return novel or (record.value is not None and record.value >= settings.value_threshold)
+    valuable = record.value is not None and record.value >= settings.value_threshold
+    return novel or valuable or record.completeness is not Completeness.COMPLETE
 
 
 def group_of(record: CollectedCore) -> str:

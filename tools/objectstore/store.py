@@ -134,7 +134,8 @@ class ObjectStore:
         """Store `source`, whose bytes have `sha256`, whole or not at all; what is there under `key` is replaced.
 
         An S3 upload in parts goes on where `known`, the last text that `remember` was given, says; without keys in
-        the settings it begins anew. Raises StoreUnreachable, StoreDenied, Damaged, NotFound (no bucket), InvalidInput.
+        the settings it begins anew. Raises StoreUnreachable, StoreDenied, Damaged, NotFound (no bucket), and
+        InvalidInput when `source` is gone or not what it should be.
         """
         checked(key)
         size = len(source) if isinstance(source, bytes) else await asyncio.to_thread(_size, source)
@@ -142,7 +143,7 @@ class ObjectStore:
             held = await asyncio.to_thread(put_file, self._folder, key, source)
             if held != sha256:
                 await self.delete([key])
-                raise Damaged(f"storing {key}: the file is not the one that was to be stored")
+                raise InvalidInput(f"storing {key}: the file is not the one that was to be stored")
             return Confirmed(size, sha256, "read again")
         attributes = _attributes(metadata or {}, sha256)
         if isinstance(source, Path) and size > self._part_bytes and self._multipart is not None:
@@ -172,7 +173,7 @@ class ObjectStore:
         assert self._multipart is not None
         headers = {name if name == "Content-Type" else f"x-amz-meta-{name}": v for name, v in attributes.items()}
         if await asyncio.to_thread(_sha256_of, source) != sha256:
-            raise Damaged(f"storing {key}: the file is not the one that was to be stored")
+            raise InvalidInput(f"storing {key}: the file is not the one that was to be stored")
         try:
             return await self._multipart.put(source, key, sha256, headers, known, remember or _forget)
         except UploadGone:
@@ -193,7 +194,7 @@ class ObjectStore:
         if size <= self._part_bytes:
             data = source if isinstance(source, bytes) else await asyncio.to_thread(source.read_bytes)
             if hashlib.sha256(data).hexdigest() != sha256:
-                raise Damaged(f"storing {key}: the file is not the one that was to be stored")
+                raise InvalidInput(f"storing {key}: the file is not the one that was to be stored")
             with _our_errors(f"storing {key}"):
                 result = await obstore.put_async(self._opened(), key, data, attributes=attributes, use_multipart=False)
             etag = (result["e_tag"] or "").strip('"').lower()

@@ -66,7 +66,7 @@ async def test_bytes_are_replaced_and_a_wrong_file_is_not_stored(store_settings:
     assert await _all(store.get(key)) == b"second"
     for size in (10, 6 << 20):
         path, _ = _file(tmp_path, size)
-        with pytest.raises(Damaged, match="not the one that was to be stored"):
+        with pytest.raises(InvalidInput, match="not the one that was to be stored"):
             await store.put(path, f"{store.prefix}/wrong", sha256=_sha256(b"other"))
     assert [found.key async for found in store.list()] == [key]
     path.unlink()

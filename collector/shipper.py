@@ -1,0 +1,352 @@
+"""Ships what is in the outbox: reduce, store, announce, remove; each core by itself, so that none waits for another.
+
+A core that fails is tried again after a pause that doubles up to `shipping.retry_seconds`, for as long as it takes.
+Pauses are not kept over a restart, and no clock of the wall decides about them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import random
+import shutil
+import time
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import structlog
+
+from collector.local_file import LocalFile, dispose
+from collector.outbox import Item, Outbox, Pending, State
+from collector.pack import free_bytes
+from collector.reduce import Program, Reducer, Staged, wants_full
+from errors import Conflict, InvalidInput, NotFound, ParamedicError, ToolFailed
+from incidents.collected import CollectedCore, StoredObject
+from settings import ShippingSettings
+from tools.objectstore.failures import StoreUnreachable
+from tools.objectstore.keys import record_key
+from tools.objectstore.store import Confirmed, ObjectStore
+
+Announce = Callable[[CollectedCore], Awaitable[None]]
+"""Tells of a core, stored or lost; raises when it could not, and is then asked again with the same record."""
+
+_FIRST_PAUSE = 1.0
+_LOOK_SECONDS = 5.0
+_FORGET_SECONDS = 30 * 86_400.0
+
+log = structlog.get_logger(__name__)
+
+
+@dataclass
+class _Pause:
+    seconds: float
+    until: float
+
+
+class Shipper:
+    """`folder` is the agent's own, on the node's disk: what is prepared for the store lies there."""
+
+    def __init__(
+        self,
+        outbox: Outbox,
+        store: ObjectStore,
+        settings: ShippingSettings,
+        announce: Announce,
+        *,
+        folder: Path,
+        delivered: Callable[[Program], None] = lambda program: None,
+        clock: Callable[[], float] = time.monotonic,
+        free: Callable[[Path], int] = free_bytes,
+    ) -> None:
+        """`delivered` is told, in a thread, of each program that the store has."""
+        self._outbox, self._store, self._settings, self._announce = outbox, store, settings, announce
+        self._folder, self._delivered, self._clock, self._free = folder, delivered, clock, free
+        self._reducer = Reducer(settings, folder, store.prefix, store.keyring)
+        self._pauses: dict[str, _Pause] = {}
+        self._under_way: dict[str, asyncio.Task[None]] = {}
+        self._awake = asyncio.Event()
+
+    async def take(self, record: CollectedCore, path: Path | None, programs: tuple[Program, ...] = ()) -> None:
+        """Into the outbox, for good; shipping begins at once. Raises as `Outbox.add` does."""
+        await asyncio.to_thread(self._outbox.add, record, path, programs)
+        self._awake.set()
+
+    async def ship_program(self, program: Program) -> StoredObject:
+        """Store one program that belongs to no core that is still here; once, whoever stored it first.
+
+        Raises NotFound, Conflict, InvalidInput (the file), StoreUnreachable and the like: try again later.
+        """
+        folder = self._folder / f"program-{program.build_id[:64]}"
+        try:
+            staged = await self._reducer.stage_program(program, folder)
+            stored = await self._known_program(staged) or _confirmed(
+                staged,
+                await self._store.put(staged.path, staged.key, sha256=staged.sha256, metadata=metadata_of(staged)),
+            )
+        finally:
+            await asyncio.to_thread(shutil.rmtree, folder, ignore_errors=True)
+        await asyncio.to_thread(self._delivered, program)
+        return stored
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Ship until `stop` is set. Nothing that fails ends it."""
+        await asyncio.to_thread(self._folder.mkdir, parents=True, exist_ok=True, mode=0o700)
+        stopping = asyncio.ensure_future(stop.wait())
+        try:
+            while not stop.is_set():
+                self._awake.clear()
+                await self._look()
+                waking = asyncio.ensure_future(self._awake.wait())
+                await asyncio.wait({stopping, waking}, timeout=self._idle(), return_when=asyncio.FIRST_COMPLETED)
+                waking.cancel()
+        finally:
+            stopping.cancel()
+            tasks = list(self._under_way.values())
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+
+    def _idle(self) -> float:
+        """Seconds until something is to be tried again, or looked at."""
+        waits = [pause.until - self._clock() for id, pause in self._pauses.items() if id not in self._under_way]
+        return max(0.05, min([_LOOK_SECONDS, *waits]))
+
+    async def _look(self) -> None:
+        try:
+            await self._make_room()
+            await asyncio.to_thread(self._outbox.forget, time.time() - _FORGET_SECONDS)
+            ids = await asyncio.to_thread(self._outbox.unfinished)
+        except (ParamedicError, OSError) as error:
+            log.error("the outbox cannot be worked on", error=str(error))
+            return
+        self._pauses = {id: pause for id, pause in self._pauses.items() if id in set(ids)}
+        for id in ids:
+            if len(self._under_way) >= self._settings.parallel:
+                return
+            pause = self._pauses.get(id)
+            if id not in self._under_way and (pause is None or self._clock() >= pause.until):
+                task = asyncio.ensure_future(self._ship(id))
+                self._under_way[id] = task
+                task.add_done_callback(lambda _, id=id: self._ended(id))  # type: ignore[misc]
+
+    def _ended(self, id: str) -> None:
+        self._under_way.pop(id, None)
+        self._awake.set()
+
+    async def _ship(self, id: str) -> None:
+        try:
+            while (await self._step(await asyncio.to_thread(self._outbox.item, id))) is not State.REMOVED:
+                pass
+            self._pauses.pop(id, None)
+        except Exception as error:  # a core that nobody foresaw stands in no other's way
+            seconds = min(2 * self._pauses[id].seconds if id in self._pauses else _FIRST_PAUSE, self._most)
+            self._pauses[id] = _Pause(seconds, self._clock() + seconds * random.uniform(0.5, 1.0))  # noqa: S311
+            text = str(error) if isinstance(error, ParamedicError | OSError) else type(error).__name__
+            log.warning("a core waits", record=id, seconds=round(seconds, 1), error=text)
+
+    @property
+    def _most(self) -> float:
+        return self._settings.retry_seconds
+
+    async def _step(self, item: Item) -> State:
+        """Do the next step of `item` and note it; the state after it."""
+        if item.state is State.COLLECTED:
+            await self._reduce(item)
+            return State.REDUCED
+        if item.state in (State.REDUCED, State.UPLOADING):
+            await self._store_all(item)
+            return State.STORED
+        if item.state is State.STORED:
+            await self._announce(item.record)
+            await asyncio.to_thread(self._outbox.announced, item.record)
+            return State.ANNOUNCED
+        if item.state is State.ANNOUNCED:
+            await asyncio.to_thread(self._remove, item)
+            await asyncio.to_thread(self._outbox.removed, item.record)
+        return State.REMOVED
+
+    async def _reduce(self, item: Item) -> None:
+        record = item.record
+        if item.file is None:
+            await asyncio.to_thread(self._outbox.reduced, record, [])
+            return
+        novel = not await asyncio.to_thread(self._outbox.knows_group, record)
+        try:
+            whole = wants_full(record, self._settings, novel=novel)
+            staged, lost = await self._reducer.stage(record, item.file, whole=whole)
+        except (NotFound, Conflict) as error:
+            await self._lose(record, f"nothing of it is stored: {error}", file_too=False)
+            return
+        if lost is not None:
+            record = record.model_copy(update={"lost": lost})
+        for program in item.programs:
+            try:
+                one = await self._reducer.stage_program(program, self._reducer.place(record))
+            except (NotFound, Conflict, InvalidInput) as error:
+                log.warning("a program is not stored", record=item.id, error=str(error))
+                continue
+            if all(one.key != other.key for other in staged):
+                staged.append(one)
+        await asyncio.to_thread(self._outbox.reduced, record, staged)
+
+    async def _store_all(self, item: Item) -> None:
+        record = item.record
+        for pending in await asyncio.to_thread(self._outbox.objects, item.id):
+            if pending.stored:
+                continue
+            try:
+                stored = await self._store_one(record, pending)
+            except InvalidInput:  # what was prepared is gone or damaged: it is prepared again
+                await self._reduce(item)
+                raise
+            record = record.model_copy(
+                update={"stored": [*(one for one in record.stored if one.key != stored.key), stored]}
+            )
+            await asyncio.to_thread(self._outbox.object_stored, record, stored)
+            for program in item.programs:
+                if program.build_id == stored.build_id:
+                    await asyncio.to_thread(self._delivered, program)
+            await asyncio.to_thread(pending.staged.path.unlink, missing_ok=True)
+        if record.stored:
+            await self._store_record(record)
+        await asyncio.to_thread(self._outbox.stored, record)
+        await asyncio.to_thread(self._reducer.forget, record)
+
+    async def _store_one(self, record: CollectedCore, pending: Pending) -> StoredObject:
+        staged = pending.staged
+        if staged.build_id is not None and (known := await self._known_program(staged)) is not None:
+            return known
+
+        async def remember(upload: str) -> None:
+            await asyncio.to_thread(self._outbox.uploading, record.id, staged.key, upload)
+
+        done = await self._store.put(
+            staged.path,
+            staged.key,
+            sha256=staged.sha256,
+            metadata=metadata_of(staged, record),
+            known=pending.upload,
+            remember=remember,
+        )
+        log.info("stored", record=record.id, key=staged.key, size=done.size, confirmed_by=done.by)
+        return _confirmed(staged, done)
+
+    async def _known_program(self, staged: Staged) -> StoredObject | None:
+        """The program as this node stored it, or another one did: it is stored once."""
+        known = await asyncio.to_thread(self._outbox.stored_program, staged.key)
+        try:
+            info = await self._store.head(staged.key)
+        except NotFound:
+            return None
+        if known is not None and known.size == info.size:
+            return known
+        sha256 = info.metadata.get("sha256", "")
+        if len(sha256) != 64:
+            return None
+        return _confirmed(staged, Confirmed(info.size, sha256, "another node"))
+
+    async def _store_record(self, record: CollectedCore) -> None:
+        """Beside the core, last: what has a record is whole."""
+        data = record.model_dump_json(indent=1).encode()
+        key = record_key(record, self._store.prefix)
+        await self._store.put(data, key, sha256=hashlib.sha256(data).hexdigest(), metadata={"id": record.id})
+
+    def _remove(self, item: Item) -> None:
+        self._reducer.forget(item.record)
+        if item.file is None:
+            return
+        done = dispose(item.file, item.disposal or self._settings.local_file)
+        log.info("the core's file on the node", record=item.id, done=done)
+
+    async def _lose(self, record: CollectedCore, why: str, *, file_too: bool) -> None:
+        log.error("a core is lost", record=record.id, reason=why)
+        lost = record.model_copy(update={"lost": why})
+        await asyncio.to_thread(self._outbox.lose, lost, file_too=file_too)
+        await asyncio.to_thread(self._reducer.forget, record)
+
+    async def _make_room(self) -> None:
+        """With too little free, what the store already has goes first, then the least valuable of the rest.
+
+        Raises OSError when the disk cannot be looked at.
+        """
+        reserve = self._settings.disk_reserve_bytes
+        if reserve == 0 or await asyncio.to_thread(self._free, self._folder) >= reserve:
+            return
+        for item in await asyncio.to_thread(self._outbox.stored_here):
+            if item.file is not None:
+                await asyncio.to_thread(dispose, item.file, item.disposal or self._settings.local_file)
+        for item in await asyncio.to_thread(self._outbox.least_valuable):
+            if await asyncio.to_thread(self._free, self._folder) >= reserve:
+                return
+            if item.id not in self._under_way and item.file is not None and item.disposal is None:
+                await self._give_up(item, item.file)
+
+    async def _give_up(self, item: Item, file: LocalFile) -> None:
+        """Keep the reduced core, if there is one to be had, and let the rest go."""
+        record = item.record.model_copy(update={"lost": "only the reduced core is stored: the node's disk was full"})
+        if item.state is State.COLLECTED:
+            try:
+                reduced = await self._reducer.stage_reduced(record, file)
+            except ParamedicError as error:
+                why = f"nothing of it is stored: the node's disk was full, and {error}"
+                await self._lose(item.record, why, file_too=True)
+                await asyncio.to_thread(dispose, file, "remove")
+                return
+            await asyncio.to_thread(self._outbox.reduced, record, [reduced])
+        pending = await asyncio.to_thread(self._outbox.objects, item.id)
+        if not any(one.staged.kind == "minimal" for one in pending):
+            await self._lose(item.record, "nothing of it is stored: the node's disk was full", file_too=True)
+        else:
+            log.error("a whole core is given up: the node's disk is nearly full", record=item.id)
+            await asyncio.to_thread(self._outbox.give_up_full, record)
+        for one in pending:
+            if one.staged.kind == "full":
+                await self._abort(one)
+        await asyncio.to_thread(dispose, file, "remove")
+
+    async def _abort(self, pending: Pending) -> None:
+        await asyncio.to_thread(pending.staged.path.unlink, missing_ok=True)
+        if pending.upload is not None:
+            try:
+                await self._store.abort(pending.upload)
+            except (ToolFailed, NotFound, StoreUnreachable) as error:
+                log.info("an upload is left to the store", key=pending.staged.key, error=str(error))
+
+
+def _confirmed(staged: Staged, done: Confirmed) -> StoredObject:
+    return StoredObject(
+        kind=staged.kind,
+        key=staged.key,
+        size=done.size,
+        sha256=done.sha256,
+        build_id=staged.build_id,
+        encrypted=staged.encrypted,
+    )
+
+
+def metadata_of(staged: Staged, record: CollectedCore | None = None) -> dict[str, str]:
+    """What the store keeps beside an object's bytes; the record has more. Programs belong to no core."""
+    if staged.build_id is not None or record is None:
+        return {"kind": staged.kind, "build-id": staged.build_id or ""}
+    origin = record.origin
+    found = {
+        "kind": staged.kind,
+        "id": record.id,
+        "core-sha256": record.sha256,
+        "core-size": record.size,
+        "completeness": record.completeness.value,
+        "node": record.node,
+        "namespace": origin.namespace if origin else None,
+        "pod": origin.pod if origin else None,
+        "pod-uid": origin.pod_uid if origin else None,
+        "container": origin.container if origin else None,
+        "image-digest": origin.image_digest if origin else None,
+        "signal": record.signal,
+        "executable": record.executable,
+        "build-id": record.build_ids.get(record.executable or ""),
+        "signature": record.signature,
+        "value": record.value,
+        "dumped-at": record.dumped_at.isoformat() if record.dumped_at else None,
+    }
+    return {name: str(value) for name, value in found.items() if value is not None}

@@ -1,0 +1,334 @@
+"""From the outbox to the store: whatever happens in between, a core is stored once, or its loss is told."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import json
+import os
+import shutil
+from pathlib import Path
+
+import pytest
+import zstandard
+
+from collector.local_file import LocalFile, dispose, opened
+from collector.outbox import Outbox, State
+from collector.reduce import Program
+from errors import Conflict, InvalidInput, NotFound, ToolFailed
+from incidents.collected import CollectedCore, Completeness, StoredObject
+from settings import StoreSettings
+from tests.standins import crashing
+from tests.standins.shipping import Depot, Killed
+from tools.objectstore.encryption import MAGIC
+
+pytestmark = pytest.mark.gdb
+
+
+@pytest.fixture(autouse=True)
+def _tools() -> None:
+    crashing.require_tools()
+
+
+def _plain(data: bytes) -> bytes:
+    return zstandard.ZstdDecompressor().stream_reader(data).read()
+
+
+def _sha256(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()
+
+
+async def test_a_core_is_stored_reduced_and_whole_then_told_then_removed(tmp_path: Path) -> None:
+    depot = Depot(tmp_path)
+    path = depot.add()
+    content = path.read_bytes()
+    await depot.ship()
+    assert not path.exists()
+    assert depot.left_over() == []
+    [told] = depot.told
+    assert sorted(one.kind for one in told.stored) == ["full", "minimal"]
+    objects = depot.objects()
+    assert sorted(objects) == sorted(one.key for one in told.stored)
+    for one in told.stored:
+        data = objects[one.key]
+        assert (one.size, one.sha256) == (len(data), _sha256(data))
+        folder, name = one.key.rsplit("/", 1)
+        assert folder == "paramedic/prod/api/2026-11-21"
+        assert name == f"{_sha256(_plain(data))}.core.zst"
+    full = next(one for one in told.stored if one.kind == "full")
+    minimal = next(one for one in told.stored if one.kind == "minimal")
+    assert _plain(objects[full.key]) == content
+    assert _plain(objects[minimal.key]) != content
+    beside = json.loads((tmp_path / "store/paramedic/prod/api/2026-11-21/core_1.json").read_text())
+    assert CollectedCore.model_validate(beside) == told
+    # the same crash again, by another process: known now, and of no special value
+    again = depot.core("again")
+    depot.outbox.add(depot.record(again, "core_2"), again)
+    await depot.ship()
+    assert [one.kind for one in depot.told[1].stored] == ["minimal"]
+
+
+async def test_killed_at_any_step_it_ends_the_same(tmp_path: Path) -> None:
+    count, steps = 0, 1
+    while count < steps:
+        folder = tmp_path / str(count)
+        folder.mkdir()
+        depot = Depot(folder)
+        path = depot.add()
+        content = _sha256(path.read_bytes())
+        depot.kill_at = count
+        try:
+            await depot.ship()
+        except Killed:
+            steps = max(steps, count + 2)
+            depot.kill_at = -1
+            await depot.ship()
+        assert not path.exists()
+        assert depot.left_over() == []
+        assert {told.id for told in depot.told} == {"core_1"}
+        assert all(told == depot.told[0] for told in depot.told), "told twice must be the same"
+        objects = depot.objects()
+        assert sorted(objects) == sorted(one.key for one in depot.told[0].stored)
+        assert sum(f"/{content}.core" in key for key in objects) == 1
+        assert all(_sha256(objects[one.key]) == one.sha256 for one in depot.told[0].stored)
+        assert depot.states() == {State.REMOVED: 1}
+        count += 1
+    assert count > 15, "there are not that few steps"
+
+
+async def test_a_store_that_is_down_loses_nothing_and_one_bad_core_holds_up_no_other(tmp_path: Path) -> None:
+    depot = Depot(tmp_path, full_core="never")
+    shutil.rmtree(tmp_path / "store")
+    paths = [depot.add(f"core{n}", f"core_{n}", value=float(n)) for n in range(3)]
+    text = depot.add("text", "core_text", content=b"this is no core at all\n" * 100)
+    gone = depot.add("gone", "core_gone")
+    gone.unlink()
+    depot.outbox._db.execute(
+        "INSERT INTO items SELECT 'core_bad','{','collected',9,0,NULL,NULL,NULL,NULL,NULL,NULL,'[]'"
+    )
+    await depot.ship(lambda: depot.states().get(State.REDUCED) == 4)
+    assert all(path.exists() for path in paths)
+    assert [told.id for told in depot.told] in ([], ["core_gone"])
+    (tmp_path / "store").mkdir()
+    await depot.ship(lambda: depot.states().get(State.REMOVED) == 5)
+    told = {record.id: record for record in depot.told}
+    assert sorted(told) == ["core_0", "core_1", "core_2", "core_gone", "core_text"]
+    assert not any(path.exists() for path in paths)
+    assert told["core_gone"].lost is not None
+    assert "gone" in told["core_gone"].lost or "cannot be read" in told["core_gone"].lost
+    assert told["core_gone"].stored == []
+    [whole] = told["core_text"].stored  # it was said to be a core and cannot be reduced: nothing is thrown away
+    assert whole.kind == "full"
+    assert not text.exists()
+    assert depot.states() == {State.REMOVED: 5, State.COLLECTED: 1}
+
+
+async def test_what_is_no_core_stays_and_a_crash_without_one_is_told(tmp_path: Path) -> None:
+    depot = Depot(tmp_path)
+    path = depot.add(content=b"notes", completeness=Completeness.NOT_A_CORE, reason="not an ELF file")
+    depot.outbox.add(depot.record(None, "core_none", completeness=Completeness.MISSING, reason="its limit is 0"), None)
+    await depot.ship()
+    assert path.read_bytes() == b"notes"
+    assert sorted(told.id for told in depot.told) == ["core_1", "core_none"]
+    assert depot.objects() == {}
+
+
+@pytest.mark.parametrize(("how", "left"), [("truncate", b""), ("keep", None)])
+async def test_the_file_on_the_node_can_stay(tmp_path: Path, how: str, left: bytes | None) -> None:
+    depot = Depot(tmp_path, local_file=how, full_core="never")
+    path = depot.add()
+    content = path.read_bytes()
+    await depot.ship()
+    assert path.read_bytes() == (content if left is None else left)
+
+
+async def test_an_announcement_that_fails_is_made_again_and_the_file_waits_for_it(tmp_path: Path) -> None:
+    depot = Depot(tmp_path, full_core="never")
+    path = depot.add()
+    depot.refuse = ToolFailed("the service is down")
+    await depot.ship(lambda: depot.states() == {State.STORED: 1} and depot.steps > 12)
+    assert path.exists()
+    depot.refuse = None
+    await depot.ship()
+    assert not path.exists()
+    assert len(depot.told) == 1
+
+
+async def test_with_the_disk_nearly_full_the_least_valuable_go_first(tmp_path: Path) -> None:
+    depot = Depot(tmp_path, full_core="always", disk_reserve_bytes=1000)
+    shutil.rmtree(tmp_path / "store")
+    paths = {n: depot.add(f"core{n}", f"core_{n}", value=float(n)) for n in range(4)}
+    await depot.ship(lambda: depot.states() == {State.REDUCED: 4})
+    unreduced = depot.add("new", "core_new", value=0.5)
+    text = depot.add("odd", "core_odd", content=b"no core " * 100, value=0.1)
+
+    def free(_: Path) -> int:
+        return 500 if sum(p.exists() for p in (text, unreduced, *paths.values())) > 3 else 5000
+
+    shipper = depot.shipper()
+    shipper._free = free
+    await shipper._make_room()
+    assert [n for n, path in paths.items() if path.exists()] == [1, 2, 3]
+    assert not unreduced.exists()
+    assert not text.exists()
+    (tmp_path / "store").mkdir()
+    await depot.ship()
+    told = {record.id: record for record in depot.told}
+    assert [one.kind for one in told["core_0"].stored] == ["minimal"]
+    assert "disk was full" in (told["core_0"].lost or "")
+    assert [one.kind for one in told["core_new"].stored] == ["minimal"]
+    assert told["core_odd"].stored == []
+    assert "disk was full" in (told["core_odd"].lost or "")
+    for n in (1, 2, 3):
+        assert len(told[f"core_{n}"].stored) == 2
+        assert told[f"core_{n}"].lost is None
+
+
+async def test_a_disk_too_full_for_the_whole_core_stores_the_reduced_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from collector import pack
+
+    left = iter([1 << 60, 10])
+    monkeypatch.setattr(pack, "free_bytes", lambda _: next(left))
+    depot = Depot(tmp_path)
+    depot.add()
+    await depot.ship()
+    assert [one.kind for one in depot.told[0].stored] == ["minimal"]
+    assert "nearly full" in (depot.told[0].lost or "")
+
+
+async def test_what_is_prepared_and_damaged_is_prepared_again(tmp_path: Path) -> None:
+    depot = Depot(tmp_path, full_core="never")
+    depot.add()
+    depot.kill_at = 2  # reduced, nothing stored
+    with pytest.raises(Killed):
+        await depot.ship()
+    [staged] = depot.left_over()
+    staged.write_bytes(staged.read_bytes()[:-1] + b"x")
+    depot.kill_at = -1
+    await depot.ship()
+    [one] = depot.told[0].stored
+    assert _sha256(_plain(depot.objects()[one.key])) in one.key
+
+
+async def test_programs_are_stored_once_for_all_cores(tmp_path: Path) -> None:
+    depot = Depot(tmp_path, full_core="never")
+    program = Program(crashing.program(), "ab12" * 5, "executable")
+    delivered: list[Program] = []
+    for n in range(2):
+        path = depot.core(f"core{n}")
+        depot.outbox.add(
+            depot.record(path, f"core_{n}"), path, [program, Program(tmp_path / "none", "cd" * 20, "library")]
+        )
+        await depot.ship(delivered=delivered.append)
+    stored = [[one for one in told.stored if one.build_id] for told in depot.told]
+    assert stored[0] == stored[1]
+    assert len(stored[0]) == 1
+    digest = _sha256(program.path.read_bytes())
+    assert stored[0][0].key == f"paramedic/build-id/ab/{('ab12' * 5)[2:]}/{digest}.zst"
+    assert _plain(depot.objects()[stored[0][0].key]) == program.path.read_bytes()
+    assert delivered == [program, program]
+    before = (tmp_path / "store" / stored[0][0].key).stat().st_mtime_ns
+    assert await depot.shipper().ship_program(program) == stored[0][0]
+    assert (tmp_path / "store" / stored[0][0].key).stat().st_mtime_ns == before
+
+
+async def test_what_is_stored_can_be_encrypted(tmp_path: Path) -> None:
+    import base64
+
+    keys = tmp_path / "keys"
+    keys.write_text("k1 " + base64.b64encode(b"canary-key-of-thirty-two-bytes!!").decode())
+    depot = Depot(tmp_path, StoreSettings(url=(tmp_path / "store").as_uri(), encryption_key_file=keys))
+    path = depot.add()
+    await depot.ship()
+    assert not path.exists()
+    for one in depot.told[0].stored:
+        assert one.encrypted
+        assert one.key.endswith(".core.zst.enc")
+        assert depot.objects()[one.key].startswith(MAGIC)
+
+
+def test_the_outbox_takes_a_core_once_and_no_odd_ones(tmp_path: Path) -> None:
+    depot = Depot(tmp_path)
+    path = depot.add()
+    depot.outbox.add(depot.record(path, value=9.0), path)
+    assert depot.outbox.item("core_1").record.value == 5.0
+    link = tmp_path / "cores" / "link"
+    link.symlink_to(path)
+    fifo = tmp_path / "cores" / "fifo"
+    os.mkfifo(fifo)
+    (tmp_path / "way").symlink_to(tmp_path / "cores")
+    for odd in (link, fifo, tmp_path / "cores", tmp_path / "way" / "core"):
+        with pytest.raises(InvalidInput):
+            depot.outbox.add(depot.record(path, "core_odd"), odd)
+    with pytest.raises(NotFound):
+        depot.outbox.add(depot.record(path, "core_odd"), tmp_path / "cores" / "none")
+    for id in ("../x", "a/b", "", ".x"):
+        with pytest.raises(InvalidInput):
+            depot.outbox.add(depot.record(path, id), path)
+    odd_name = tmp_path / "cores" / os.fsdecode(b"core.\xff\n")
+    shutil.copy(path, odd_name)
+    depot.outbox.add(depot.record(odd_name, "core_odd_name"), odd_name)
+    file = depot.outbox.item("core_odd_name").file
+    assert file is not None
+    assert file.path == odd_name
+    (tmp_path / "no.db").write_bytes(b"no database" * 1000)
+    with pytest.raises(ToolFailed, match="cannot be opened"):
+        Outbox(tmp_path / "no.db")
+
+
+@pytest.mark.parametrize("how", ["remove", "truncate"])
+def test_only_the_very_file_is_disposed_of(tmp_path: Path, how: str) -> None:
+    path, victim = tmp_path / "core", tmp_path / "victim"
+    victim.write_bytes(b"precious")
+    path.write_bytes(b"a core")
+    file = LocalFile.at(path)
+    path.unlink()
+    assert dispose(file, how) == "gone"  # type: ignore[arg-type]
+    path.symlink_to(victim)
+    assert dispose(file, how) == "changed"  # type: ignore[arg-type]
+    with pytest.raises(Conflict), opened(file):
+        pass
+    path.unlink()
+    path.write_bytes(b"another one")
+    assert dispose(file, how) == "changed"  # type: ignore[arg-type]
+    assert path.read_bytes() == b"another one"
+    path.unlink()
+    os.mkfifo(path)
+    assert dispose(file, how) == "changed"  # type: ignore[arg-type]
+    assert victim.read_bytes() == b"precious"
+    path.unlink()
+    path.write_bytes(b"a core")
+    with pytest.raises(Conflict, match="while it was read"), opened(LocalFile.at(path)):
+        path.write_bytes(b"a core that grew")
+
+
+def test_stored_objects_survive_in_the_outbox(tmp_path: Path) -> None:
+    depot = Depot(tmp_path)
+    depot.add()
+    one = StoredObject(kind="full", key="paramedic/a", size=1, sha256="a" * 64)
+    record = depot.outbox.item("core_1").record.model_copy(update={"stored": [one]})
+    depot.outbox.stored(record)
+    assert depot.outbox.knows_group(record)
+    depot.outbox.removed(record)
+    assert depot.outbox.forget(0) == 0
+    assert depot.outbox.forget(4e9) == 1
+    with pytest.raises(NotFound):
+        depot.outbox.item("core_1")
+
+
+async def test_many_at_once(tmp_path: Path) -> None:
+    depot = Depot(tmp_path, full_core="never", parallel=4)
+    shipper = depot.shipper()
+    stop = asyncio.Event()
+    running = asyncio.ensure_future(shipper.run(stop))
+    for n in range(12):
+        path = depot.core(f"core{n}", content=os.urandom(1000 + n))
+        await shipper.take(depot.record(path, f"core_{n}", completeness=Completeness.NOT_A_CORE), path)
+    async with asyncio.timeout(20):
+        while depot.states() != {State.REMOVED: 12}:
+            await asyncio.sleep(0.02)
+    stop.set()
+    await running
+    assert sorted(told.id for told in depot.told) == sorted(f"core_{n}" for n in range(12))
