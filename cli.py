@@ -20,6 +20,7 @@ from errors import ParamedicError
 from terminal import (
     approvals,
     audit,
+    collect,
     core_group,
     core_shrink,
     diagnose_core,
@@ -52,6 +53,7 @@ core_app.command("group")(core_group.group)
 core_app.command("shrink")(core_shrink.shrink)
 app.add_typer(core_app, name="core")
 app.command()(serve.serve)
+app.command()(collect.collect)
 app.command()(incidents.autofix)
 app.command()(incidents.incidents)
 app.command()(approvals.approvals)

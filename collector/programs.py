@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import glob
 import json
 import os
 import re
@@ -61,11 +60,15 @@ class Programs:
         """Copies of what the core names and nobody has yet; fewer when the node does not have the files any more."""
         named = {path: build_id for path, build_id in record.build_ids.items() if _BUILD_ID.fullmatch(build_id)}
         wanted = {path: build_id for path, build_id in named.items() if not self.known(build_id)}
-        if record.origin is None or record.origin.pod_uid is None or not wanted:
+        if not wanted:
             return []
         found: list[Program] = []
-        running = await asyncio.to_thread(self._roots, record.origin.pod_uid)
-        unpacked = await asyncio.to_thread(self._unpacked)
+        if record.origin is None:  # of the host itself
+            running, unpacked = [Path("/")], []
+        else:
+            uid = record.origin.pod_uid
+            running = await asyncio.to_thread(self._roots, uid) if uid else []
+            unpacked = await asyncio.to_thread(self._unpacked)
         for root in [*running, *unpacked]:
             for path, build_id in sorted(wanted.items()):
                 if (copy := await self._copy(root, path, build_id)) is not None:
@@ -90,7 +93,7 @@ class Programs:
 
     def _unpacked(self) -> list[Path]:
         """Layers on the node, the newest first."""
-        found = [Path(name) for pattern in self._layers for name in glob.glob(pattern)]
+        found = [path for pattern in self._layers for path in Path("/").glob(pattern.lstrip("/"))]
         return sorted(found, key=_age)[:_MAX_LAYERS]
 
     async def _copy(self, root: Path, path: str, build_id: str) -> Path | None:

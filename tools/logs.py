@@ -11,7 +11,7 @@ from structlog.typing import EventDict, Processor
 
 from diagnosis.redaction import redact
 
-_NOISY = ("httpx", "httpcore", "aiosqlite", "alembic", "asyncio", "kubernetes", "langsmith", "openai")
+_NOISY = ("httpx", "httpcore", "aiosqlite", "alembic", "asyncio", "kubernetes", "langsmith", "openai", "watchfiles")
 
 
 def configure_logging(level: str) -> None:

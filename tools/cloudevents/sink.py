@@ -1,0 +1,59 @@
+"""Sends CloudEvents to one HTTP sink: the service itself, or any other that takes them."""
+
+from __future__ import annotations
+
+from types import TracebackType
+from urllib.parse import urlsplit
+
+import httpx
+
+from errors import InvalidInput, ToolFailed, ToolTimeout
+from tools.cloudevents.event import STRUCTURED, CloudEvent
+
+_TIMEOUT = httpx.Timeout(30.0, connect=10.0)
+_AGAIN = {401, 403, 404, 408, 409, 425, 429}
+"""Answers that the same event may get over: a key that is replaced, a sink that is being set up."""
+
+
+class EventRefused(ToolFailed):
+    """The sink says that this event is wrong: to send it again is of no use."""
+
+    title = "The event was refused"
+
+
+class Sink:
+    """`url` is where events are posted to as they are; `key` is sent as bearer token, and is in no message."""
+
+    def __init__(self, url: str, key: str | None = None) -> None:
+        parts = urlsplit(url)
+        if parts.scheme not in ("http", "https") or not parts.hostname or parts.username or parts.password:
+            raise InvalidInput("a sink of events is an http or https URL without credentials")
+        self._url, self._host = url, parts.hostname
+        headers = {"Content-Type": STRUCTURED} | ({"Authorization": f"Bearer {key}"} if key else {})
+        self._client = httpx.AsyncClient(timeout=_TIMEOUT, follow_redirects=False, trust_env=False, headers=headers)
+
+    async def send(self, event: CloudEvent) -> None:
+        """Post it in structured mode. Raises EventRefused (never will), ToolFailed and ToolTimeout (may later)."""
+        try:
+            response = await self._client.post(self._url, content=event.structured())
+        except httpx.TimeoutException:
+            raise ToolTimeout(f"{self._host} did not answer in time") from None
+        except httpx.HTTPError as error:
+            raise ToolFailed(f"{self._host} cannot be reached: {type(error).__name__}") from None
+        code = response.status_code
+        if 200 <= code < 300:
+            return
+        if 400 <= code < 500 and code not in _AGAIN:
+            raise EventRefused(f"{self._host} refuses the event with status {code}")
+        raise ToolFailed(f"{self._host} answers with status {code}")
+
+    async def close(self) -> None:
+        await self._client.aclose()
+
+    async def __aenter__(self) -> Sink:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.close()
