@@ -30,7 +30,7 @@ _QUOTED = frozenset({EvidenceKind.LOG, EvidenceKind.EVENT, EvidenceKind.GDB})
 
 @dataclass(frozen=True)
 class Term:
-    """A word or phrase. It is there when at least half of `queries` match (a Chinese run is several)."""
+    """A word or phrase. It is there when half of `queries` match: a Chinese run has one for each pair."""
 
     text: str
     queries: tuple[str, ...]

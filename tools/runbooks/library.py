@@ -173,7 +173,7 @@ class Runbooks:
 
 
 def _has(term: Term, number: int, found: dict[str, set[int]]) -> bool:
-    return 2 * sum(number in found[query] for query in term.queries) >= len(term.queries)
+    return sum(number in found[query] for query in term.queries) >= 0.5 * len(term.queries)
 
 
 def _enough(terms: list[Term], question: Question) -> bool:

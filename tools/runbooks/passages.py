@@ -152,7 +152,7 @@ def _passages(lines: list[str], start: int) -> Iterator[Passage]:
             fence = mark[1]
         elif heading := _heading(lines, at):
             level, text, rows = heading
-            yield from _beyond_headings(passage(at), lines)
+            yield from _beyond_heading(passage(at), lines, level)
             trail = [item for item in trail if item[0] < level] + [(level, redact(text)[:200])]
             open_at, size = at, 0
             at += rows
@@ -160,17 +160,17 @@ def _passages(lines: list[str], start: int) -> Iterator[Passage]:
         size += len(line) + 1
         at += 1
         if (size > _SOFT_CHARS and not fence and not line.strip()) or size > _HARD_CHARS:
-            yield from _beyond_headings(passage(at), lines)
+            yield from passage(at)
             open_at, size = at, 0
-    yield from _beyond_headings(passage(len(lines)), lines)
+    yield from passage(len(lines))
 
 
-def _beyond_headings(found: Iterator[Passage], lines: list[str]) -> Iterator[Passage]:
-    """Leave out what is a heading alone: it stands in the trail of what is below it."""
+def _beyond_heading(found: Iterator[Passage], lines: list[str], next_level: int) -> Iterator[Passage]:
+    """Leave out a heading alone that a deeper one follows: it stands in the trail of what is below it."""
     for item in found:
         first = item.first - 1
         heading = _heading(lines, first)
-        if heading is None or first + heading[2] < item.last:
+        if heading is None or first + heading[2] < item.last or next_level <= heading[0]:
             yield item
 
 

@@ -40,7 +40,7 @@ _COMMON_WIDE = frozenset(
     有没有 怎么办 怎么处理 怎么样 怎么 如何 为什么 什么 哪些 哪个 是否 可以 需要 应该 请问 一下 关于 对于 这个
     那个 我们 你们 出现 发生 处理 解决 排查 检查 查看 步骤 方法 方案 预案 手册 应急 运维 文档 指南 问题 故障 错误
     失败 异常 服务 应用 容器 集群 节点 部署 重启 崩溃 启动 日志 状态 系统 进程 配置
-    的 了 吗 呢 和 与 或 在 是 时 后 不 被 把 对 从 到
+    的 了 吗 呢 和 与
     """.split()  # noqa: SIM905
 )
 _FILLER = re.compile("|".join(sorted(map(re.escape, _COMMON_WIDE), key=len, reverse=True)))
