@@ -14,15 +14,23 @@ from incidents.store import IncidentStore
 from tools.kubernetes.capture import capture
 from tools.kubernetes.client import Cluster
 from tools.llm.models import Models
+from tools.prometheus.measure import Monitoring
 
 
 class Researcher:
     """Takes one snapshot of the target's namespace, applies the rules, and lets a model read when there is one."""
 
-    def __init__(self, incidents: IncidentStore, cluster: Cluster, models: Models | None) -> None:
+    def __init__(
+        self,
+        incidents: IncidentStore,
+        cluster: Cluster,
+        models: Models | None,
+        monitoring: Monitoring | None = None,
+    ) -> None:
         self._incidents = incidents
         self._cluster = cluster
         self._models = models
+        self._monitoring = monitoring
 
     async def run(self, incident: Incident) -> Diagnosis:
         """Diagnose the incident's target. A cluster that cannot be read gives a failed diagnosis that says why."""
@@ -49,7 +57,7 @@ class Researcher:
     async def _look(self, incident: Incident, namespace: str) -> Diagnosis:
         target = incident.target
         release = target if target.kind == "HelmRelease" else None
-        snapshot = await capture(self._cluster, namespace, None if release else target)
+        snapshot = await capture(self._cluster, namespace, None if release else target, self._monitoring)
         # rules over a thousand pods take a second: not in the event loop
         found = await asyncio.to_thread(
             diagnose, snapshot, target=None if release else target, namespace=namespace, symptom=incident.event

@@ -257,7 +257,8 @@ class _Answer:
             async for event in self._diagnose(subject.ref):
                 yield event
         elif subject.mentions.namespace is not None and not subject.mentions.named_something:
-            diagnosis = await namespace_diagnosis(cluster, subject.mentions.namespace)
+            monitoring = self._services.monitoring
+            diagnosis = await namespace_diagnosis(cluster, subject.mentions.namespace, monitoring)
             yield _token(say(self._lang, "namespace_looked", namespace=subject.mentions.namespace))
             self._known |= {item.id: item for item in diagnosis.evidence}
             for line in causes(diagnosis, self._lang):

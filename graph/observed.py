@@ -13,6 +13,7 @@ from tools.kubernetes.client import ClusterUnreachable, KubernetesError
 
 if TYPE_CHECKING:
     from tools.kubernetes.client import Cluster
+    from tools.prometheus.measure import Monitoring
 
 _KINDS = (
     ("apps/v1", "Deployment"),
@@ -68,7 +69,7 @@ async def _read(cluster: Cluster) -> list[ObjectRef]:
     return found
 
 
-async def namespace_diagnosis(cluster: Cluster, namespace: str) -> Diagnosis:
+async def namespace_diagnosis(cluster: Cluster, namespace: str, monitoring: Monitoring | None = None) -> Diagnosis:
     """Look at a whole namespace by rules alone. Changes nothing, opens no incident.
 
     Raises NotFound for a namespace that does not exist, and what reading the cluster raises.
@@ -76,5 +77,5 @@ async def namespace_diagnosis(cluster: Cluster, namespace: str) -> Diagnosis:
     from diagnosis.workloads.diagnose import diagnose
     from tools.kubernetes.capture import capture
 
-    snapshot = await capture(cluster, namespace)
+    snapshot = await capture(cluster, namespace, monitoring=monitoring)
     return await asyncio.to_thread(diagnose, snapshot, namespace=namespace)

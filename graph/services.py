@@ -6,7 +6,7 @@ import asyncio
 import fcntl
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from langgraph.checkpoint.sqlite.aio import AsyncSqliteSaver
@@ -32,6 +32,7 @@ from settings import Settings
 from tools.helm.client import Helm
 from tools.kubernetes.client import Cluster
 from tools.llm.models import Models
+from tools.prometheus.measure import Monitoring, monitoring
 
 
 @dataclass
@@ -49,6 +50,7 @@ class Services:
     models: Models | None
     runner: Runner
     uploads: Path
+    monitoring: Monitoring = field(default_factory=Monitoring)
 
 
 @asynccontextmanager
@@ -63,6 +65,8 @@ async def open_services(settings: Settings) -> AsyncIterator[Services]:
         )
         await saver.conn.execute("PRAGMA synchronous=FULL")
         cluster, helm = await _cluster(settings, stack)
+        servers = monitoring(settings.prometheus, settings.alertmanager)
+        stack.push_async_callback(servers.close)
         incidents = IncidentStore(database, settings.data_dir / "evidence")
         approvals = ApprovalStore(database)
         models = Models.from_settings(settings.llm, UsageStore(database))
@@ -75,7 +79,7 @@ async def open_services(settings: Settings) -> AsyncIterator[Services]:
             incidents=incidents,
             approvals=approvals,
             drafts=Drafts(database),
-            researcher=Researcher(incidents, cluster, models) if cluster else None,
+            researcher=Researcher(incidents, cluster, models, servers) if cluster else None,
             gdb_analyst=GdbAnalyst(incidents, settings, uploads, models, known),
             fixer=K8sFixer(incidents, gate, helm) if gate else None,
             gate=gate,
@@ -97,6 +101,7 @@ async def open_services(settings: Settings) -> AsyncIterator[Services]:
             models=models,
             runner=runner,
             uploads=uploads,
+            monitoring=servers,
         )
         await runner.drain()
 

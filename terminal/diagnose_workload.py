@@ -105,13 +105,18 @@ def _capture(namespace: str, target: ObjectRef | None) -> Snapshot:
     from settings import load_settings
     from tools.kubernetes.capture import capture
     from tools.kubernetes.client import Cluster
+    from tools.prometheus.measure import monitoring
 
     taken: list[Snapshot] = []
 
     async def run() -> None:  # returns nothing: asyncio.run makes a repr of what its task returned
-        async with await Cluster.connect(load_settings().kubernetes) as cluster:
+        settings = load_settings()
+        async with (
+            await Cluster.connect(settings.kubernetes) as cluster,
+            monitoring(settings.prometheus, settings.alertmanager) as servers,
+        ):
             with Console(stderr=True).status(f"reading namespace {namespace}"):
-                taken.append(await capture(cluster, namespace, target))
+                taken.append(await capture(cluster, namespace, target, servers))
 
     asyncio.run(run())
     return taken.pop()

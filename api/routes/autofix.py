@@ -142,10 +142,10 @@ class NamespaceBody(Body):
 @router.post("/diagnose", response_model=Diagnosis)
 async def diagnose_namespace(request: Request, caller: Reader, body: NamespaceBody) -> Diagnosis:
     """Look at a whole namespace, by rules alone, without opening an incident. Changes nothing."""
-    cluster = services_of(request).cluster
-    if cluster is None:
+    services = services_of(request)
+    if services.cluster is None:
         raise ToolMissing("no cluster is connected; set KUBECONFIG or kubernetes.kubeconfig and start again")
-    return await namespace_diagnosis(cluster, body.namespace)
+    return await namespace_diagnosis(services.cluster, body.namespace, services.monitoring)
 
 
 class WorkflowBody(Body):

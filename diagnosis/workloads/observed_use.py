@@ -103,11 +103,11 @@ class _Pods:
 
 
 def _rates(points: list[tuple[datetime, float]]) -> Iterator[tuple[datetime, float]]:
-    """The growth of a counter a second; a fall is a restart from zero."""
+    """The growth of a counter a second. What was used around a restart is not known: the counter began anew."""
     for (before, earlier), (at, later) in pairwise(points):
         seconds = (at - before).total_seconds()
-        if seconds > 0:
-            yield at, (later - earlier if later >= earlier else later) / seconds
+        if seconds > 0 and later >= earlier:
+            yield at, (later - earlier) / seconds
 
 
 @dataclass(frozen=True)

@@ -116,6 +116,7 @@ class Parts:
     gate: Any = None
     models: Any = None
     runner: Any = None
+    monitoring: Any = None
 
 
 class Listing:

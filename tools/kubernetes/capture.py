@@ -2,7 +2,8 @@
 
 Beside the namespace's own objects it holds what they rest on: nodes, volumes, admission webhooks, the cluster's own
 services. A kind that fails (forbidden, unknown to the server, an error) is named in `unseen`, and the rest is read. Of
-ConfigMaps and Secrets the names are kept, and the keys of those that pods refer to; never a value.
+ConfigMaps and Secrets the names are kept, and the keys of those that pods refer to; never a value. Where monitoring
+servers are given, measurements and alerts are read beside the objects.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from typing import TypeVar
 from diagnosis.redaction import redact_object
 from diagnosis.workloads.containers import Container
 from diagnosis.workloads.fields import mapping, objects, pick, text
+from diagnosis.workloads.metrics import Alert, Series
 from diagnosis.workloads.references import references_of
 from diagnosis.workloads.scope import scope_of
 from diagnosis.workloads.snapshot import LogKey, Snapshot
@@ -22,6 +24,7 @@ from errors import NotFound, ToolFailed
 from incidents.models import ObjectRef
 from tools.kubernetes.client import Cluster, ClusterUnreachable, KubernetesError, Object
 from tools.kubernetes.kinds import AROUND, HERE, NAMESPACED, NODE_EVENTS, OF_THE_SYSTEM, SYSTEM, Reading
+from tools.prometheus.measure import Monitoring
 
 CONCURRENT_READS = 8
 MAX_REFERENCED = 200
@@ -42,6 +45,8 @@ class _Capture:
         self.namespace = namespace
         self.items: list[Object] = []
         self.logs: dict[LogKey, str] = {}
+        self.series: list[Series] = []
+        self.alerts: list[Alert] = []
         self.unseen: list[str] = []
         self.complete: set[tuple[str, str]] = set()
         self.absent: set[tuple[str, str, str]] = set()
@@ -121,14 +126,19 @@ class _Capture:
             unseen=sorted(self.unseen),
             complete=self.complete,
             absent=self.absent,
+            series=self.series,
+            alerts=self.alerts,
         )
 
 
-async def capture(cluster: Cluster, namespace: str, target: ObjectRef | None = None) -> Snapshot:
+async def capture(
+    cluster: Cluster, namespace: str, target: ObjectRef | None = None, monitoring: Monitoring | None = None
+) -> Snapshot:
     """Read what the workload analyzers need of one namespace, with the logs of containers in trouble.
 
     `target` orders the log budget: its containers come first. Raises NotFound for a namespace that does not exist and
-    ClusterUnreachable when the API server does not answer; any other failure is a line in the snapshot's `unseen`.
+    ClusterUnreachable when the API server does not answer; any other failure, of `monitoring` too, is a line in the
+    snapshot's `unseen`.
     """
     await _require_namespace(cluster, namespace)
     reading = _Capture(cluster, namespace)
@@ -144,8 +154,30 @@ async def capture(cluster: Cluster, namespace: str, target: ObjectRef | None = N
         _helm(reading),
     )
     snapshot = reading.snapshot()
-    await _read_logs(reading, _containers_that_matter(snapshot, namespace, target))
+    await asyncio.gather(
+        _read_logs(reading, _containers_that_matter(snapshot, namespace, target)),
+        _measure(reading, monitoring),
+    )
     return reading.snapshot()
+
+
+async def _measure(reading: _Capture, monitoring: Monitoring | None) -> None:
+    """Of the namespace, and of the nodes that its pods run on (by name and address)."""
+    if monitoring is None:
+        return
+    used = {
+        text(item, "spec", "nodeName")
+        for item in reading.items
+        if item.get("kind") == "Pod" and text(item, "metadata", "namespace") == reading.namespace
+    }
+    names: dict[str, None] = {}
+    for item in reading.items:
+        if item.get("kind") == "Node" and text(item, "metadata", "name") in used:
+            names[text(item, "metadata", "name")] = None
+            names |= {text(entry, "address"): None for entry in objects(item, "status", "addresses")}
+    measured = await monitoring.measure(reading.namespace, [name for name in names if name])
+    reading.series, reading.alerts = measured.series, measured.alerts
+    reading.unseen += measured.unseen
 
 
 async def _require_namespace(cluster: Cluster, namespace: str) -> None:

@@ -9,15 +9,17 @@ import secrets
 from pathlib import Path
 
 import pytest
+from aiohttp import web
 
 from diagnosis.workloads.diagnose import diagnose
 from diagnosis.workloads.load import load_snapshot
 from errors import NotFound
 from incidents.models import ObjectRef
-from settings import KubernetesSettings, load_settings
+from settings import AlertmanagerSettings, KubernetesSettings, PrometheusSettings, load_settings
 from tests.standins.kube_api import KubeApi
 from tools.kubernetes.capture import capture
 from tools.kubernetes.client import Cluster, ClusterUnreachable
+from tools.prometheus.measure import monitoring
 
 SNAPSHOTS = Path(__file__).parents[2] / "fixtures" / "snapshots"
 
@@ -45,6 +47,45 @@ async def test_a_captured_fault_is_diagnosed_as_from_files(tmp_path: Path) -> No
     assert found.causes[0].cause_class.value == "missing_config_key"
     assert found.causes[0].facts["existing_keys"] == ["loglevel", "mode"]
     assert api.log == [], "a capture writes nothing"
+
+
+async def test_measurements_are_read_beside_the_objects_and_a_server_that_is_gone_costs_only_them(
+    tmp_path: Path,
+) -> None:
+    asked: list[str] = []
+
+    async def answer(request: web.Request) -> web.Response:
+        query = str((await request.post()).get("query", request.path))
+        asked.append(query)
+        item = {"metric": {"namespace": namespace, "pod": "p"}, "values": [[1.7e9, "5"]]}
+        alert = {"labels": {"alertname": "A", "namespace": namespace}, "state": "firing"}
+        data = {"resultType": "matrix", "result": [item] if "working_set" in query else [], "alerts": [alert]}
+        return web.json_response({"status": "success", "data": data})
+
+    app = web.Application()
+    app.router.add_route("*", "/{path:.*}", answer)
+    runner = web.AppRunner(app)
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", 0).start()
+    prometheus = PrometheusSettings(url=f"http://127.0.0.1:{runner.addresses[0][1]}")
+    async with KubeApi() as api:
+        namespace = serve(api, "oom_killed")
+        node = load_snapshot(SNAPSHOTS / "oom_killed").all("Node")[0]
+        api.put(node)
+        async with (
+            await connect(api, tmp_path) as cluster,
+            monitoring(prometheus, AlertmanagerSettings()) as servers,
+        ):
+            seen = await capture(cluster, namespace, monitoring=servers)
+            await runner.cleanup()
+            without = await capture(cluster, namespace, monitoring=servers)
+    assert [series.last for series in seen.series.find("container_memory_working_set_bytes")] == [5.0]
+    assert [alert.name for alert in seen.alerts] == ["A"]
+    assert any(node["metadata"]["name"] in query for query in asked)
+    assert [line for line in without.unseen if line not in seen.unseen] == [
+        "measurements could not be read: Prometheus could not be asked: ConnectError"
+    ]
+    assert len(without.all("Pod")) == len(seen.all("Pod")) > 0
 
 
 async def test_kinds_that_cannot_be_read_are_named_and_the_rest_is_read(tmp_path: Path) -> None:

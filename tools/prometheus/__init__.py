@@ -1,0 +1,1 @@
+"""Prometheus and Alertmanager: measurements and alerts, read only."""
