@@ -6,6 +6,10 @@ import asyncio
 
 from agents.read_tools import cluster_tools
 from agents.reading import read_with_model
+from agents.recall import Recall
+from agents.runbooks import runbook_tool, with_runbooks
+from agents.tool_loop import ReadTool
+from agents.web import private_names, web_tool
 from diagnosis.workloads.diagnose import diagnose
 from diagnosis.workloads.snapshot import Snapshot
 from errors import NotFound, ToolFailed
@@ -15,6 +19,8 @@ from tools.kubernetes.capture import capture
 from tools.kubernetes.client import Cluster
 from tools.llm.models import Models
 from tools.prometheus.measure import Monitoring
+from tools.runbooks.library import Runbooks
+from tools.searxng.client import SearxNG
 
 
 class Researcher:
@@ -26,19 +32,26 @@ class Researcher:
         cluster: Cluster,
         models: Models | None,
         monitoring: Monitoring | None = None,
+        runbooks: Runbooks | None = None,
+        web: SearxNG | None = None,
+        recall: Recall | None = None,
     ) -> None:
+        self._recall = recall
         self._incidents = incidents
         self._cluster = cluster
         self._models = models
         self._monitoring = monitoring
+        self._runbooks = runbooks
+        self._web = web
 
     async def run(self, incident: Incident) -> Diagnosis:
         """Diagnose the incident's target. A cluster that cannot be read gives a failed diagnosis that says why."""
         namespace = incident.target.namespace or "default"
         try:
-            found = await self._look(incident, namespace)
+            found, snapshot = await self._look(incident, namespace)
         except (ToolFailed, NotFound) as error:
             return Diagnosis(status=DiagnosisStatus.FAILED, unseen=[f"the cluster could not be read: {error}"])
+        found = await with_runbooks(self._runbooks, incident, found)
 
         async def report(text: str, type: str = "tool.called", data: dict[str, object] | None = None) -> None:
             await self._incidents.add_step(incident.id, type, text, agent="researcher", data=data)
@@ -48,13 +61,20 @@ class Researcher:
             agent="researcher",
             incident=incident,
             diagnosis=found,
-            tools=cluster_tools(self._cluster, [namespace]),
+            tools=[*cluster_tools(self._cluster, [namespace]), *self._library(incident, found, snapshot)],
             report=report,
         )
         await self._incidents.save_evidence(incident.id, found.evidence)
         return found
 
-    async def _look(self, incident: Incident, namespace: str) -> Diagnosis:
+    def _library(self, incident: Incident, found: Diagnosis, snapshot: Snapshot) -> list[ReadTool]:
+        """What a model may look up beside the cluster: nothing, unless configured."""
+        tools = [runbook_tool(self._runbooks, incident.id)] if self._runbooks else []
+        if self._models and self._web:
+            tools.append(web_tool(self._web, private_names(incident, found, snapshot)))
+        return tools
+
+    async def _look(self, incident: Incident, namespace: str) -> tuple[Diagnosis, Snapshot]:
         target = incident.target
         release = target if target.kind == "HelmRelease" else None
         snapshot = await capture(self._cluster, namespace, None if release else target, self._monitoring)
@@ -62,7 +82,10 @@ class Researcher:
         found = await asyncio.to_thread(
             diagnose, snapshot, target=None if release else target, namespace=namespace, symptom=incident.event
         )
-        return found if release is None else _of_release(found, snapshot, release)
+        found = found if release is None else _of_release(found, snapshot, release)
+        if self._recall:
+            found = await self._recall.of_workload(incident, found, snapshot)
+        return found, snapshot
 
 
 def _of_release(found: Diagnosis, snapshot: Snapshot, release: ObjectRef) -> Diagnosis:

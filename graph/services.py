@@ -16,6 +16,7 @@ from agents.gdb_analyst import GdbAnalyst
 from agents.k8s_fixer import K8sFixer
 from agents.known_crashes import KnownCrashes
 from agents.notifier import Notifier
+from agents.recall import Recall
 from agents.researcher import Researcher
 from errors import Conflict, ToolMissing
 from graph.build import build_graph
@@ -26,13 +27,17 @@ from incidents.approvals import ApprovalStore
 from incidents.audit import AuditLog
 from incidents.database import Database
 from incidents.drafts import Drafts
+from incidents.memory import Memory
 from incidents.store import IncidentStore
 from incidents.usage import UsageStore
 from settings import Settings
 from tools.helm.client import Helm
 from tools.kubernetes.client import Cluster
+from tools.llm.embeddings import Embeddings
 from tools.llm.models import Models
 from tools.prometheus.measure import Monitoring, monitoring
+from tools.runbooks.library import Runbooks
+from tools.searxng.client import SearxNG
 
 
 @dataclass
@@ -51,6 +56,7 @@ class Services:
     runner: Runner
     uploads: Path
     monitoring: Monitoring = field(default_factory=Monitoring)
+    runbooks: Runbooks | None = None
 
 
 @asynccontextmanager
@@ -69,19 +75,24 @@ async def open_services(settings: Settings) -> AsyncIterator[Services]:
         stack.push_async_callback(servers.close)
         incidents = IncidentStore(database, settings.data_dir / "evidence")
         approvals = ApprovalStore(database)
-        models = Models.from_settings(settings.llm, UsageStore(database))
+        usage = UsageStore(database)
+        models = Models.from_settings(settings.llm, usage)
+        embeddings = Embeddings.from_settings(settings.llm, settings.runbooks.embeddings, usage)
+        runbooks = Runbooks.from_settings(settings, embeddings)
+        web = SearxNG.from_settings(settings.search)
         notifier = Notifier(settings, database)
         stack.push_async_callback(notifier.close)
         gate = Gate(database, settings.gate, cluster, helm) if cluster else None
         uploads = settings.data_dir / "uploads"
+        recall = Recall(Memory(database))
         known = KnownCrashes(database, incidents, settings.core.repeat_seconds)
         nodes = Nodes(
             incidents=incidents,
             approvals=approvals,
             drafts=Drafts(database),
-            researcher=Researcher(incidents, cluster, models, servers) if cluster else None,
-            gdb_analyst=GdbAnalyst(incidents, settings, uploads, models, known),
-            fixer=K8sFixer(incidents, gate, helm) if gate else None,
+            researcher=Researcher(incidents, cluster, models, servers, recall=recall) if cluster else None,
+            gdb_analyst=GdbAnalyst(incidents, settings, uploads, models, known, recall),
+            fixer=K8sFixer(incidents, gate, helm, recall) if gate else None,
             gate=gate,
             notifier=notifier,
             models=models,
@@ -102,6 +113,7 @@ async def open_services(settings: Settings) -> AsyncIterator[Services]:
             runner=runner,
             uploads=uploads,
             monitoring=servers,
+            runbooks=runbooks,
         )
         await runner.drain()
 

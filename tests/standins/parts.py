@@ -117,6 +117,7 @@ class Parts:
     models: Any = None
     runner: Any = None
     monitoring: Any = None
+    runbooks: Any = None
 
 
 class Listing:
