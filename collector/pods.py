@@ -11,13 +11,12 @@ from collector.places import Place
 from diagnosis.workloads.containers import Container, containers_of
 from diagnosis.workloads.fields import Object, mapping, text
 from diagnosis.workloads.snapshot import Snapshot
-from errors import NotFound
 from incidents.collected import Origin
 from incidents.models import ObjectRef
 from tools.kubernetes.client import Cluster
+from tools.kubernetes.owners import workload_of
 
 _DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
-_OWNERS = {"ReplicaSet": "apps/v1", "Job": "batch/v1"}  # what stands between a pod and the workload that people know
 _MOST_OWNERS = 5000
 
 
@@ -72,19 +71,13 @@ class Pods:
     async def _owner(self, pod: Object) -> ObjectRef:
         """The workload at the top; asked for once an owner."""
         first = Snapshot([pod]).workload_of(pod)
-        key = first.namespace, first.kind, first.name
-        if first.kind not in _OWNERS or self._cluster is None:
+        if self._cluster is None:
             return first
+        key = first.namespace, first.kind, first.name
         if key not in self._owners:
             if len(self._owners) >= _MOST_OWNERS:
                 self._owners.clear()
-            try:
-                owner = await self._cluster.get(_OWNERS[first.kind], first.kind, first.namespace, first.name)
-            except NotFound:
-                owner = None
-            if owner is None:
-                return first
-            self._owners[key] = Snapshot([pod, {"kind": first.kind, **owner}]).workload_of(pod)
+            self._owners[key] = await workload_of(self._cluster, pod)
         return self._owners[key]
 
 

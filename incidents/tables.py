@@ -268,4 +268,20 @@ class CrashSightingRow(Base):
     pod: Mapped[str | None] = mapped_column(String(253))
 
 
+class CoreJobRow(Base):
+    """A collected core that was told to the service: what is known of it, and the incident that it became."""
+
+    __tablename__ = "core_jobs"
+    id: Mapped[str] = mapped_column(String(64), primary_key=True)
+    created_at: Mapped[datetime]
+    state: Mapped[str] = mapped_column(String(16), index=True)  # queued | taken | noted | failed
+    event_type: Mapped[str] = mapped_column(String(256))
+    event_source: Mapped[str] = mapped_column(String(1024))
+    event_id: Mapped[str] = mapped_column(String(256))
+    requested_by: Mapped[str] = mapped_column(String(253))
+    document: Mapped[dict[str, Any]]
+    incident_id: Mapped[str | None] = mapped_column(ForeignKey("incidents.id"), index=True)
+    error: Mapped[str | None] = mapped_column(Text)
+
+
 Index("ix_deliveries_due", DeliveryRow.state, DeliveryRow.next_attempt_at)
