@@ -9,6 +9,7 @@ from pathlib import Path
 from agents.known_crashes import KnownCrashes
 from agents.read_tools import core_tools
 from agents.reading import read_with_model
+from agents.recall import Recall
 from diagnosis.crashes.identity import identity_of
 from diagnosis.merge import CODE_FAULTS
 from errors import ParamedicError
@@ -36,7 +37,9 @@ class GdbAnalyst:
         uploads: Path,
         models: Models | None,
         crashes: KnownCrashes | None = None,
+        recall: Recall | None = None,
     ) -> None:
+        self._recall = recall
         self._crashes = crashes
         self._incidents = incidents
         self._settings = settings
@@ -65,7 +68,7 @@ class GdbAnalyst:
             if path is None:
                 return Diagnosis(status=DiagnosisStatus.FAILED, unseen=["the core dump is no longer there"])
             ref, trusted = CoreRef(path=str(path)), True  # found by us, not named by a caller
-        async with open_core(ref, settings.core, self._uploads, any_path=trusted) as local:
+        async with open_core(ref, settings.core, self._uploads, store=settings.store, any_path=trusted) as local:
             own = await self._look(local) if self._crashes else None
             if own and self._crashes and not incident.force and (same := await self._crashes.recall(incident, own)):
                 text = "the crash is known: it is named after the first one, without a debugger"
@@ -152,7 +155,8 @@ class GdbAnalyst:
         if self._crashes is None:
             return found
         identity = identity_of(own.crash) if own and own.crash else None
-        return await self._crashes.placed(incident, found, workload, identity, analysed=analysed)
+        found = await self._crashes.placed(incident, found, workload, identity, analysed=analysed)
+        return await self._recall.of_crash(incident, found, workload) if self._recall else found
 
     async def _on_node(self, incident: Incident, known: Diagnosis | None) -> Path | None:
         """The newest core of the crashed container on the node folder."""

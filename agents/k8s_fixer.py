@@ -2,7 +2,8 @@
 
 It never executes. It proposes the typed actions of `agents.remedies`; the gate derives the exact writes and says no
 where policy, ownership or the object's state forbids one. Of the plans that the gate accepts the best is offered, by
-reversibility, risk and reach; the others, what was refused and why, and the next steps become proposals for people.
+reversibility, risk, reach and what held on the same object before; the others, what was refused and why, and the next
+steps become proposals for people.
 """
 
 from __future__ import annotations
@@ -12,6 +13,8 @@ from dataclasses import dataclass, field
 
 from actions.gate import Gate
 from actions.ownership import Managed
+from agents.precedents import failed, held, precedent, with_precedent
+from agents.recall import Recall, Told
 from agents.remedies import MAX_CAUSES, Remedy, course
 from agents.remedies.releases import useful_history
 from agents.remedies.rollback import helm_release
@@ -33,37 +36,50 @@ class Offer:
     proposals: list[Proposal] = field(default_factory=list)
 
 
+@dataclass(frozen=True)
+class _Way:
+    """A remedy that the gate accepted, and what became of its kind on the same object before."""
+
+    remedy: Remedy
+    plan: Plan
+    before: Told | None
+
+
 class K8sFixer:
     """Turns a diagnosis into an offer."""
 
-    def __init__(self, incidents: IncidentStore, gate: Gate, helm: Helm | None) -> None:
+    def __init__(self, incidents: IncidentStore, gate: Gate, helm: Helm | None, recall: Recall | None = None) -> None:
         self._incidents = incidents
         self._gate = gate
         self._helm = helm
+        self._recall = recall
 
     async def run(self, incident: Incident, diagnosis: Diagnosis) -> Offer:
         """The best acceptable plan, and beside it: alternatives, what was refused, what comes next, what to ask."""
         steps = course(diagnosis, await self._histories(incident, diagnosis))
-        plans: list[tuple[Remedy, Plan]] = []
+        before = await self._recall.precedents(incident, diagnosis) if self._recall else []
+        plans: list[_Way] = []
         proposals: list[Proposal] = []
         for remedy in steps.now:
             if remedy.action is None:
                 proposals.append(remedy.proposal())
-            elif len(plans) < MAX_ALTERNATIVES and not any(_covers(plan, remedy) for _, plan in plans):
-                refused = await self._try(incident, diagnosis, remedy, plans)
-                proposals += [refused] if refused else []
+            elif len(plans) < MAX_ALTERNATIVES and not any(_covers(way.plan, remedy) for way in plans):
+                tried = await self._try(incident, diagnosis, remedy)
+                if isinstance(tried, Plan):
+                    earlier = precedent(tried.action, before)
+                    plans.append(_Way(*with_precedent(remedy, tried, earlier, diagnosis), earlier))
+                else:
+                    proposals.append(tried)
         plans.sort(key=_rank)
-        proposals += [_alternative(remedy, plan) for remedy, plan in plans[1:]]
+        proposals += [_alternative(way.remedy, way.plan) for way in plans[1:]]
         proposals += [_next(number, remedy) for number, remedy in enumerate(steps.later, start=2)]
-        return Offer(plan=plans[0][1] if plans else None, proposals=proposals)
+        return Offer(plan=plans[0].plan if plans else None, proposals=proposals)
 
-    async def _try(
-        self, incident: Incident, diagnosis: Diagnosis, remedy: Remedy, plans: list[tuple[Remedy, Plan]]
-    ) -> Proposal | None:
+    async def _try(self, incident: Incident, diagnosis: Diagnosis, remedy: Remedy) -> Plan | Proposal:
         """Let the gate plan one remedy; what it refuses becomes a proposal, and is said in the timeline."""
         assert remedy.action is not None
         try:
-            plan = await self._gate.plan(
+            return await self._gate.plan(
                 incident,
                 remedy.action,
                 diagnosis,
@@ -74,9 +90,6 @@ class K8sFixer:
             refused = error.proposal(f"{remedy.reason} {error}")
         except Refused as error:
             refused = Proposal(title=remedy.title, reason=str(error), steps=remedy.steps)
-        else:
-            plans.append((remedy, plan))
-            return None
         text = f"{remedy.title}: {refused.reason}"
         await self._incidents.add_step(incident.id, "refused", text, agent="k8s_fixer", once=True)
         return refused
@@ -98,11 +111,13 @@ class K8sFixer:
         return histories
 
 
-def _rank(entry: tuple[Remedy, Plan]) -> tuple[bool, bool, int, int]:
-    """All causes at once before one; then what can be undone, the lesser risk, the fewer pods. Ties stay in order."""
-    plan = entry[1]
+def _rank(way: _Way) -> tuple[bool, bool, bool, int, int, bool]:
+    """What can be undone first; a kind of change that did not hold here before after others; all causes at once before
+    one; then the lesser risk, the fewer pods, and among equals what held here before. Ties stay in order."""
+    plan = way.plan
     together = isinstance(plan.action, Combined)
-    return not together, not plan.reversible, list(Risk).index(plan.risk), plan.affected_pods
+    risk = list(Risk).index(plan.risk)
+    return not plan.reversible, failed(way.before), not together, risk, plan.affected_pods, not held(way.before)
 
 
 def _covers(plan: Plan, remedy: Remedy) -> bool:

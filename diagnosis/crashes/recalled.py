@@ -11,7 +11,7 @@ from incidents.models import Cause, Diagnosis, Evidence, EvidenceKind, Fact, Fin
 
 _LISTED = 16
 _OWN = frozenset({"crash.signal", "crash.python"})
-_OF_ONE_CORE = frozenset({"crash.history", "crash.known"})
+_OF_ONE_CORE = frozenset({"crash.history", "crash.known", "past_incidents"})
 _NOT_READ = (
     "values of variables in this core: names, and the addresses in sentences, are those of incident {}; "
     "ask with force to have this core read by a debugger"
@@ -70,6 +70,7 @@ def recalled(own: Diagnosis, known: Diagnosis, incident_id: str) -> Diagnosis | 
             "findings": [*signal, finding, *kept],
             "evidence": [*own.evidence, seen, *(item for item in known.evidence if item.id not in {*mine, seen.id})],
             "unseen": list(known.unseen) if same_file else _unique([*known.unseen, _NOT_READ.format(incident_id)]),
+            "recalled": [],  # what memory said then
             "crash": report,
         }
     )
