@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from agents.fencing import clean
+from diagnosis.workloads.timeline.onset import around_onset, changed_before, duration
 from graph.chat_texts import Language, say, status_word
 from graph.intents import Intent
 from incidents.crash_report import Frame
@@ -14,6 +15,7 @@ from incidents.plan import Approval, ApprovalState, Proposal
 
 _FRAMES = 8
 _ITEMS = 12
+_MOMENTS = 15
 _EXCERPT = 1500
 _DIFF = 3000
 
@@ -47,6 +49,7 @@ def answer(intent: Intent, record: Record, language: Language, *, asked: Sequenc
         Intent.WHY: teller.why,
         Intent.WHERE: teller.where,
         Intent.FIX: teller.fix,
+        Intent.CHANGES: teller.changes,
         Intent.STATUS: teller.status,
         Intent.WHO: teller.who,
     }
@@ -181,6 +184,27 @@ class _Teller:
             yield Line(self._say("next_steps"))
             for text in diagnosis.next_steps[:_ITEMS]:
                 yield Line(self._say("next_step", text=text))
+
+    def changes(self) -> Iterator[Line]:
+        """What changed right before it began, and the entries of the timeline around that."""
+        if (diagnosis := self.record.diagnosis) is None:
+            yield from self._no_diagnosis()
+            return
+        if not diagnosis.timeline:
+            yield Line(self._say("no_timeline"))
+            return
+        if (found := changed_before(diagnosis.timeline)) is not None:
+            change, onset = found
+            span = duration(onset.at - change.at)
+            said = self._say("began", span=span, at=f"{change.at:%Y-%m-%d %H:%M:%S}", text=change.text)
+            yield Line(said, tuple(change.evidence_ids[:3]))
+        yield Line(self._say("timeline"))
+        for moment in around_onset(diagnosis.timeline, _MOMENTS):
+            until = f"{moment.until or moment.at:%H:%M:%S}"
+            times = self._say("moment_times", n=moment.count, until=until) if moment.count > 1 else ""
+            at, mark = f"{moment.at:%m-%d %H:%M:%S}", "▶" if moment.onset else "-"
+            said = self._say("moment", mark=mark, at=at, text=moment.text, times=times)
+            yield Line(said, tuple(moment.evidence_ids[:2]))
 
     def status(self) -> Iterator[Line]:
         incident = self.record.incident

@@ -15,6 +15,7 @@ class Intent(StrEnum):
     WHERE = "where"
     EVIDENCE = "evidence"
     FIX = "fix"
+    CHANGES = "changes"  # what happened when, and what changed before
     STATUS = "status"
     WHY = "why"
     WHAT = "what"
@@ -79,10 +80,16 @@ _RULES: list[tuple[Intent, re.Pattern[str]]] = [
             r"|修复|怎么办|怎么修|如何(?:修|解决)|建议|解决|方案|下一步",
         ),
         (
+            Intent.CHANGES,
+            r"\btimeline\b|\bwhat\b.{0,20}\bchang|\bwhich changes?\b|\bsince when\b"
+            r"|\bwhen did\b.{0,40}\b(?:start|begin)"
+            r"|时间线|时间轴|(?:改|变)了什么|改过什么|改动|变更|有什么变化|什么时候开始|从何时",
+        ),
+        (
             Intent.STATUS,
             r"\bstatus\b|\bstate\b|\bprogress\b|\bhow far\b|\b(?:done|finished|ready) yet\b"
             r"|\bis it (?:done|fixed|over)\b"
-            r"|\btimeline\b|\bwaiting\b|状态|进度|进展|怎么样了|好了吗|时间线",
+            r"|\bwaiting\b|状态|进度|进展|怎么样了|好了吗",
         ),
         (Intent.WHY, r"\bwhy\b|\bcause[ds]?\b|\breason\b|\bhow come\b|为什么|为何|原因|为啥"),
         (

@@ -8,15 +8,17 @@ from __future__ import annotations
 
 import textwrap
 import unicodedata
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from rich.console import Console
 from rich.text import Text
 
-from incidents.models import Cause, CauseClass, Diagnosis, DiagnosisStatus, Evidence, Finding
+from diagnosis.workloads.timeline.onset import around_onset, began
+from incidents.models import Cause, CauseClass, Diagnosis, DiagnosisStatus, Evidence, Finding, Moment
 
 _EXCERPT_CHARS = 300
 _FINDINGS_SHOWN = 6
+_MOMENTS_SHOWN = 20
 _STYLES = {
     DiagnosisStatus.DIAGNOSED: "bold red",
     DiagnosisStatus.UNKNOWN: "bold yellow",
@@ -48,6 +50,7 @@ def show_diagnosis(console: Console, diagnosis: Diagnosis) -> None:
     if not diagnosis.causes:
         for finding in diagnosis.findings[:_FINDINGS_SHOWN]:
             _show_finding(console, finding, evidence)
+    _show_timeline(console, diagnosis.timeline)
     _show_list(console, "Explanation", [diagnosis.explanation] if diagnosis.explanation else [])
     _show_list(console, "Next steps", diagnosis.next_steps)
     _show_list(console, "Ruled out", diagnosis.ruled_out)
@@ -92,6 +95,27 @@ def _show_finding(console: Console, finding: Finding, evidence: dict[str, Eviden
         excerpt = plain(_telling_part(item.excerpt, finding.claim))
         if excerpt.strip() and excerpt.strip() not in plain(finding.claim):
             _print(console, excerpt, 7, "italic dim")
+
+
+def _show_timeline(console: Console, moments: Sequence[Moment]) -> None:
+    if not moments:
+        return
+    shown = around_onset(moments, _MOMENTS_SHOWN)
+    console.print()
+    more = f"  {len(shown)} of {len(moments)} entries; --json has all" if len(shown) < len(moments) else ""
+    console.print(Text.assemble(("Timeline (UTC)", "bold"), (more, "dim")))
+    if (sentence := began(moments)) is not None:
+        _print(console, plain(sentence), 3)
+    day = None
+    for moment in shown:
+        if moment.at.date() != day:
+            day = moment.at.date()
+            _print(console, f"{day}", 3, "dim")
+        until = f" to {moment.until:%H:%M:%S}" if moment.until else ""
+        times = f" ({moment.count} times)" if moment.count > 1 else ""
+        mark = ">" if moment.onset else " "
+        line = f"{mark} {moment.at:%H:%M:%S}  {moment.kind.value:8}  {moment.text}{times}{until}"
+        _print(console, plain(line), 3, "bold red" if moment.onset else "")
 
 
 def _telling_part(excerpt: str, claim: str) -> str:

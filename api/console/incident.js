@@ -28,8 +28,8 @@ async function draw(id, steps) {
   if (shown !== id) return;
   const top = $("incident").scrollTop;
   $("incident").replaceChildren(
-    ...[title(found), diagnosis(found), crash(found), ...found.approvals.map(approval), ...found.proposals.map(proposal)].filter(Boolean),
-    el("section", { class: "card" }, el("h2", {}, "Timeline"), steps),
+    ...[title(found), diagnosis(found), timeline(found), crash(found), ...found.approvals.map(approval), ...found.proposals.map(proposal)].filter(Boolean),
+    el("section", { class: "card" }, el("h2", {}, "Steps of Paramedic"), steps),
   );
   $("incident").scrollTop = top;
 }
@@ -111,6 +111,19 @@ async function showEvidence(id, evidence, incident) {
   } catch (error) {
     $("evidence-text").textContent = `${evidence?.excerpt || ""}\n\n(${error.message})`;
   }
+}
+
+function timeline({ diagnosis: it, incident }) {
+  if (!it?.timeline?.length) return null;
+  const evidence = new Map(it.evidence.map((item) => [item.id, item]));
+  const times = (item) => (item.count > 1 ? [` ×${item.count}`, item.until ? [" until ", clock(item.until)] : []].flat() : []);
+  return el("section", { class: "card" },
+    el("h2", {}, "What happened when"),
+    el("ol", { class: "steps" }, it.timeline.map((item) => el("li", { class: item.onset ? "onset" : "" },
+      el("time", { datetime: item.at, title: new Date(item.at).toLocaleString() }, new Date(item.at).toLocaleTimeString([], { hour12: false })),
+      el("span", { class: "agent" }, item.onset ? `${item.kind}, first seen` : item.kind),
+      el("span", { class: "text" }, item.text, ...times(item), " ", item.evidence_ids.slice(0, 3).map((id) => chip(id, evidence.get(id), incident.id)))))),
+  );
 }
 
 function crash({ diagnosis: it }) {

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from diagnosis.crashes.frames import relevant
+from diagnosis.workloads.timeline.onset import began
 from incidents.crash_report import CrashReport
 from incidents.models import Cause, Diagnosis, DiagnosisStatus, Finding, Incident
 from incidents.plan import Proposal
@@ -131,6 +132,7 @@ def _head(language: Language, incident: Incident, diagnosis: Diagnosis, size: _S
             ("label.target", ref_markdown(incident.target)),
             ("label.event", inline(incident.event, size(300))),
             ("label.cause", _cause(language, top, size(500)) if top else ""),
+            ("label.began", inline(began(diagnosis.timeline) or "", size(200))),
             ("label.incident", inline(incident.id)),
         ],
     )

@@ -39,6 +39,7 @@ TEXTS: dict[str, tuple[str, str]] = {
     "label.severity": ("Severity", "严重程度"),
     "label.history": ("Record", "历史记录"),
     "label.evidence": ("Evidence", "证据"),
+    "label.began": ("Began", "起始"),
     "label.unseen": ("Could not be seen", "未能查看"),
     "label.next_steps": ("Next steps", "后续步骤"),
     "label.proposal": ("Proposal for people", "人工处理建议"),

@@ -15,10 +15,11 @@ from diagnosis.crashes.export.lines import (
     recursion_line,
     score_line,
 )
+from diagnosis.workloads.timeline.onset import around_onset
 from incidents.crash_report import CrashReport, Frame, Thread
 from incidents.models import Diagnosis
 
-_FRAMES, _GROUP_FRAMES, _GROUPS = 32, 6, 10
+_FRAMES, _GROUP_FRAMES, _GROUPS, _MOMENTS = 32, 6, 10, 30
 _SPECIAL = re.compile(r"([\\`*_{}\[\]()!|~])")
 _ENTITIES = str.maketrans({char: f"&#{ord(char)};" for char in "<>&@#"})  # no HTML, no mention, no issue
 _LINK = re.compile(r"://|www\.", re.IGNORECASE)
@@ -45,6 +46,8 @@ def to_markdown(diagnosis: Diagnosis) -> str:
         if others:
             shown = "\n".join(f"- {text(group.title)}" for group in others[:_GROUPS])
             parts.append(f"## Other threads\n\n{shown}")
+    if diagnosis.timeline:
+        parts.append("## Timeline\n\n" + "\n".join(_timeline(diagnosis)))
     parts.append("## Findings\n\n" + "\n".join(_findings(diagnosis)))
     for heading, lines in (
         ("Modules", module_problems(report)),
@@ -136,6 +139,16 @@ def _python(report: CrashReport) -> list[str]:
         shown = "\n".join(f"- {text(line)}" for line in python_threads(python, _GROUPS))
         parts.append(f"## Other threads in Python\n\n{shown}")
     return parts
+
+
+def _timeline(diagnosis: Diagnosis) -> list[str]:
+    lines = []
+    for moment in around_onset(diagnosis.timeline, _MOMENTS):
+        until = f" to {moment.until:%Y-%m-%d %H:%M:%S}" if moment.until else ""
+        times = f", {moment.count} times" if moment.count > 1 else ""
+        first = " **(first seen)**" if moment.onset else ""
+        lines.append(f"- {moment.at:%Y-%m-%d %H:%M:%S}{until} UTC{times}: {text(moment.text)}{first}")
+    return lines
 
 
 def _findings(diagnosis: Diagnosis) -> list[str]:

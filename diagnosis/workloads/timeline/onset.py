@@ -42,16 +42,23 @@ def changed_before(moments: Sequence[Moment]) -> tuple[Moment, Moment] | None:
     return (last, onset) if last is not None else None
 
 
+def around_onset(moments: Sequence[Moment], limit: int) -> Sequence[Moment]:
+    """At most `limit` of a timeline: those around its onset, two thirds of them before; without one, the newest."""
+    at = next((index for index, moment in enumerate(moments) if moment.onset), len(moments))
+    start = max(0, min(at - limit * 2 // 3, len(moments) - limit))
+    return moments[start : start + limit]
+
+
 def began(moments: Sequence[Moment]) -> str | None:
     """One sentence: how long after the last change the trouble was first seen. None when either is not known."""
     found = changed_before(moments)
     if found is None:
         return None
     change, onset = found
-    span = max(onset.at - change.at, timedelta(0))
-    return f"First seen {_duration(span)} after this: {change.text}"
+    return f"First seen {duration(onset.at - change.at)} after this: {change.text}"
 
 
-def _duration(span: timedelta) -> str:
-    seconds = int(span.total_seconds())
+def duration(span: timedelta) -> str:
+    """Whole seconds, or minutes where they are more than two. A negative one, of two clocks, is none."""
+    seconds = max(0, int(span.total_seconds()))
     return f"{seconds} s" if seconds < 120 else f"{seconds // 60} min"
