@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -13,6 +14,7 @@ import pytest
 from diagnosis.workloads.diagnose import diagnose
 from diagnosis.workloads.fields import Object
 from diagnosis.workloads.load import load_snapshot
+from diagnosis.workloads.metrics import Alert
 from diagnosis.workloads.schedule import Schedule
 from diagnosis.workloads.snapshot import Snapshot
 from incidents.models import CauseClass, Diagnosis, DiagnosisStatus, ObjectRef
@@ -202,24 +204,61 @@ def test_what_goes_by_itself_is_not_stuck(finalizers: list[str]) -> None:
     assert CauseClass.FINALIZER_STUCK not in classes(transformed("finalizer_stuck", change, later=3600))
 
 
-def test_zero_replicas_by_an_event_without_a_caller() -> None:
+def zero(*more: Object, alerts: list[Alert] | None = None, quiet: bool = False, **asked: object) -> Diagnosis:
+    """A workload that was scaled to zero by hand minutes ago, with a Service; its caller is taken away."""
+    original = load_snapshot(SNAPSHOTS / "zero_replicas")
+    items = original.items()
     caller = next(
         item["metadata"]["name"]
-        for item in load_snapshot(SNAPSHOTS / "zero_replicas").items()
+        for item in items
         if item["kind"] == "Deployment" and item["metadata"]["name"].startswith("caller-")
     )
+    kept = [item for item in items if caller not in json.dumps(item) and not (quiet and item["kind"] == "Event")]
+    snapshot = Snapshot(
+        [*kept, *more], observed_at=original.observed_at, complete=original.complete, alerts=alerts or []
+    )
+    return diagnose(snapshot, namespace=truth_of("zero_replicas")["namespace"], **asked)  # type: ignore[arg-type]
 
-    def change(item: Object) -> Object | None:
-        return None if caller in json.dumps(item) else item
 
-    cause = transformed("zero_replicas", change).causes[0]
-    assert (cause.cause_class, cause.facts["suggested_replicas"]) == (CauseClass.ZERO_REPLICAS, 1)
-    assert cause.confidence == 0.6
+def test_zero_that_nothing_misses_is_as_its_owner_wants_it() -> None:
+    found = zero()
+    assert (found.status, found.causes) == (DiagnosisStatus.HEALTHY, [])
+    assert any("no replicas, as its author wants it" in finding.claim for finding in found.findings)
 
-    def quiet(item: Object) -> Object | None:
-        return None if item["kind"] == "Event" else change(item)
 
-    assert CauseClass.ZERO_REPLICAS not in classes(transformed("zero_replicas", quiet))
+def front_door(service: str) -> Object:
+    backend = {"service": {"name": service}}
+    place = {"name": "door", "namespace": truth_of("zero_replicas")["namespace"]}
+    return {
+        "apiVersion": "networking.k8s.io/v1",
+        "kind": "Ingress",
+        "metadata": place,
+        "spec": {"defaultBackend": backend},
+    }
+
+
+def test_zero_just_now_is_a_fault_where_it_is_missed_or_asked_about() -> None:
+    truth = truth_of("zero_replicas")
+    service, name, namespace = truth["facts"]["service"], truth["object"]["name"], truth["namespace"]
+    alert = Alert("CartDown", {"alertname": "CartDown", "namespace": namespace, "deployment": name})
+    target = ObjectRef(kind="Deployment", namespace=namespace, name=name)
+    for found in (
+        zero(front_door(service)),
+        zero(alerts=[alert]),
+        zero(symptom=f"service {service} 访问不通"),
+        zero(target=target),
+    ):
+        cause = found.causes[0]
+        assert (cause.cause_class, cause.facts["suggested_replicas"]) == (CauseClass.ZERO_REPLICAS, 1)
+        assert cause.confidence == 0.6
+    for found in (
+        zero(front_door("another")),
+        zero(alerts=[replace(alert, state="suppressed")]),
+        zero(alerts=[replace(alert, labels={**alert.labels, "namespace": "another"})]),
+        zero(symptom="service another 访问不通"),
+        zero(front_door(service), quiet=True),  # long ago
+    ):
+        assert CauseClass.ZERO_REPLICAS not in classes(found)
 
 
 def test_one_rollback_is_no_quarrel() -> None:
