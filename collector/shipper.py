@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import random
-import shutil
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
@@ -55,13 +54,11 @@ class Shipper:
         announce: Announce,
         *,
         folder: Path,
-        delivered: Callable[[Program], None] = lambda program: None,
         clock: Callable[[], float] = time.monotonic,
         free: Callable[[Path], int] = free_bytes,
     ) -> None:
-        """`delivered` is told, in a thread, of each program that the store has."""
         self._outbox, self._store, self._settings, self._announce = outbox, store, settings, announce
-        self._folder, self._delivered, self._clock, self._free = folder, delivered, clock, free
+        self._folder, self._clock, self._free = folder, clock, free
         self._reducer = Reducer(settings, folder, store.prefix, store.keyring)
         self._pauses: dict[str, _Pause] = {}
         self._under_way: dict[str, asyncio.Task[None]] = {}
@@ -71,23 +68,6 @@ class Shipper:
         """Into the outbox, for good; shipping begins at once. Raises as `Outbox.add` does."""
         await asyncio.to_thread(self._outbox.add, record, path, programs)
         self._awake.set()
-
-    async def ship_program(self, program: Program) -> StoredObject:
-        """Store one program that belongs to no core that is still here; once, whoever stored it first.
-
-        Raises NotFound, Conflict, InvalidInput (the file), StoreUnreachable and the like: try again later.
-        """
-        folder = self._folder / f"program-{program.build_id[:64]}"
-        try:
-            staged = await self._reducer.stage_program(program, folder)
-            stored = await self._known_program(staged) or _confirmed(
-                staged,
-                await self._store.put(staged.path, staged.key, sha256=staged.sha256, metadata=metadata_of(staged)),
-            )
-        finally:
-            await asyncio.to_thread(shutil.rmtree, folder, ignore_errors=True)
-        await asyncio.to_thread(self._delivered, program)
-        return stored
 
     async def run(self, stop: asyncio.Event) -> None:
         """Ship until `stop` is set. Nothing that fails ends it."""
@@ -204,9 +184,6 @@ class Shipper:
                 update={"stored": [*(one for one in record.stored if one.key != stored.key), stored]}
             )
             await asyncio.to_thread(self._outbox.object_stored, record, stored)
-            for program in item.programs:
-                if program.build_id == stored.build_id:
-                    await asyncio.to_thread(self._delivered, program)
             await asyncio.to_thread(pending.staged.path.unlink, missing_ok=True)
         if record.stored:
             await self._store_record(record)
@@ -241,9 +218,12 @@ class Shipper:
             return None
         if known is not None and known.size == info.size:
             return known
-        sha256 = info.metadata.get("sha256", "")
-        if len(sha256) != 64:
-            return None
+        sha256 = info.metadata.get("sha256")
+        if sha256 is None:  # a folder keeps no metadata
+            digest = hashlib.sha256()
+            async for chunk in self._store.get(staged.key):
+                digest.update(chunk)
+            sha256 = digest.hexdigest()
         return _confirmed(staged, Confirmed(info.size, sha256, "another node"))
 
     async def _store_record(self, record: CollectedCore) -> None:

@@ -215,22 +215,26 @@ async def test_what_is_prepared_and_damaged_is_prepared_again(tmp_path: Path) ->
 async def test_programs_are_stored_once_for_all_cores(tmp_path: Path) -> None:
     depot = Depot(tmp_path, full_core="never")
     program = Program(crashing.program(), "ab12" * 5, "executable")
-    delivered: list[Program] = []
     for n in range(2):
         path = depot.core(f"core{n}")
         depot.outbox.add(
             depot.record(path, f"core_{n}"), path, [program, Program(tmp_path / "none", "cd" * 20, "library")]
         )
-        await depot.ship(delivered=delivered.append)
+        await depot.ship()
     stored = [[one for one in told.stored if one.build_id] for told in depot.told]
     assert stored[0] == stored[1]
     assert len(stored[0]) == 1
     digest = _sha256(program.path.read_bytes())
     assert stored[0][0].key == f"paramedic/build-id/ab/{('ab12' * 5)[2:]}/{digest}.zst"
     assert _plain(depot.objects()[stored[0][0].key]) == program.path.read_bytes()
-    assert delivered == [program, program]
+    # another node has the same program
     before = (tmp_path / "store" / stored[0][0].key).stat().st_mtime_ns
-    assert await depot.shipper().ship_program(program) == stored[0][0]
+    (tmp_path / "node2").mkdir()
+    other = Depot(tmp_path / "node2", depot.store_settings, full_core="never")
+    path = other.core()
+    other.outbox.add(other.record(path, "core_2"), path, [program])
+    await other.ship()
+    assert stored[0][0] in other.told[0].stored
     assert (tmp_path / "store" / stored[0][0].key).stat().st_mtime_ns == before
 
 

@@ -13,10 +13,11 @@ from pathlib import Path
 
 from errors import Forbidden, InputTooLarge, InvalidInput, NotFound
 from incidents.models import CoreRef, Diagnosis
-from settings import CoreSettings
+from settings import CoreSettings, StoreSettings
 from tools.cores.fetch import fetch
 from tools.cores.plain import Unpacked, plain_core
 from tools.cores.sparse import Limits
+from tools.cores.stored import SCHEME, StoredCore
 
 _UPLOAD = re.compile(r"upl_[0-9A-Za-z_-]{8,64}")
 _URL = re.compile(r"[a-zA-Z][a-zA-Z0-9+.-]*://")
@@ -32,22 +33,35 @@ class LocalCore:
     debug_dir: Path | None = None
     unpacked: Unpacked | None = None
     """Of a core that came packed; `core` is what was in it."""
+    programs: Path | None = None
+    """A folder with the programs that the store keeps for the core, under numbers: build-ids tell them."""
+    unseen: tuple[str, ...] = ()
 
     @property
     def executable_dirs(self) -> list[Path]:
         """Where executables that came with the core are."""
-        return self.unpacked.executable_dirs if self.unpacked else []
+        packed = self.unpacked.executable_dirs if self.unpacked else []
+        return [*packed, self.programs] if self.programs else packed
 
     def described(self, diagnosis: Diagnosis) -> Diagnosis:
         """`diagnosis`, which also says how the core came."""
+        if self.unseen:
+            diagnosis = diagnosis.model_copy(update={"unseen": [*diagnosis.unseen, *self.unseen]})
         return self.unpacked.described(diagnosis) if self.unpacked else diagnosis
 
 
 @asynccontextmanager
 async def open_core(
-    ref: CoreRef, settings: CoreSettings, uploads: Path, *, any_path: bool = False
+    ref: CoreRef,
+    settings: CoreSettings,
+    uploads: Path,
+    *,
+    store: StoreSettings | None = None,
+    any_path: bool = False,
 ) -> AsyncIterator[LocalCore]:
     """Local files for `ref`. `uploads` is the folder of uploaded files, named by their ids.
+
+    A URL `store:KEY` is an object of our own `store`, and comes with the programs that were stored for it.
 
     Paths are allowed only below `settings.roots` and the other configured folders, symbolic links resolved;
     `any_path` lifts that for a user of this machine's command line.
@@ -60,7 +74,15 @@ async def open_core(
     roots = allowed_folders(settings)
     fetched = _Fetched(uploads)
     try:
-        core = await _file(given[0], ref.url is not None, settings, uploads, fetched, roots, any_path)
+        programs, unseen = None, []
+        if ref.url is not None and ref.url.startswith(SCHEME):
+            stored = await StoredCore.open(ref.url, store or StoreSettings())
+            core, programs = [await asyncio.to_thread(fetched.new_file) for _ in range(2)]
+            await stored.fetch(core, settings.max_bytes)
+            unseen = await stored.programs(programs)
+            programs = programs if await asyncio.to_thread(programs.is_dir) else None
+        else:
+            core = await _file(given[0], ref.url is not None, settings, uploads, fetched, roots, any_path)
         executable = None
         if ref.executable:
             is_url = _URL.match(ref.executable) is not None
@@ -69,7 +91,7 @@ async def open_core(
         debug_dir = await _folder(ref.debug_dir, roots, any_path) if ref.debug_dir else None
         async with plain_core(core, Limits(max_bytes=settings.max_bytes), uploads) as plain:
             packed = plain if plain.compression else None
-            yield LocalCore(plain.core, executable, sysroot, debug_dir, packed)
+            yield LocalCore(plain.core, executable, sysroot, debug_dir, packed, programs, tuple(unseen))
     finally:
         await asyncio.to_thread(fetched.remove)
 

@@ -1,0 +1,126 @@
+"""A core in our own store is opened by its key: decrypted, with its programs, and not when it was changed."""
+
+from __future__ import annotations
+
+import base64
+from pathlib import Path
+
+import pytest
+
+from collector.reduce import Program
+from diagnosis.crashes.elf import ElfFile, FileBytes
+from diagnosis.crashes.sections import build_id_of, sections_of
+from errors import InputTooLarge, InvalidInput, NotFound, UnusableCore
+from incidents.models import CoreRef
+from settings import CoreSettings, GdbSettings, StoreSettings
+from tests.standins import crashing
+from tests.standins.shipping import Depot
+from tools.cores.opening import open_core
+from tools.gdb.analysis import analyze_core
+from tools.objectstore.failures import Damaged
+
+pytestmark = pytest.mark.gdb
+
+
+def _keys(folder: Path, name: str, text: bytes) -> Path:
+    file = folder / name
+    file.write_text(f"{name} {base64.b64encode(text).decode()}")
+    return file
+
+
+def _build_id(program: Path) -> str:
+    with FileBytes(program) as file:
+        elf = ElfFile(file)
+        found = build_id_of(elf, sections_of(elf))
+    assert found is not None
+    return found
+
+
+@pytest.fixture
+async def shipped(tmp_path: Path) -> tuple[Depot, str]:
+    """A core whose file and executable are gone from here: encrypted in a store, by the key of the reduced one."""
+    crashing.require_tools()
+    settings = StoreSettings(
+        url=(tmp_path / "store").as_uri(),
+        encryption_key_file=_keys(tmp_path, "k1", b"canary-key-of-thirty-two-bytes!!"),
+    )
+    depot = Depot(tmp_path, settings, full_core="always")
+    executable = tmp_path / "gone" / "shop"
+    executable.parent.mkdir()
+    executable.write_bytes(crashing.program().read_bytes())
+    executable.chmod(0o755)
+    core = crashing.crash(executable, ["null"], tmp_path / "run")
+    build_id = _build_id(executable)
+    copy = tmp_path / "copy"
+    executable.rename(copy)
+    path = depot.core(content=core.read_bytes())
+    core.unlink()
+    record = depot.record(path, build_ids={str(executable): build_id}, executable=str(executable))
+    depot.outbox.add(record, path, [Program(copy, build_id, "executable")])
+    await depot.ship()
+    copy.unlink()
+    [minimal] = [one.key for one in depot.told[0].stored if one.kind == "minimal"]
+    return depot, minimal
+
+
+async def test_a_stored_core_is_analysed_with_its_stored_program(shipped: tuple[Depot, str], tmp_path: Path) -> None:
+    depot, minimal = shipped
+    for one in depot.told[0].stored:
+        if one.build_id is None:
+            ref = CoreRef(url=f"store:{one.key}")
+            async with open_core(ref, CoreSettings(), tmp_path / "uploads", store=depot.store_settings) as local:
+                analysis = await analyze_core(
+                    local.core, executable=None, settings=GdbSettings(), executable_dirs=local.executable_dirs
+                )
+                assert local.unseen == ()
+            frames = [frame.function for frame in analysis.report.threads[0].frames]
+            assert any((name and "put" in name) or name == "main" for name in frames), frames
+    assert list((tmp_path / "uploads").iterdir()) == []
+    assert minimal in {one.key for one in depot.told[0].stored}
+
+
+async def test_without_the_program_it_is_analysed_and_said(shipped: tuple[Depot, str], tmp_path: Path) -> None:
+    depot, minimal = shipped
+    [program] = [one for one in depot.told[0].stored if one.build_id]
+    file = tmp_path / "store" / program.key
+    content = file.read_bytes()
+    ref = CoreRef(url=f"store:{minimal}")
+    for bad in (content[:-1], content + b"x", b""):
+        file.write_bytes(bad)
+        async with open_core(ref, CoreSettings(), tmp_path / "uploads", store=depot.store_settings) as local:
+            assert len(local.unseen) == 1
+    file.unlink()
+    async with open_core(ref, CoreSettings(), tmp_path / "uploads", store=depot.store_settings) as local:
+        assert "no such object" in local.unseen[0]
+    [record] = (tmp_path / "store").rglob("*.json")
+    record.write_text("{damaged")
+    async with open_core(ref, CoreSettings(), tmp_path / "uploads", store=depot.store_settings) as local:
+        assert (local.unseen, local.programs) == ((), None)
+
+
+async def test_what_cannot_be_had_is_one_clear_error(shipped: tuple[Depot, str], tmp_path: Path) -> None:
+    depot, minimal = shipped
+
+    async def fails(error: type[Exception], text: str, url: str, limit: int = 1 << 30, **more: object) -> None:
+        store = depot.store_settings.model_copy(update=more)
+        with pytest.raises(error, match=text) as caught:
+            async with open_core(CoreRef(url=url), CoreSettings(max_bytes=limit), tmp_path / "up", store=store):
+                raise AssertionError("it opened")
+        assert "canary" not in str(caught.value)
+
+    await fails(InvalidInput, "begin with paramedic/", "store:other/core")
+    await fails(InvalidInput, "not a possible key", "store:paramedic/../../etc/passwd")
+    await fails(InvalidInput, "not a possible key", "store:")
+    await fails(NotFound, "no such object", "store:paramedic/none.core.zst")
+    await fails(InputTooLarge, "more than the 100 bytes", f"store:{minimal}", limit=100)
+    await fails(
+        UnusableCore, "the key 'k1', which", f"store:{minimal}", encryption_key_file=_keys(tmp_path, "k2", b"x" * 32)
+    )
+    await fails(Damaged, "another one", f"store:{minimal}", encryption_key_file=_keys(tmp_path, "k1", b"y" * 32))
+    await fails(UnusableCore, "names no keys", f"store:{minimal}", encryption_key_file=None)
+    await fails(InvalidInput, "not a possible key", "store://host/core")
+    file = tmp_path / "store" / minimal
+    file.write_bytes(file.read_bytes()[:-3])
+    await fails(Damaged, "changed or cut off", f"store:{minimal}")
+    if (tmp_path / "up").exists():
+        assert list((tmp_path / "up").iterdir()) == []
