@@ -20,11 +20,13 @@ from agents.recall import Recall
 from agents.researcher import Researcher
 from errors import Conflict, ToolMissing
 from graph.build import build_graph
+from graph.core_events import CoreEvents
 from graph.intake import Intake
 from graph.nodes import Nodes
 from graph.runner import Runner
 from incidents.approvals import ApprovalStore
 from incidents.audit import AuditLog
+from incidents.core_jobs import CoreJobStore
 from incidents.database import Database
 from incidents.drafts import Drafts
 from incidents.memory import Memory
@@ -55,6 +57,8 @@ class Services:
     models: Models | None
     runner: Runner
     uploads: Path
+    core_jobs: CoreJobStore
+    core_events: CoreEvents
     monitoring: Monitoring = field(default_factory=Monitoring)
     runbooks: Runbooks | None = None
 
@@ -90,7 +94,9 @@ async def open_services(settings: Settings) -> AsyncIterator[Services]:
             incidents=incidents,
             approvals=approvals,
             drafts=Drafts(database),
-            researcher=Researcher(incidents, cluster, models, servers, recall=recall) if cluster else None,
+            researcher=Researcher(incidents, cluster, models, servers, runbooks, web, recall=recall)
+            if cluster
+            else None,
             gdb_analyst=GdbAnalyst(incidents, settings, uploads, models, known, recall),
             fixer=K8sFixer(incidents, gate, helm, recall) if gate else None,
             gate=gate,
@@ -100,6 +106,7 @@ async def open_services(settings: Settings) -> AsyncIterator[Services]:
         )
         intake = Intake(known, settings, uploads)
         runner = Runner(build_graph(nodes, saver), incidents, approvals, gate, intake)
+        core_jobs = CoreJobStore(database)
         yield Services(
             settings=settings,
             database=database,
@@ -112,6 +119,8 @@ async def open_services(settings: Settings) -> AsyncIterator[Services]:
             models=models,
             runner=runner,
             uploads=uploads,
+            core_jobs=core_jobs,
+            core_events=CoreEvents(core_jobs, runner, cluster, settings.core, uploads),
             monitoring=servers,
             runbooks=runbooks,
         )
