@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import asyncio
 
-from agents.read_tools import cluster_tools
+from agents.read_tools import cluster_tools, objects_of, snapshot_tools
 from agents.reading import read_with_model
 from agents.recall import Recall
 from agents.runbooks import runbook_tool, with_runbooks
+from agents.told_before import with_own_steps
 from agents.tool_loop import ReadTool
 from agents.web import private_names, web_tool
 from diagnosis.workloads.diagnose import diagnose
 from diagnosis.workloads.snapshot import Snapshot
 from errors import NotFound, ToolFailed
 from incidents.models import Cause, Diagnosis, DiagnosisStatus, Incident, ObjectRef
+from incidents.past_steps import PastSteps
 from incidents.store import IncidentStore
 from tools.kubernetes.capture import capture
 from tools.kubernetes.client import Cluster
@@ -35,7 +37,9 @@ class Researcher:
         runbooks: Runbooks | None = None,
         web: SearxNG | None = None,
         recall: Recall | None = None,
+        past: PastSteps | None = None,
     ) -> None:
+        self._past = past
         self._recall = recall
         self._incidents = incidents
         self._cluster = cluster
@@ -51,6 +55,7 @@ class Researcher:
             found, snapshot = await self._look(incident, namespace)
         except (ToolFailed, NotFound) as error:
             return Diagnosis(status=DiagnosisStatus.FAILED, unseen=[f"the cluster could not be read: {error}"])
+        found = await with_own_steps(self._past, incident, found)
         found = await with_runbooks(self._runbooks, incident, found)
 
         async def report(text: str, type: str = "tool.called", data: dict[str, object] | None = None) -> None:
@@ -61,17 +66,23 @@ class Researcher:
             agent="researcher",
             incident=incident,
             diagnosis=found,
-            tools=[*cluster_tools(self._cluster, [namespace]), *self._library(incident, found, snapshot)],
+            tools=[
+                *cluster_tools(self._cluster, [namespace]),
+                *snapshot_tools(snapshot, [namespace], found.timeline),
+                *await self._library(incident, found, snapshot),
+            ],
             report=report,
+            objects=objects_of(snapshot, [namespace]),
         )
         await self._incidents.save_evidence(incident.id, found.evidence)
         return found
 
-    def _library(self, incident: Incident, found: Diagnosis, snapshot: Snapshot) -> list[ReadTool]:
+    async def _library(self, incident: Incident, found: Diagnosis, snapshot: Snapshot) -> list[ReadTool]:
         """What a model may look up beside the cluster: nothing, unless configured."""
         tools = [runbook_tool(self._runbooks, incident.id)] if self._runbooks else []
         if self._models and self._web:
-            tools.append(web_tool(self._web, private_names(incident, found, snapshot)))
+            names = await asyncio.to_thread(private_names, incident, found, snapshot)
+            tools.append(web_tool(self._web, names))
         return tools
 
     async def _look(self, incident: Incident, namespace: str) -> tuple[Diagnosis, Snapshot]:

@@ -10,7 +10,9 @@ import pytest
 from aiohttp import web
 from pydantic import ValidationError
 
-from agents.read_tools import _API, Kind, cluster_tools, core_tools
+from agents.read_tools import cluster_tools, core_tools
+from agents.read_tools.arguments import Kind
+from agents.read_tools.cluster import _VERSIONS
 from agents.tool_loop import Reading, ReadTool
 from errors import NotFound, Refused
 from settings import GdbSettings, KubernetesSettings
@@ -101,6 +103,21 @@ async def test_list_log_and_events(tools: dict[str, ReadTool], api: ApiWithLogs)
     assert "Warning BackOff Pod/cart-1 x3: Back-off restarting failed container" in events.text
 
 
+async def test_an_older_server_is_asked_in_its_own_version(tools: dict[str, ReadTool], api: ApiWithLogs) -> None:
+    api.put(
+        {
+            "apiVersion": "batch/v1beta1",
+            "kind": "CronJob",
+            "metadata": {"name": "nightly", "namespace": "shop"},
+            "spec": {"schedule": "0 1 * * *"},
+        }
+    )
+    read = await call(tools["get_object"], kind="CronJob", namespace="shop", name="nightly")
+    assert "0 1 * * *" in read.text and read.source == "GET /apis/batch/v1beta1/namespaces/shop/cronjobs/nightly"
+    with pytest.raises(NotFound):
+        await call(tools["get_object"], kind="CronJob", namespace="shop", name="nothing")
+
+
 async def test_other_namespaces_and_missing_objects(tools: dict[str, ReadTool], api: ApiWithLogs) -> None:
     before = len(api.requests)
     for name, args in (
@@ -133,7 +150,7 @@ def test_what_cannot_be_asked(tools: dict[str, ReadTool], args: dict[str, str]) 
 
 def test_nothing_can_write(tools: dict[str, ReadTool]) -> None:
     assert set(tools) == {"get_object", "list_objects", "get_log", "get_events"}
-    assert set(get_args(Kind)) == set(_API) and "Secret" not in _API
+    assert set(get_args(Kind)) == set(_VERSIONS) and "Secret" not in _VERSIONS
 
 
 def test_core_tools_are_the_queries_without_raw_memory(tmp_path: Path) -> None:
