@@ -25,7 +25,7 @@ from diagnosis.workloads.references import references_of
 from diagnosis.workloads.services import named_place, ports_of, selector_of, services_of
 from diagnosis.workloads.snapshot import Snapshot, ref_of
 from errors import NotFound
-from incidents.models import EvidenceKind, Moment
+from incidents.models import EvidenceKind, Moment, ObjectRef
 
 _PODS_SHOWN = 20
 
@@ -110,9 +110,8 @@ class _SnapshotReader:
         services = services_of(self._snapshot)
         for address in services.addresses(holder):
             service = services.resolve(args.namespace, address.host)
-            rows.append(
-                f"address {address.host}:{address.port or '?'} in {address.at}: {self._place(args.namespace, address, service)}"
-            )
+            leads_to = self._place(args.namespace, address, service)
+            rows.append(f"address {address.host}:{address.port or '?'} in {address.at}: {leads_to}")
             seen += [service] if service is not None else []
         return reading(dict.fromkeys(rows), f"GET {api_path(item)} and what it refers to", seen)
 
