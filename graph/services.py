@@ -30,6 +30,7 @@ from incidents.core_jobs import CoreJobStore
 from incidents.database import Database
 from incidents.drafts import Drafts
 from incidents.memory import Memory
+from incidents.past_steps import PastSteps
 from incidents.store import IncidentStore
 from incidents.usage import UsageStore
 from settings import Settings
@@ -94,7 +95,7 @@ async def open_services(settings: Settings) -> AsyncIterator[Services]:
             incidents=incidents,
             approvals=approvals,
             drafts=Drafts(database),
-            researcher=Researcher(incidents, cluster, models, servers, runbooks, web, recall=recall)
+            researcher=Researcher(incidents, cluster, models, servers, runbooks, web, recall, PastSteps(database))
             if cluster
             else None,
             gdb_analyst=GdbAnalyst(incidents, settings, uploads, models, known, recall),
