@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import shutil
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,12 +20,14 @@ from actions.gate import Gate
 from agents.gdb_analyst import GdbAnalyst
 from agents.k8s_fixer import K8sFixer
 from agents.notifier import Notifier
+from agents.recall import Recall
 from graph.build import build_graph
 from graph.nodes import Nodes
 from graph.runner import Runner
 from incidents.approvals import ApprovalStore
 from incidents.database import Database, utcnow
 from incidents.drafts import Drafts
+from incidents.memory import Memory
 from incidents.models import (
     Cause,
     CauseClass,
@@ -56,6 +58,7 @@ class FixedResearcher:
         self.diagnosis = diagnosis
         self.asked = 0
         self.trouble: list[Exception] = []
+        self.remember: Callable[[Incident, Diagnosis], Awaitable[Diagnosis]] | None = None
 
     async def run(self, incident: Incident) -> Diagnosis:
         self.asked += 1
@@ -63,7 +66,8 @@ class FixedResearcher:
             raise self.trouble.pop(0)
         ref = incident.target.model_copy(update={"container": "main"})
         causes = [cause.model_copy(update={"object": ref}) for cause in self.diagnosis.causes]
-        return self.diagnosis.model_copy(update={"causes": causes})
+        found = self.diagnosis.model_copy(update={"causes": causes})
+        return await self.remember(incident, found) if self.remember else found
 
 
 def wrong_port() -> Diagnosis:
@@ -99,20 +103,21 @@ class Service:
             AsyncSqliteSaver.from_conn_string(str(self.folder / "checkpoints.db"))
         )
         kube = KubernetesSettings(kubeconfig=self.api.kubeconfig(self.folder), request_timeout=5.0)
-        cluster = await self.stack.enter_async_context(await Cluster.connect(kube))
+        self.cluster = cluster = await self.stack.enter_async_context(await Cluster.connect(kube))
         self.incidents = IncidentStore(self.database, self.folder / "evidence")
         self.approvals = ApprovalStore(self.database)
         settings = Settings(data_dir=self.folder)
         self.gate = Gate(
             self.database, self.settings, cluster, None, lease_seconds=0.3, on_step=lambda step: self._stepped(step)
         )
+        self.recall = Recall(Memory(self.database))
         nodes = Nodes(
             self.incidents,
             self.approvals,
             Drafts(self.database),
             self.researcher,  # type: ignore[arg-type]
             GdbAnalyst(self.incidents, settings, self.folder, None),
-            K8sFixer(self.incidents, self.gate, None),
+            K8sFixer(self.incidents, self.gate, None, self.recall),
             self.gate,
             Notifier(settings, self.database),
             None,
@@ -160,7 +165,9 @@ class Service:
             await asyncio.sleep(0.02)
         raise AssertionError("the graph never came to its interrupt")
 
-    async def vote(self, approval: Approval, verdict: str = "approve", identity: str = "api:ann") -> Approval:
+    async def vote(
+        self, approval: Approval, verdict: str = "approve", identity: str = "api:ann", reason: str | None = None
+    ) -> Approval:
         return await self.runner.decide(
             approval.id,
             identity=identity,
@@ -168,7 +175,7 @@ class Service:
             digest=approval.digest,
             waive_evidence=False,
             channel="api",
-            reason=None,
+            reason=reason,
         )
 
     def port(self, name: str = "cart") -> int:
