@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from diagnosis.workloads.fields import Object, mapping, number, objects, text
@@ -30,6 +30,28 @@ def backends_of(item: Object) -> Iterator[Backend]:
         yield from _of_route(item)
     elif kind == "Gateway":
         yield from _of_gateway(item)
+
+
+def services_behind(item: Object, routes: Iterable[Object]) -> list[tuple[str, str]]:
+    """(namespace, name) of the Services that a route leads to; a Gateway by those of `routes` that attach to it."""
+    if text(item, "kind") == "Gateway":
+        attached = [route for route in routes if _place(item) in parents_of(route)]
+        return sorted({service for route in attached for service in services_behind(route, ())})
+    return sorted({(backend.namespace, backend.name) for backend in backends_of(item) if backend.kind == "Service"})
+
+
+def parents_of(route: Object) -> list[tuple[str, str]]:
+    """(namespace, name) of the Gateways that an HTTPRoute attaches itself to."""
+    here = text(route, "metadata", "namespace")
+    return [
+        (text(parent, "namespace") or here, text(parent, "name"))
+        for parent in objects(route, "spec", "parentRefs")
+        if text(parent, "kind") in ("", "Gateway")
+    ]
+
+
+def _place(item: Object) -> tuple[str, str]:
+    return text(item, "metadata", "namespace"), text(item, "metadata", "name")
 
 
 def _of_ingress(item: Object) -> Iterator[Backend]:

@@ -9,10 +9,11 @@ from typing import Any
 
 from diagnosis.workloads.containers import Container, containers_of
 from diagnosis.workloads.events import Event
-from diagnosis.workloads.fields import Object, condition, newest, number, objects, pick, text, when
+from diagnosis.workloads.fields import Object, condition, newest, number, pick, text, when
 from diagnosis.workloads.logs import Log
 from diagnosis.workloads.references import references_of
 from diagnosis.workloads.restarts import Ending, Restart, restarts_of
+from diagnosis.workloads.routes import ROUTES, services_behind
 from diagnosis.workloads.snapshot import WORKLOAD_KINDS, Snapshot, ref_of
 from incidents.models import ObjectRef
 
@@ -250,8 +251,9 @@ def _of_target(snapshot: Snapshot, target: ObjectRef) -> tuple[list[Object], lis
         pods = [pod for pod in snapshot.all("Pod") if text(pod, "spec", "nodeName") == target.name]
         return pods, [snapshot.workload_of(pod) for pod in pods]
     item = snapshot.get(target.kind, target.namespace, target.name)
-    if target.kind == "Ingress":
-        services = [snapshot.get("Service", target.namespace, name) or {} for name in sorted(backends_of(item or {}))]
+    if target.kind in ROUTES:
+        behind = services_behind(item or {}, snapshot.all("HTTPRoute"))
+        services = [snapshot.get("Service", namespace, name) or {} for namespace, name in behind]
         pods = [pod for service in services for pod in selected_pods(snapshot, service)]
         return pods, [snapshot.workload_of(pod) for pod in pods]
     if target.kind in ("PersistentVolumeClaim", "ConfigMap", "Secret"):
@@ -269,15 +271,6 @@ def _of_target(snapshot: Snapshot, target: ObjectRef) -> tuple[list[Object], lis
 
 def _refers(pod: Object, kind: str, name: str) -> bool:
     return any((reference.kind, reference.name) == (kind, name) for reference in references_of(pod))
-
-
-def backends_of(ingress: Object) -> set[str]:
-    """The Services that an Ingress names, in the shape of networking.k8s.io/v1 and of v1beta1 before it."""
-    paths = [path for rule in objects(ingress, "spec", "rules") for path in objects(rule, "http", "paths")]
-    backends = [path.get("backend") for path in paths]
-    backends += [pick(ingress, "spec", "defaultBackend"), pick(ingress, "spec", "backend")]
-    names = {text(backend, "service", "name") or text(backend, "serviceName") for backend in backends}
-    return names - {""}
 
 
 def selected_pods(snapshot: Snapshot, service: Object) -> list[Object]:

@@ -14,7 +14,7 @@ from weakref import WeakKeyDictionary
 from diagnosis.workloads.addresses import Address, addresses_of
 from diagnosis.workloads.calls import Call, calls_in
 from diagnosis.workloads.fields import Object, mapping, number, objects, pick, strings, text
-from diagnosis.workloads.routes import ROUTES, backends_of
+from diagnosis.workloads.routes import ROUTES, services_behind
 from diagnosis.workloads.scope import Scope
 from diagnosis.workloads.snapshot import Snapshot, ref_of
 from incidents.models import ObjectRef
@@ -204,8 +204,8 @@ def services_in(scope: Scope) -> list[Object]:
     asked = {ref for ref in (*scope.workloads, *([scope.target] if scope.target else [])) if ref.kind == "Service"}
     if scope.target is not None and scope.target.kind in ROUTES:
         route = scope.snapshot.get(scope.target.kind, scope.target.namespace, scope.target.name)
-        for backend in backends_of(route or {}):
-            asked.add(ObjectRef(kind=backend.kind, namespace=backend.namespace, name=backend.name))
+        for place, name in services_behind(route or {}, scope.snapshot.all("HTTPRoute")):
+            asked.add(ObjectRef(kind="Service", namespace=place, name=name))
     names = {text(pod, "metadata", "name") for pod in scope.pods}
     spaces = {ref.namespace for ref in scope.workloads} | {text(pod, "metadata", "namespace") for pod in scope.pods}
     known, within = services_of(scope.snapshot), set(scope.workloads)

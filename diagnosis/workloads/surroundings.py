@@ -12,9 +12,10 @@ from datetime import timedelta
 
 from diagnosis.workloads.contract import Claim, quoted
 from diagnosis.workloads.evidence import of_absence, of_event, of_object
-from diagnosis.workloads.fields import Object, condition, objects, pick, strings, text, when
+from diagnosis.workloads.fields import Object, condition, mapping, objects, pick, strings, text, when
 from diagnosis.workloads.references import references_of
-from diagnosis.workloads.scope import Scope, backends_of
+from diagnosis.workloads.routes import ROUTES, backends_of
+from diagnosis.workloads.scope import Scope
 from diagnosis.workloads.services import Services, selector_of, services_in, services_of
 from diagnosis.workloads.snapshot import Snapshot, ref_of
 from diagnosis.workloads.trouble import Trouble
@@ -22,6 +23,11 @@ from incidents.models import ObjectRef, Severity
 
 _STUCK = timedelta(minutes=5)
 _SETTLING = timedelta(minutes=1)
+_ROUTE_CONDITIONS = {
+    "Accepted": "accepted",
+    "ResolvedRefs": "able to resolve its references",
+    "Programmed": "programmed",
+}
 _PRESSURES = ("DiskPressure", "MemoryPressure", "PIDPressure", "NetworkUnavailable")
 
 
@@ -103,22 +109,43 @@ def _needs_no_pods(scope: Scope, service: Object, known: Services) -> bool:
 
 def _of_routes(scope: Scope, broken: set[ObjectRef]) -> Iterator[Trouble]:
     snapshot, now = scope.snapshot, scope.snapshot.observed_at
-    for item in snapshot.all("Ingress"):
-        ref = ref_of(item)
-        if not (scope.covers(ref.namespace or "") or ref == scope.target):
-            continue
-        for backend in sorted(backends_of(item)):
-            service = ObjectRef(kind="Service", namespace=ref.namespace, name=backend)
-            evidence = [of_object(item, "/spec", now)]
-            if snapshot.lacks("Service", ref.namespace, backend) is True:
-                names = [text(found, "metadata", "name") for found in snapshot.all("Service", ref.namespace)]
-                evidence.append(of_absence("Service", ref.namespace or "", backend, names, now))
-                yield Trouble(
-                    ref, Claim(f"Ingress {ref.name} leads to Service {backend}, which does not exist", evidence)
-                )
-            elif service in broken:
-                said = f"Ingress {ref.name} leads to Service {backend}, which has no ready endpoint"
-                yield Trouble(ref, Claim(said, evidence, Severity.WARNING), (service,))
+    for kind in ROUTES:
+        for item in snapshot.all(kind):
+            ref = ref_of(item)
+            if not (scope.covers(ref.namespace or "") or ref == scope.target):
+                continue
+            yield from _refused_routes(scope, item)
+            backends = {(b.namespace, b.name): b for b in backends_of(item) if b.kind == "Service"}
+            for (namespace, name), backend in sorted(backends.items()):
+                service = ObjectRef(kind="Service", namespace=namespace, name=name)
+                evidence = [of_object(item, backend.at, now)]
+                if snapshot.lacks("Service", namespace, name) is True:
+                    names = [text(found, "metadata", "name") for found in snapshot.all("Service", namespace)]
+                    evidence.append(of_absence("Service", namespace, name, names, now))
+                    said = f"{kind} {ref.name} leads to Service {name}, which does not exist"
+                    yield Trouble(ref, Claim(said, evidence))
+                elif service in broken:
+                    said = f"{kind} {ref.name} leads to Service {name}, which has no ready endpoint"
+                    yield Trouble(ref, Claim(said, evidence, Severity.WARNING), (service,))
+
+
+def _refused_routes(scope: Scope, item: Object) -> Iterator[Trouble]:
+    """What a Gateway's controller says of it, and of the routes that it has: it is not accepted, or its references
+    are not resolved (https://gateway-api.sigs.k8s.io/guides/implementers/#standard-status-fields-and-conditions)."""
+    kind, name = text(item, "kind"), text(item, "metadata", "name")
+    places = [("/status", mapping(item, "status"))]
+    for field in ("parents", "listeners"):
+        places += [(f"/status/{field}/{index}", part) for index, part in enumerate(objects(item, "status", field))]
+    for at, part in places:
+        for index, entry in enumerate(objects(part, "conditions")):
+            if entry.get("type") in _ROUTE_CONDITIONS and entry.get("status") == "False":
+                evidence = [of_object(item, f"{at}/conditions/{index}", scope.snapshot.observed_at)]
+                if text(entry, "message"):
+                    evidence.append(of_object(item, f"{at}/conditions/{index}/message", scope.snapshot.observed_at))
+                more = f": {quoted(text(entry, 'message'))}" if text(entry, "message") else ""
+                said = f"{kind} {name} is not {_ROUTE_CONDITIONS[text(entry, 'type')]} ({text(entry, 'reason')}){more}"
+                yield Trouble(ref_of(item), Claim(said, evidence, Severity.WARNING))
+                return
 
 
 def _of_claims(scope: Scope) -> Iterator[Trouble]:

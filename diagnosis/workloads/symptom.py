@@ -15,7 +15,8 @@ from diagnosis.workloads.contract import Claim
 from diagnosis.workloads.evidence import of_object
 from diagnosis.workloads.fields import Object, text
 from diagnosis.workloads.references import references_of
-from diagnosis.workloads.scope import backends_of, selected_pods
+from diagnosis.workloads.routes import ROUTES, services_behind
+from diagnosis.workloads.scope import selected_pods
 from diagnosis.workloads.snapshot import WORKLOAD_KINDS, Snapshot, ref_of
 from incidents.models import CauseClass, ObjectRef, Severity
 
@@ -25,7 +26,7 @@ _MENTIONED = 20
 _EVENT_CHARS = 20  # a shorter text is a part of too many event messages
 
 _NAMED_KINDS = (
-    *WORKLOAD_KINDS, "Service", "Ingress", "HTTPRoute", "PersistentVolumeClaim", "Node", "HorizontalPodAutoscaler",
+    *WORKLOAD_KINDS, "Service", *ROUTES, "PersistentVolumeClaim", "Node", "HorizontalPodAutoscaler",
     "ConfigMap", "Secret", "Namespace", "ResourceQuota", "NetworkPolicy", "ServiceAccount", "PodDisruptionBudget",
 )  # fmt: skip
 _KIND_WORDS = {
@@ -168,10 +169,10 @@ def _follow(ref: ObjectRef, snapshot: Snapshot, found: Mentions, depth: int = 0)
 
 def _led_to(item: Object, snapshot: Snapshot) -> Iterator[tuple[ObjectRef, str, str]]:
     kind, namespace, name = text(item, "kind"), text(item, "metadata", "namespace"), text(item, "metadata", "name")
-    if kind == "Ingress":
-        for service in sorted(backends_of(item)):
-            other = ObjectRef(kind="Service", namespace=namespace, name=service)
-            yield other, "/spec", f"Ingress {name} sends its requests to Service {service}"
+    if kind in ROUTES:
+        for place, service in services_behind(item, snapshot.all("HTTPRoute")):
+            other = ObjectRef(kind="Service", namespace=place, name=service)
+            yield other, "/spec", f"{kind} {name} sends its requests to Service {service}"
     elif kind == "Service":
         for other in dict.fromkeys(snapshot.workload_of(pod) for pod in selected_pods(snapshot, item)):
             yield other, "/spec/selector", f"Service {name} sends its requests to the pods of {other.kind} {other.name}"

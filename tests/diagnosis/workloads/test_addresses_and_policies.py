@@ -152,6 +152,50 @@ def test_a_gateways_route_is_read_too() -> None:
     assert (cause.object.kind, cause.facts["suggested"]) == ("HTTPRoute", truth(name)["facts"]["suggested"])
 
 
+def http_route(space: str, service: str, **status: object) -> Object:
+    """Made up: the cluster has no Gateway kinds."""
+    parent = {"name": "outer"}
+    return {
+        "apiVersion": "gateway.networking.k8s.io/v1",
+        "kind": "HTTPRoute",
+        "metadata": {"name": "r", "namespace": space},
+        "spec": {"parentRefs": [parent], "rules": [{"backendRefs": [{"name": service}]}]},
+        "status": {"parents": [{"parentRef": parent, **status}]},
+    }
+
+
+def test_a_route_to_a_service_without_endpoints_is_its_victim() -> None:
+    """The Service selects nothing: asked about the Gateway in front of its route, the answer is the Service."""
+    name = "service_selector_value"
+    space, service = truth(name)["namespace"], truth(name)["object"]["name"]
+    route = http_route(space, service)
+    gateway = {**route, "kind": "Gateway", "metadata": {"name": "outer", "namespace": space}, "spec": {"listeners": []}}
+    snapshot = changed(name, lambda item: True, more=[route, {**gateway, "status": {}}])
+    for asked in (
+        {},
+        {"target": ObjectRef(kind="Gateway", namespace=space, name="outer")},
+        {"target": ObjectRef(kind="HTTPRoute", namespace=space, name="r")},
+        {"symptom": "gateway outer 503"},
+    ):
+        found = diagnose(snapshot, namespace=space, **asked)
+        assert [cause.cause_class for cause in found.causes] == [CauseClass.SERVICE_SELECTOR_MISMATCH]
+        assert found.causes[0].object.name == service
+    assert any(line.startswith("HTTPRoute r") or "outer" in line for line in found.causes[0].chain)
+
+
+def test_what_a_gateway_refuses_is_quoted() -> None:
+    name = "service_healthy"
+    space = truth(name)["namespace"]
+    service = loaded(name).all("Service", space)[0]["metadata"]["name"]
+    refused = {"type": "Accepted", "status": "False", "reason": "NoMatchingParent", "message": "No listener fits"}
+    accepted = {**refused, "status": "True", "reason": "Accepted", "message": ""}
+    found = of_case(name, changed(name, lambda item: True, more=[http_route(space, service, conditions=[refused])]))
+    assert (found.status, found.causes[0].object.kind) == (DiagnosisStatus.UNKNOWN, "HTTPRoute")
+    assert "«No listener fits»" in found.causes[0].summary
+    found = of_case(name, changed(name, lambda item: True, more=[http_route(space, service, conditions=[accepted])]))
+    assert found.status is DiagnosisStatus.HEALTHY
+
+
 def test_the_older_shape_of_an_ingress() -> None:
     """networking.k8s.io/v1beta1 and extensions/v1beta1, as clusters before 1.19 have it."""
     rule = {"http": {"paths": [{"backend": {"serviceName": "cart", "servicePort": "web"}}]}}
