@@ -28,7 +28,6 @@ from tools.kubernetes.save import save_snapshot
 REQUESTER, APPROVERS = "api:eval-on-call", ("api:eval-physician", "api:eval-surgeon")
 _DIAGNOSES = 120.0
 _REPAIRS = 150.0
-_AFTERWARDS = 20.0
 _BY_ITSELF = 8.0
 _POLL = 0.1
 
@@ -52,7 +51,7 @@ async def ask(services: Services, stage: Stage, result: Result, kept: Path) -> N
     result.tokens, result.usd = await _cost(services, incident.id)
     fault = None
     if scenario.fixed and result.offered is not None:
-        fault = await stays(scenario.fixed, stage.kube, within=_AFTERWARDS, steady=scenario.steady)
+        fault = await stays(scenario.fixed, stage.kube, within=scenario.within, steady=scenario.steady)
     result.fix, result.fix_note = _judge(scenario, result, fault), fault
     allowed = set(scenario.may_change)
     touched = changed(before, await state_of(stage.kube, spared))
@@ -151,7 +150,7 @@ async def baseline(stage: Stage, mode: str) -> bool:
         return False
     patience = _BY_ITSELF
     if mode == "blind_restart":
-        patience = _AFTERWARDS
+        patience = stage.scenario.within
         try:
             await stage.blind_restart()
         except ParamedicError:

@@ -19,6 +19,7 @@ VERSIONS: dict[str, tuple[str, ...]] = {
     "NetworkPolicy": ("networking.k8s.io/v1",),
     "StorageClass": ("storage.k8s.io/v1",),
     **dict.fromkeys(("Role", "RoleBinding"), ("rbac.authorization.k8s.io/v1",)),
+    "Lease": ("coordination.k8s.io/v1",),
     "ValidatingWebhookConfiguration": ("admissionregistration.k8s.io/v1",),
 }
 CLUSTER_KINDS = {"Namespace", "Node", "PersistentVolume", "StorageClass", "ValidatingWebhookConfiguration"}

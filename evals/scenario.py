@@ -18,7 +18,7 @@ from evals.names import PLACE, Names
 from incidents.models import CauseClass
 
 FOLDER = Path(__file__).parent / "scenarios"
-Group = Literal["admission", "scheduling", "start-up", "run-time", "service-path", "controllers", "control"]
+Group = Literal["admission", "scheduling", "start-up", "run-time", "service-path", "controllers", "infrastructure", "control"]
 GROUPS: tuple[str, ...] = get_args(Group)
 IMAGES = ("busybox", "cache", "crasher", "web")
 MADE_UP = {
@@ -152,6 +152,7 @@ class Scenario(_Part):
     shows: list[Condition] = Field(min_length=1, description="The fault is there, as a person would find it")
     remedy: Literal["action", "person", "none"] = Field(description="Who can repair it, knowing only the cluster")
     fixed: list[Condition] = Field(default_factory=list)
+    within: float = Field(default=20.0, description="Seconds in which `fixed` has to come true")
     steady: float = Field(default=8.0, description="Seconds that `fixed` has to hold, without a restart")
     may_change: list[str] = Field(default_factory=list)
     fast: bool = False

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import json
 import time
+from datetime import UTC, datetime
 
 from errors import ParamedicError
 from evals.conditions import wait_for
@@ -71,9 +72,25 @@ class Stage:
             if item["kind"] in CLUSTER_KINDS:
                 item["metadata"]["labels"] = {**(item["metadata"].get("labels") or {}), LABEL: self._run_id}
             self._made.append(item)
-            await self.kube.create(item)
+            made = await self.kube.create(item)
             if item["kind"] == "Node":  # without a kubelet: its status is what it is told to be
-                await self.kube.set_status("Node", item["metadata"]["name"], item["status"])
+                await self._register(made, item["status"])
+
+    async def _register(self, node: Object, status: Object) -> None:
+        """A node as its kubelet leaves it that lived until now. Its lease goes with it."""
+        name = node["metadata"]["name"]
+        await self.kube.set_status("Node", name, status)
+        owner = {"apiVersion": "v1", "kind": "Node", "name": name, "uid": node["metadata"]["uid"]}
+        lease = {
+            "kind": "Lease",
+            "metadata": {"name": name, "ownerReferences": [owner]},
+            "spec": {
+                "holderIdentity": name,
+                "leaseDurationSeconds": 40,
+                "renewTime": datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ"),
+            },
+        }
+        await Kube(self.kube.cluster, "kube-node-lease").create(lease)
 
     async def _step(self, step: Step) -> None:
         if step.wait is not None:
