@@ -18,7 +18,9 @@ from evals.names import PLACE, Names
 from incidents.models import CauseClass
 
 FOLDER = Path(__file__).parent / "scenarios"
-Group = Literal["admission", "scheduling", "start-up", "run-time", "service-path", "controllers", "infrastructure", "control"]
+Group = Literal[
+    "admission", "scheduling", "start-up", "run-time", "service-path", "controllers", "infrastructure", "control"
+]
 GROUPS: tuple[str, ...] = get_args(Group)
 IMAGES = ("busybox", "cache", "crasher", "web")
 MADE_UP = {
