@@ -32,6 +32,7 @@ from terminal import (
     runbooks,
     schema,
     serve,
+    store,
 )
 from terminal.demo import demo
 
@@ -61,6 +62,7 @@ app.command()(approvals.approve)
 app.command()(approvals.reject)
 app.add_typer(models.app, name="models")
 app.add_typer(runbooks.app, name="runbooks")
+app.add_typer(store.app, name="store")
 app.command()(audit.audit)
 app.command()(schema.schema)
 keys_app = typer.Typer(help="API keys.", no_args_is_help=True)

@@ -18,6 +18,7 @@ def serve(
 
     from api.server import run
     from settings import load_settings
+    from terminal.store import keep_pruned
     from tools.logs import configure_logging
 
     settings = load_settings(**({"data_dir": data_dir} if data_dir else {}))
@@ -26,4 +27,14 @@ def serve(
     if port is not None:
         settings.api.port = port
     configure_logging(settings.log_level)
-    asyncio.run(run(settings, lambda url: typer.echo(f"paramedic serves {url}", err=True)))
+
+    async def serving() -> None:
+        stop = asyncio.Event()
+        pruning = asyncio.create_task(keep_pruned(settings, stop), name="retention")
+        try:
+            await run(settings, lambda url: typer.echo(f"paramedic serves {url}", err=True))
+        finally:
+            stop.set()
+            await pruning
+
+    asyncio.run(serving())
