@@ -50,6 +50,7 @@ def answer(intent: Intent, record: Record, language: Language, *, asked: Sequenc
         Intent.WHERE: teller.where,
         Intent.FIX: teller.fix,
         Intent.CHANGES: teller.changes,
+        Intent.BEFORE: teller.before,
         Intent.STATUS: teller.status,
         Intent.WHO: teller.who,
     }
@@ -205,6 +206,18 @@ class _Teller:
             at, mark = f"{moment.at:%m-%d %H:%M:%S}", "▶" if moment.onset else "-"
             said = self._say("moment", mark=mark, at=at, text=moment.text, times=times)
             yield Line(said, tuple(moment.evidence_ids[:2]))
+
+    def before(self) -> Iterator[Line]:
+        """Earlier incidents that memory proposed, each with what speaks for it now."""
+        if (diagnosis := self.record.diagnosis) is None:
+            yield from self._no_diagnosis()
+            return
+        earlier = [item for item in diagnosis.recalled if item.kind == "incident"]
+        if not earlier:
+            yield Line(self._say("recalled_none"))
+        for item in earlier:
+            said = self._say("recalled", text=item.text, source=item.source, why=item.why, checked=item.checked)
+            yield Line(said, tuple(item.evidence_ids[:2]))
 
     def status(self) -> Iterator[Line]:
         incident = self.record.incident

@@ -133,9 +133,15 @@ def _head(language: Language, incident: Incident, diagnosis: Diagnosis, size: _S
             ("label.event", inline(incident.event, size(300))),
             ("label.cause", _cause(language, top, size(500)) if top else ""),
             ("label.began", inline(began(diagnosis.timeline) or "", size(200))),
+            ("label.seen_before", inline(_seen_before(diagnosis), size(200))),
             ("label.incident", inline(incident.id)),
         ],
     )
+
+
+def _seen_before(diagnosis: Diagnosis) -> str:
+    """What was done the last time, and whether it held, in one line."""
+    return next((item.text for item in diagnosis.recalled if item.kind == "incident"), "")
 
 
 def _cause(language: Language, cause: Cause, limit: int) -> str:
