@@ -23,6 +23,7 @@ from tests.standins.serving import ServerThread
 
 KEY = "sk-standin-0123456789abcdefghij"
 OPENAI_MODEL = "scripted-large"
+EMBEDDING_MODEL = "scripted-embedding"
 OLLAMA_MODELS = {"scripted:8b": True, "plain:1b": False}
 """Name to whether it can call tools."""
 
@@ -90,6 +91,8 @@ class LlmStandIn:
         routes = [
             Route("/v1/chat/completions", self._openai, methods=["POST"]),
             Route("/api/chat", self._ollama, methods=["POST"]),
+            Route("/v1/embeddings", self._openai_embeddings, methods=["POST"]),
+            Route("/api/embed", self._ollama_embed, methods=["POST"]),
             Route("/api/tags", self._tags),
             Route("/api/show", self._show, methods=["POST"]),
             Route("/api/pull", self._pull, methods=["POST"]),
@@ -103,6 +106,7 @@ class LlmStandIn:
         self.script: Script = []
         self.requests: list[dict[str, Any]] = []
         self.rejected: list[str] = []
+        self.embedded: list[list[str]] = []
 
     def __enter__(self) -> LlmStandIn:
         self._thread.start()
@@ -152,6 +156,43 @@ class LlmStandIn:
             return Response(behaviour.body, media_type="application/x-ndjson")
         return _stream(llm_ollama.events(behaviour, body["model"]), "application/x-ndjson")
 
+    async def _openai_embeddings(self, request: Request) -> Response:
+        if request.headers.get("authorization") != f"Bearer {KEY}":
+            return llm_openai.error(401, "Incorrect API key provided: sk-stan****ghij.", "invalid_api_key")
+        try:
+            body = await self._body(request)
+            llm_openai.check_embeddings(body, EMBEDDING_MODEL)
+        except Rejected as problem:
+            self.rejected.append(str(problem))
+            return llm_openai.error(problem.status, str(problem), problem.code)
+        if (trouble := await self._trouble(body)) is not None:
+            return trouble
+        return JSONResponse(llm_openai.embeddings([_vector(text) for text in body["input"]], len(body["input"])))
+
+    async def _ollama_embed(self, request: Request) -> Response:
+        try:
+            body = await self._body(request)
+            llm_ollama.check_embed(body, EMBEDDING_MODEL)
+        except Rejected as problem:
+            self.rejected.append(str(problem))
+            return JSONResponse({"error": str(problem)}, problem.status)
+        if (trouble := await self._trouble(body)) is not None:
+            return trouble
+        vectors = [_vector(text) for text in body["input"]]
+        return JSONResponse({"model": EMBEDDING_MODEL, "embeddings": vectors, "prompt_eval_count": len(vectors)})
+
+    async def _trouble(self, body: dict[str, Any]) -> Response | None:
+        """What the script has for a request of vectors, when that is no vectors."""
+        self.embedded.append(body["input"])
+        behaviour = self._next(body) if self.script else None
+        if isinstance(behaviour, Fail):
+            return JSONResponse({"error": behaviour.message}, behaviour.status, headers=behaviour.headers)
+        if isinstance(behaviour, Garbage):
+            return Response(behaviour.body, media_type=behaviour.content_type)
+        if isinstance(behaviour, Slow):
+            await asyncio.sleep(behaviour.seconds)
+        return None
+
     async def _tags(self, _: Request) -> Response:
         return JSONResponse({"models": [llm_ollama.tag(name) for name in OLLAMA_MODELS]})
 
@@ -184,6 +225,13 @@ class LlmStandIn:
     def _next(self, body: dict[str, Any]) -> Behaviour:
         item = self.script.pop(0) if self.script else Say("ready")
         return item(body) if callable(item) else item
+
+
+def _vector(text: str) -> list[float]:
+    """A direction for each subject that a text speaks of: enough to be alike in meaning without a shared word."""
+    subjects = (("memory", "oom", "heap", "内存"), ("disk", "storage", "磁盘"), ("network", "dns", "网络"))
+    found = [float(sum(word in text.lower() for word in words)) for words in subjects]
+    return [*found, 0.1]
 
 
 async def _cut(text: str) -> AsyncIterator[str]:

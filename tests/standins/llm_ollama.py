@@ -40,6 +40,15 @@ def check(body: dict[str, Any], models: dict[str, bool]) -> None:
         raise Rejected("invalid format: expected 'json' or a JSON schema")
 
 
+def check_embed(body: dict[str, Any], model: str) -> None:
+    """`POST /api/embed`: a string or a list of strings."""
+    if body.get("model") != model:
+        raise Rejected(f"model '{body.get('model')}' not found", 404)
+    texts = body.get("input")
+    if not isinstance(texts, list) or not all(isinstance(text, str) for text in texts):
+        raise Rejected("invalid input type")
+
+
 async def events(behaviour: Behaviour, model: str) -> AsyncIterator[str]:
     for piece in pieces(behaviour.text):  # type: ignore[union-attr]
         yield _line(model, {"role": "assistant", "content": piece})

@@ -51,6 +51,25 @@ def check(body: dict[str, Any], model: str) -> None:
     _check_messages(body.get("messages"))
 
 
+def check_embeddings(body: dict[str, Any], model: str) -> None:
+    """`POST /v1/embeddings`: unknown fields and models, empty inputs and more than 2048 of them are refused."""
+    if unknown := set(body) - {"model", "input", "encoding_format", "dimensions", "user"}:
+        raise Rejected(f"Unrecognized request argument supplied: {sorted(unknown)[0]}")
+    if body.get("model") != model:
+        raise Rejected(f"The model `{body.get('model')}` does not exist", 404, "model_not_found")
+    texts = body.get("input")
+    if not isinstance(texts, list) or not 0 < len(texts) <= 2048 or not all(isinstance(t, str) and t for t in texts):
+        raise Rejected("'$.input' is invalid. Please check the API reference.")
+    if body.get("encoding_format", "float") not in ("float", "base64"):
+        raise Rejected("Invalid value for 'encoding_format'.")
+
+
+def embeddings(vectors: list[list[float]], tokens: int) -> dict[str, Any]:
+    rows = [{"object": "embedding", "index": at, "embedding": vector} for at, vector in enumerate(vectors)]
+    usage = {"prompt_tokens": tokens, "total_tokens": tokens}
+    return {"object": "list", "data": rows, "model": "scripted-embedding", "usage": usage}
+
+
 def _check_tools(body: dict[str, Any]) -> None:
     tools = body.get("tools")
     if tools is not None and (not isinstance(tools, list) or not tools):
