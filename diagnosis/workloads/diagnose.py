@@ -7,10 +7,11 @@ from collections.abc import Iterable
 from diagnosis.closure import with_closure
 from diagnosis.workloads.analyzers import ANALYZERS
 from diagnosis.workloads.containers import Container
-from diagnosis.workloads.contract import Analyzer, Claim, Found, quoted
+from diagnosis.workloads.contract import Analyzer, Claim, Found
 from diagnosis.workloads.evidence import of_object
 from diagnosis.workloads.fields import Object, pick
 from diagnosis.workloads.health import troubles
+from diagnosis.workloads.last_words import said_by
 from diagnosis.workloads.ranking import rank
 from diagnosis.workloads.recovered import recovered
 from diagnosis.workloads.scope import Scope, scope_of
@@ -169,18 +170,9 @@ def _unexplained(scope: Scope, trouble: list[Trouble], explained: set[ObjectRef]
 
 
 def _last_words(scope: Scope, ref: ObjectRef) -> list[Claim]:
-    """What the logs of a workload's failing containers say, though no rule knows what it means."""
-    now, claims = scope.snapshot.observed_at, list[Claim]()
-    for container in _troubled_by_workload(scope).get(ref, [])[:_TROUBLES_CITED]:
-        log = scope.log(container, next(iter(scope.recent_endings(container)), None))
-        line = log.telling_line() if log else None
-        if log is None or line is None:
-            continue
-        times = log.like(line)
-        often = f" ({times} lines like it)" if times > 1 else ""
-        said = f"The log of container {container.name} of pod {container.pod_name} says {quoted(line.text)}{often}"
-        claims.append(Claim(said, [log.evidence(line, now)], Severity.INFO))
-    return claims
+    """What the logs of a workload's failing containers say."""
+    found = (said_by(scope, container) for container in _troubled_by_workload(scope).get(ref, [])[:_TROUBLES_CITED])
+    return [claim for claim in found if claim is not None]
 
 
 def _troubled_by_workload(scope: Scope) -> dict[ObjectRef, list[Container]]:

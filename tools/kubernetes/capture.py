@@ -30,6 +30,8 @@ CONCURRENT_READS = 8
 MAX_REFERENCED = 200
 MAX_CLUSTER_ROLES = 40
 MAX_LOGGED_CONTAINERS = 60
+MAX_SYSTEM_LOGS = 12
+"""Containers in trouble of the cluster's own pods (name servers, kube-proxy): read after the namespace's."""
 LOG_BUDGET_BYTES = 8 << 20
 RBAC = "rbac.authorization.k8s.io/v1"
 _HELM_SECRETS = "type=helm.sh/release.v1"
@@ -155,7 +157,7 @@ async def capture(
     )
     snapshot = reading.snapshot()
     await asyncio.gather(
-        _read_logs(reading, _containers_that_matter(snapshot, namespace, target)),
+        _read_logs(reading, snapshot, target),
         _measure(reading, monitoring),
     )
     return reading.snapshot()
@@ -245,7 +247,7 @@ async def _helm(reading: _Capture) -> None:
 
 
 def _containers_that_matter(snapshot: Snapshot, namespace: str, target: ObjectRef | None) -> list[Container]:
-    """Containers in trouble, the target's first."""
+    """Containers of the namespace in trouble, the target's first."""
     ordered: dict[tuple[str, str], Container] = {}
     scopes = [scope_of(snapshot, target, namespace)] if target else []
     for scope in [*scopes, scope_of(snapshot, None, namespace)]:
@@ -254,10 +256,13 @@ def _containers_that_matter(snapshot: Snapshot, namespace: str, target: ObjectRe
     return list(ordered.values())
 
 
-async def _read_logs(reading: _Capture, containers: Iterable[Container]) -> None:
-    chosen = list(containers)
-    if len(chosen) > MAX_LOGGED_CONTAINERS:
-        reading.unseen.append(f"logs of {len(chosen) - MAX_LOGGED_CONTAINERS} more containers were not read: too many")
+async def _read_logs(reading: _Capture, snapshot: Snapshot, target: ObjectRef | None) -> None:
+    """Of the namespace's containers in trouble, then of the cluster's own."""
+    found = _containers_that_matter(snapshot, reading.namespace, target)
+    if len(found) > MAX_LOGGED_CONTAINERS:
+        reading.unseen.append(f"logs of {len(found) - MAX_LOGGED_CONTAINERS} more containers were not read: too many")
+    system = scope_of(snapshot, None, SYSTEM).troubled if reading.namespace != SYSTEM else []
+    chosen = [*found[:MAX_LOGGED_CONTAINERS], *system[:MAX_SYSTEM_LOGS]]
     spent = 0
 
     async def read_one(container: Container, previous: bool) -> None:
@@ -269,7 +274,7 @@ async def _read_logs(reading: _Capture, containers: Iterable[Container]) -> None
 
         async def read() -> str | None:
             try:
-                return await reading.cluster.log(reading.namespace, pod, name, previous=previous)
+                return await reading.cluster.log(container.namespace, pod, name, previous=previous)
             except KubernetesError as error:
                 if error.code == 400:  # it has not started yet, or has no instance before this one
                     return None
@@ -280,11 +285,11 @@ async def _read_logs(reading: _Capture, containers: Iterable[Container]) -> None
         # containerd's own words when the file of a removed instance is gone
         if content is not None and not content.startswith("unable to retrieve container logs for "):
             spent += len(content)
-            reading.logs[reading.namespace, pod, name, previous] = content
+            reading.logs[container.namespace, pod, name, previous] = content
 
     wanted = [
         (container, previous)
-        for container in chosen[:MAX_LOGGED_CONTAINERS]
+        for container in chosen
         for previous in (True, False)
         if not previous or isinstance(pick(container.status, "lastState", "terminated"), dict)
     ]

@@ -8,6 +8,7 @@ from diagnosis.workloads.calls import Call
 from diagnosis.workloads.contract import Claim, Documented, Found, quoted
 from diagnosis.workloads.evidence import of_absence, of_object
 from diagnosis.workloads.fields import Object, condition, pick, text
+from diagnosis.workloads.last_words import last_words
 from diagnosis.workloads.scope import Scope
 from diagnosis.workloads.services import Services, services_of
 from diagnosis.workloads.snapshot import Snapshot, ref_of
@@ -88,6 +89,7 @@ def _down(scope: Scope, service: Object, pods: list[Object], failing: list[Call]
     if item is not None and pick(item, "spec", "replicas") == 0:
         claims.append(Claim(f"{about} is scaled to zero", [of_object(item, "/spec/replicas", now)]))
         facts["replicas"] = 0
+    claims += last_words(scope, pods[:3])
     claims += _said(snapshot, failing)
     return Found(
         CauseClass.CLUSTER_DNS_DOWN,

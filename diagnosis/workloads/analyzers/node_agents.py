@@ -12,6 +12,7 @@ from datetime import timedelta
 from diagnosis.workloads.contract import Claim, Documented, Found, quoted
 from diagnosis.workloads.evidence import of_event, of_object
 from diagnosis.workloads.fields import Object, condition, pick, text, when
+from diagnosis.workloads.last_words import last_words
 from diagnosis.workloads.nodes import condition_at, nodes_in, stale_lease, workloads_on
 from diagnosis.workloads.scope import Scope
 from diagnosis.workloads.services import services_of
@@ -163,6 +164,7 @@ def _proxies(scope: Scope) -> Iterable[Found]:
         failing = [call for call in services_of(snapshot).calls if text(call.pod, "spec", "nodeName") == node]
         owner: ObjectRef = snapshot.workload_of(pod)
         claims = [Claim(f"kube-proxy on node {node} is not ready", [of_object(pod, "/status/conditions", now)])]
+        claims += last_words(scope, [pod])
         claims += [
             Claim(f"{c.workload} on that node fails: {quoted(c.line.text)}", [c.evidence(snapshot)])
             for c in failing[:2]

@@ -137,6 +137,30 @@ def test_kube_proxy_on_a_node_of_the_workload() -> None:
         assert of_case("service_healthy", changed("service_healthy", more=more)).status is DiagnosisStatus.HEALTHY
 
 
+def test_what_the_clusters_own_pods_say_is_quoted() -> None:
+    """Transformed: kube-proxy, and a name server, crash and say why."""
+    proxies, space = proxy(False, "node1"), "kube-system"
+    pod = proxies[0]
+    container = pod["spec"]["containers"][0]["name"]
+    for status in pod["status"]["containerStatuses"]:
+        status |= {"ready": False, "restartCount": 0}
+    logs = {(space, "kube-proxy-x", container, False): "starting\nF1121 error: unable to write /proc/sys/net: denied\n"}
+    found = of_case("service_healthy", changed("service_healthy", more=proxies, logs=logs))
+    cause = only(found, CauseClass.KUBE_PROXY_DOWN)
+    claims = [finding.claim for finding in found.findings if finding.id in cause.finding_ids]
+    assert any("«F1121 error: unable to write /proc/sys/net: denied»" in claim for claim in claims)
+    name_server = {
+        **copy.deepcopy(pod),
+        "metadata": {**pod["metadata"], "name": "coredns-x", "labels": {"k8s-app": "d"}},
+    }
+    service = {"apiVersion": "v1", "kind": "Service", "metadata": {"name": "kube-dns", "namespace": space}}
+    service["spec"] = {"selector": {"k8s-app": "d"}, "ports": [{"port": 53}]}
+    logs = {(space, "coredns-x", container, False): "plugin/loop: Loop detected for zone, FATAL\n"}
+    found = of_case("service_healthy", changed("service_healthy", more=[name_server, service], logs=logs))
+    cause = only(found, CauseClass.CLUSTER_DNS_DOWN)
+    assert any("Loop detected" in finding.claim for finding in found.findings if finding.id in cause.finding_ids)
+
+
 # control plane
 
 

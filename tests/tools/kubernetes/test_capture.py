@@ -88,6 +88,21 @@ async def test_measurements_are_read_beside_the_objects_and_a_server_that_is_gon
     assert len(without.all("Pod")) == len(seen.all("Pod")) > 0
 
 
+async def test_logs_of_the_clusters_own_pods_are_read_where_they_are_not_ready(tmp_path: Path) -> None:
+    async with KubeApi() as api:
+        namespace = serve(api, "service_healthy")
+        pod = json.loads(json.dumps(load_snapshot(SNAPSHOTS / "service_healthy").all("Pod", namespace)[0]))
+        for name, ready in (("coredns-bad", False), ("coredns-good", True)):
+            pod["metadata"] = {"name": name, "namespace": "kube-system", "labels": {}, "uid": name}
+            for status in pod["status"]["containerStatuses"]:
+                status["ready"] = ready
+            api.put(json.loads(json.dumps(pod)))
+        async with await connect(api, tmp_path) as cluster:
+            await capture(cluster, namespace)
+    read = {line.rsplit("/", 2)[1] for line in api.requests if line.endswith("/log") and "/kube-system/" in line}
+    assert read == {"coredns-bad"}
+
+
 async def test_kinds_that_cannot_be_read_are_named_and_the_rest_is_read(tmp_path: Path) -> None:
     async with KubeApi() as api:
         namespace = serve(api, "oom_killed")
