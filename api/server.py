@@ -94,10 +94,13 @@ async def run(settings: Settings, ready: Callable[[str], None] = _say) -> None:
             await services.runner.start()
             notifying = asyncio.create_task(services.notifier.run(stop), name="notifier")
             notifying.add_done_callback(_report)
+            collecting = asyncio.create_task(services.core_events.run(), name="core events")
+            collecting.add_done_callback(_report)
             try:
                 await server.serve(sockets=[listener])
             finally:
                 stop.set()
+                collecting.cancel()
                 await services.runner.drain()
                 with contextlib.suppress(TimeoutError, asyncio.CancelledError):
                     await asyncio.wait_for(notifying, GRACE_SECONDS)
@@ -105,7 +108,7 @@ async def run(settings: Settings, ready: Callable[[str], None] = _say) -> None:
 
 def _report(task: asyncio.Task[None]) -> None:
     if not task.cancelled() and (error := task.exception()) is not None:
-        _log.error("the notifier stopped; messages stay queued until the next start", exc_info=error)
+        _log.error(f"the {task.get_name()} stopped; what is queued stays so until the next start", exc_info=error)
 
 
 def _bind(host: str, port: int) -> socket.socket:

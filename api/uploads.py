@@ -14,6 +14,7 @@ from errors import InvalidInput, ToolFailed
 from incidents.database import Database, utcnow
 from incidents.models import new_id
 from incidents.tables import UploadRow
+from tools.cores.streams import create_private
 
 _WRITE_BYTES = 1 << 20
 
@@ -71,7 +72,7 @@ class UploadStore:
     async def _write(self, chunks: AsyncIterator[bytes], path: Path) -> tuple[str, int]:
         digest, size, buffer = hashlib.sha256(), 0, bytearray()
         await asyncio.to_thread(self._folder.mkdir, parents=True, exist_ok=True, mode=0o700)
-        file = await asyncio.to_thread(_create, path)
+        file = await asyncio.to_thread(create_private, path)
         try:
             async for chunk in chunks:
                 size += len(chunk)
@@ -89,10 +90,6 @@ class UploadStore:
         async with self._db.read() as session:
             row = await session.get(UploadRow, upload_id)
         return row is not None and row.owner == caller
-
-
-def _create(path: Path) -> BinaryIO:
-    return path.open("xb")
 
 
 def _append(file: BinaryIO, update: Callable[[bytes], None], data: bytes) -> None:

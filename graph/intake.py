@@ -12,6 +12,7 @@ from errors import ParamedicError
 from incidents.models import CoreRef, Incident, ObjectRef
 from settings import Settings
 from tools.cores.opening import open_core
+from tools.cores.stored import SCHEME
 from tools.gdb.look import look_at_core
 
 _REMEMBERED = 1024
@@ -35,7 +36,7 @@ class Intake:
 
         Raises nothing: what is wrong with a core is told by its analysis.
         """
-        if core.url is not None or (core.executable and "://" in core.executable):
+        if (core.url and not core.url.startswith(SCHEME)) or (core.executable and "://" in core.executable):
             return None
         try:
             key = await asyncio.to_thread(_key, core, self._uploads)
@@ -62,7 +63,7 @@ class Intake:
         async with (
             self._looks,
             asyncio.timeout(_SECONDS),
-            open_core(core, folders, self._uploads) as local,
+            open_core(core, folders, self._uploads, store=self._settings.store) as local,
         ):
             seen = await look_at_core(
                 local.core,
@@ -82,7 +83,7 @@ class Intake:
 
 def _key(core: CoreRef, uploads: Path) -> tuple[str, ...]:
     """Changes when the files do. Raises OSError for a file that is not there."""
-    parts = []
+    parts = [core.url] if core.url else []
     for name in (core.path or core.upload, core.executable):
         if name:
             path = uploads / name if name.startswith("upl_") else Path(name)

@@ -95,11 +95,15 @@ class CoreJobStore:
     async def end(
         self, id: str, state: CoreJobState, *, incident_id: str | None = None, error: str | None = None
     ) -> None:
-        """Note how a queued job ended; one that has ended stays as it is."""
+        """Note how a queued job ended; one that has ended stays as it is. Links in it are signed: what signs them goes."""
         async with self._db.write() as session:
             row = await session.get(CoreJobRow, id)
             if row is not None and row.state == CoreJobState.QUEUED:
                 row.state, row.incident_id, row.error = state.value, incident_id, error
+                row.document = {
+                    name: value.partition("?")[0] if isinstance(value, str) and "://" in value else value
+                    for name, value in row.document.items()
+                }
 
 
 def _job(row: CoreJobRow) -> CoreJob:

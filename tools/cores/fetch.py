@@ -16,6 +16,7 @@ import httpx
 
 from errors import Forbidden, InputTooLarge, InvalidInput, ToolFailed, ToolTimeout
 from settings import CoreSettings
+from tools.cores.streams import create_private
 
 _CHUNK = 1 << 20
 _TRANSFER_SECONDS = 1800.0
@@ -128,7 +129,7 @@ async def _save(response: httpx.Response, target: Path, limit: int) -> None:
     if length.isdigit() and int(length) > limit:
         raise too_large
     size = 0
-    with await asyncio.to_thread(target.open, "xb") as file:
+    with await asyncio.to_thread(create_private, target) as file:
         async for chunk in response.aiter_raw(_CHUNK):
             size += len(chunk)
             if size > limit:

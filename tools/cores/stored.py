@@ -15,6 +15,7 @@ from errors import InputTooLarge, InvalidInput, NotFound, ToolFailed
 from incidents.collected import CollectedCore
 from settings import StoreSettings
 from tools.cores.packing import unpacked
+from tools.cores.streams import create_private
 from tools.objectstore.keys import BUILD_IDS, ENCRYPTED, below, segment
 
 if TYPE_CHECKING:  # obstore takes time to import, and few cores come from a store
@@ -133,7 +134,7 @@ class StoredCore:
             from tools.objectstore.encryption import decrypted
 
             stream = decrypted(stream, self._store.keyring)
-        file = await asyncio.to_thread(target.open, "xb")
+        file = await asyncio.to_thread(create_private, target)
         try:
             async with aclosing(stream):  # type: ignore[type-var]
                 async for chunk in stream:
@@ -152,7 +153,7 @@ def _unpack(packed: Path, target: Path) -> int:
         raise ToolFailed(reason)
 
     size = 0
-    with packed.open("rb") as source, target.open("xb") as file:
+    with packed.open("rb") as source, create_private(target) as file:
         stream = unpacked("zstd", source, damaged)
         while chunk := stream.read(1 << 20):
             size += len(chunk)

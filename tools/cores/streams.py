@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
-from typing import Protocol
+from typing import BinaryIO, Protocol
 
 from diagnosis.crashes.formats import is_packed
 
@@ -46,3 +47,8 @@ def looks_packed(core: Path) -> bool:
             return is_packed(file.read(HEAD))
     except (OSError, ValueError):  # the reader of cores says what is wrong with it
         return False
+
+
+def create_private(path: Path) -> BinaryIO:
+    """A new file for us alone: a confined process then reads it as its owner, and may read what else is the owner's."""
+    return os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600), "wb")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import stat
 from collections.abc import Iterator, Sequence
@@ -151,8 +152,9 @@ def _candidates(
     if main.build_id:
         for folder in (*executable_dirs, *debug_dirs):
             path = by_build_id(folder, main.build_id)
-            if path.is_file():
-                yield path.resolve()
+            with contextlib.suppress(OSError):  # a folder that the confined process may not enter
+                if path.is_file():
+                    yield path.resolve()
     yield from _walk(executable_dirs, main)
 
 

@@ -1,0 +1,287 @@
+"""Cores that other systems tell of: our agent over real HTTP, CoreDog as documented and as it is, and no events."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import contextlib
+import hashlib
+import json
+import shutil
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from aiohttp import web
+
+from collector.service import run as collect
+from graph.services import Services, open_services
+from settings import ApiKey, CollectorSettings, KubernetesSettings, Settings, ShippingSettings, StoreSettings
+from tests.standins import crashing
+from tests.standins.parts import Served, served
+
+pytestmark = pytest.mark.gdb
+KEY = "agent-key-0123456789"
+UID = "0f0e0d0c-1111-4222-8333-0123456789ab"
+
+
+@pytest.fixture
+async def files(tmp_path: Path) -> AsyncIterator[str]:
+    """A store of another system: files behind links that carry a signature."""
+    crashing.require_tools()
+
+    async def get(request: web.Request) -> web.StreamResponse:
+        if request.query.get("sign") != "s3cr3t":
+            raise web.HTTPForbidden
+        return web.FileResponse(crashing.core("null"))
+
+    app = web.Application()
+    app.router.add_get("/bucket/{name}", get)
+    runner = web.AppRunner(app)
+    await runner.setup()
+    site = web.TCPSite(runner, "127.0.0.1", 0)
+    await site.start()
+    yield f"127.0.0.1:{runner.addresses[0][1]}"
+    await runner.cleanup()
+
+
+@pytest.fixture
+async def service(tmp_path: Path, files: str) -> AsyncIterator[tuple[Services, Served]]:
+    (tmp_path / "store").mkdir()
+    settings = Settings(
+        data_dir=tmp_path / "service",
+        kubernetes={"enabled": False},
+        store=StoreSettings(url=(tmp_path / "store").as_uri()),
+        core={"url_hosts": [files], "url_schemes": ["http"], "executable_dirs": [str(crashing.program().parent)]},
+        api={"port": 0, "keys": [agent_key()]},
+    )
+    async with open_services(settings) as services, served(services) as running:
+        await services.runner.start()
+        working = asyncio.create_task(services.core_events.run())
+        running.client.headers["Authorization"] = f"Bearer {KEY}"
+        try:
+            yield services, running
+        finally:
+            working.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await working
+
+
+def agent_key() -> ApiKey:
+    return ApiKey(name="node-agents", sha256=hashlib.sha256(KEY.encode()).hexdigest(), scopes=["read", "autofix"])
+
+
+async def finished(running: Served, job_id: str) -> dict[str, Any]:
+    async with asyncio.timeout(90):
+        while True:
+            job = (await running.client.get(f"/api/v1/jobs/{job_id}")).json()
+            if job["phase"] in ("Completed", "Failed", "Noted"):
+                return dict(job)
+            await asyncio.sleep(0.05)
+
+
+async def post(running: Served, event: Any, kind: str = "application/cloudevents+json", **headers: str) -> Any:
+    body = event if isinstance(event, bytes) else json.dumps(event).encode()
+    return await running.client.post("/api/v1/events", content=body, headers={"Content-Type": kind, **headers})
+
+
+def coredog(files: str, **changes: Any) -> dict[str, Any]:
+    data = {
+        "file_url": f"http://{files}/bucket/core.shop.1?sign=s3cr3t",
+        "file_name": "core.shop.1",
+        "executable_path": "/usr/bin/shop",
+        "file_size": crashing.core("null").stat().st_size,
+        "md5": hashlib.md5(crashing.core("null").read_bytes()).hexdigest(),
+        "image": "docker.io/team/shop:1",
+        "timestamp": 1795000000,
+        "pod_name": "shop-7d9f-x2x",
+        "pod_namespace": "team",
+        "node_ip": "10.0.0.7",
+        **changes,
+    }
+    return {
+        "specversion": "1.0",
+        "id": "coredog-1795000000-1",
+        "source": "coredog-agent",
+        "type": "coredog.coredump.uploaded",
+        "time": "2026-11-20T10:00:00Z",
+        "datacontenttype": "application/json",
+        "token": "t0ken-in-the-body",
+        "data": data,
+    }
+
+
+async def test_a_core_on_a_node_becomes_an_incident_with_its_report(
+    tmp_path: Path, service: tuple[Services, Served]
+) -> None:
+    services, running = service
+    cores = tmp_path / "cores" / "team" / f"shop-1_{UID}" / "app"
+    cores.mkdir(parents=True)
+    for number in range(3):
+        shutil.copy(crashing.core("null", number), cores / f"core.{number}")
+    settings = Settings(
+        data_dir=tmp_path / "agent",
+        kubernetes=KubernetesSettings(enabled=False),
+        store=services.settings.store,
+        shipping=ShippingSettings(disk_reserve_bytes=0),
+        collector=CollectorSettings(
+            roots=[tmp_path / "cores"],
+            node_name="node1",
+            poll_seconds=0.1,
+            node_processes=False,
+            image_layers=[],
+            service_url=f"{running.url}/api/v1/events",
+            service_key=KEY,
+        ),
+    )
+    stop = asyncio.Event()
+    collecting = asyncio.create_task(collect(settings, stop))
+    async with asyncio.timeout(90):
+        while any(cores.iterdir()):
+            await asyncio.sleep(0.05)
+        while await services.core_jobs.queued():
+            await asyncio.sleep(0.05)
+    stop.set()
+    await collecting
+    incidents = await services.incidents.recent()
+    assert len(incidents) == 1, "a storm of one crash is one incident"
+    (incident,) = incidents
+    assert incident.count == 3 and incident.target.name == "shop-1" and incident.requested_by == "api:node-agents"
+    jobs = await services.core_jobs.of_incident(incident.id)
+    assert len(jobs) == 3
+    job = await finished(running, jobs[-1].id)
+    assert job["phase"] == "Completed" and job["core"]["origin"]["container"] == "app"
+    answer = (await running.client.get(f"/api/v1/incidents/{incident.id}")).json()
+    crash = answer["diagnosis"]["crash"]
+    assert crash["crash_info"]["si_signo"] == 11 and crash["core"]["minimised"]
+    assert answer["diagnosis"]["causes"][0]["class"] == "null_dereference"
+
+
+@pytest.mark.parametrize("form", ["actual", "documented", "binary", "batch"])
+async def test_coredogs_event_in_every_form(service: tuple[Services, Served], files: str, form: str) -> None:
+    _, running = service
+    event = coredog(files)
+    if form == "documented":
+        data = {"coredump_id": 0, **event["data"], "node_name": "node1"}
+        event["data"] = {key: value for key, value in data.items() if key not in ("file_name", "node_ip")}
+    if form == "binary":
+        headers = {f"ce-{name}": event[name] for name in ("specversion", "id", "source", "type")}
+        answer = await post(running, event["data"], "application/json", **headers)
+    elif form == "batch":
+        answer = await post(running, [event, event], "application/cloudevents-batch+json")
+        assert [item["duplicate"] for item in answer.json()["events"]] == [False, True]
+    else:
+        answer = await post(running, event)
+    assert answer.status_code == 202, answer.text
+    job = await finished(running, answer.json()["events"][0]["job"]["id"])
+    assert job["phase"] == "Completed" and job["summary"]
+    again = await post(running, {**event, "id": "coredog-1795000000-2"})
+    assert again.json()["events"][0]["duplicate"]
+
+
+async def test_link_and_token_are_in_no_answer_and_no_row(
+    service: tuple[Services, Served], files: str, tmp_path: Path
+) -> None:
+    services, running = service
+    answer = await post(running, coredog(files))
+    job = await finished(running, answer.json()["events"][0]["job"]["id"])
+    incident = (await running.client.get(job["links"]["incident"])).text
+    assert "t0ken" not in answer.text + incident + json.dumps(job) and "s3cr3t" not in incident + json.dumps(job)
+    row = await services.core_jobs.get(job["id"])
+    assert "s3cr3t" not in row.model_dump_json() and "t0ken" not in row.model_dump_json()
+    data = b"".join(path.read_bytes() for path in (tmp_path / "service").glob("*.db*"))
+    assert b"t0ken-in-the-body" not in data
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"md5": "0" * 32}, "not the one that was announced"),
+        ({"file_url": "http://10.9.9.9/core"}, "core.url_hosts"),
+        ({"file_url": "cfs://mount/core"}, "core.url_schemes"),
+        ({"file_url": "file:///etc/passwd"}, "core.url_schemes"),
+    ],
+)
+async def test_a_core_that_cannot_be_had_fails_its_job_with_the_reason(
+    service: tuple[Services, Served], files: str, change: dict[str, str], said: str
+) -> None:
+    services, running = service
+    answer = await post(running, coredog(files, **change))
+    assert answer.status_code == 202
+    job = await finished(running, answer.json()["events"][0]["job"]["id"])
+    assert job["phase"] == "Failed" and said in job["error"]
+    assert await services.incidents.recent() == []
+    assert not list(services.uploads.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("body", "kind", "said"),
+    [
+        (b"", "application/cloudevents+json", "no JSON"),
+        (b"{", "application/cloudevents+json", "no JSON"),
+        (b"[" * 60_000, "application/cloudevents+json", "no JSON"),
+        (b"[]", "application/cloudevents+json", "JSON object"),
+        (b"{}", "application/cloudevents-batch+json", "JSON list"),
+        (b"{}", "application/json", "no CloudEvent"),
+        (b"x=1", "application/x-www-form-urlencoded", "no CloudEvent"),
+        ({"specversion": "0.3", "id": "1", "source": "s", "type": "t"}, "application/cloudevents+json", "specversion"),
+        ({"specversion": "1.0", "id": "", "source": "s", "type": "t"}, "application/cloudevents+json", "id"),
+        ({"specversion": "1.0", "id": "1", "source": "s", "type": "other"}, "application/cloudevents+json", "other"),
+        (
+            {"specversion": "1.0", "id": "1", "source": "s", "type": "coredog.coredump.uploaded", "data": {}},
+            "application/cloudevents+json",
+            "file_url",
+        ),
+        (
+            {"specversion": "1.0", "id": "1", "source": "s", "type": "io.paramedic.core.collected", "data": [1]},
+            "application/cloudevents+json",
+            "data",
+        ),
+        (
+            [{"specversion": "1.0", "id": str(number), "source": "s", "type": "t"} for number in range(101)],
+            "application/cloudevents-batch+json",
+            "at most 100",
+        ),
+        (
+            {"specversion": "1.0", "id": "1", "source": "s", "type": "t", "data_base64": "!"},
+            "application/cloudevents+json",
+            "base64",
+        ),
+    ],
+)
+async def test_what_is_no_event_gets_one_clear_problem(
+    service: tuple[Services, Served], body: Any, kind: str, said: str
+) -> None:
+    services, running = service
+    answer = await post(running, body, kind)
+    assert answer.status_code in (400, 422) and said in answer.json()["detail"]
+    assert answer.headers["Content-Type"].startswith("application/problem+json")
+    assert await services.core_jobs.queued() == []
+
+
+async def test_of_a_batch_all_are_taken_or_none(service: tuple[Services, Served], files: str) -> None:
+    services, running = service
+    wrong = coredog(files, file_size=-1)
+    answer = await post(running, [coredog(files), wrong], "application/cloudevents-batch+json")
+    assert answer.status_code in (400, 422)
+    assert await services.core_jobs.queued() == []
+
+
+async def test_data_in_base64_is_read(service: tuple[Services, Served], files: str) -> None:
+    _, running = service
+    event = coredog(files)
+    event["data_base64"] = base64.b64encode(json.dumps(event.pop("data")).encode()).decode()
+    assert (await post(running, event)).status_code == 202
+
+
+async def test_only_a_key_with_the_scope_may_tell(service: tuple[Services, Served], files: str) -> None:
+    _, running = service
+    running.client.headers["Authorization"] = "Bearer wrong"
+    assert (await post(running, coredog(files))).status_code == 401
+    assert (await running.client.get("/api/v1/jobs/job_1")).status_code == 401
+
+
+async def test_a_job_that_nobody_knows_is_not_found(service: tuple[Services, Served]) -> None:
+    _, running = service
+    assert (await running.client.get("/api/v1/jobs/job_1")).status_code == 404
