@@ -67,7 +67,10 @@ _MARKS = (
 def redact(text: str) -> str:
     """`text` without what looks like a secret or an e-mail address. Applying it twice changes nothing more."""
     lowered = text.lower()
-    if not any(mark in lowered for mark in _MARKS):
+    for mark in _MARKS:  # a loop: half the time of any() over a generator, and this is most of a snapshot's
+        if mark in lowered:
+            break
+    else:
         return text
     if "PRIVATE KEY" in text:
         text = _PRIVATE_KEY.sub(MASK, text)
@@ -120,6 +123,8 @@ _INERT = {
     "uid", "containerID", "imageID", "image", "nodeName", "hostIP", "podIP", "startTime", "startedAt", "finishedAt",
     "lastTransitionTime", "lastProbeTime", "lastUpdateTime", "lastHeartbeatTime",
 }  # fmt: skip
+_SHORT = 15
+"""Shorter words (phases, names, quantities) hold no secret; skipping them keeps large snapshots fast."""
 _CONTENT = ("spec", "status", "data", "binaryData", "stringData", "template")
 
 
@@ -168,14 +173,14 @@ _WRITE = ("manager", "operation", "subresource", "time")
 def _walk(value: Any) -> Any:
     """Redact strings at any depth; a dict with `name` and `value` (environment variable, header) by its name too."""
     if isinstance(value, dict):
-        walked = {
-            key: _metadata(item)
-            if key == "metadata" and isinstance(item, dict)
-            else item
-            if key in _INERT and isinstance(item, str)
-            else _walk(item)
-            for key, item in value.items()
-        }
+        walked: dict[str, Any] = {}
+        for key, item in value.items():
+            if isinstance(item, str):
+                walked[key] = item if len(item) <= _SHORT or key in _INERT else redact(item)
+            elif isinstance(item, dict):
+                walked[key] = _metadata(item) if key == "metadata" else _walk(item)
+            else:
+                walked[key] = [_walk(member) for member in item] if isinstance(item, list) else item
         name = value.get("name")
         if isinstance(name, str) and isinstance(value.get("value"), str) and value["value"]:
             hidden = _SECRET_NAME.search(name) or name.lower() == "authorization"
@@ -183,5 +188,4 @@ def _walk(value: Any) -> Any:
         return walked
     if isinstance(value, list):
         return [_walk(item) for item in value]
-    # short words (phases, names, quantities) hold no secret; skipping them keeps large snapshots fast
-    return redact(value) if isinstance(value, str) and len(value) > 15 else value
+    return redact(value) if isinstance(value, str) and len(value) > _SHORT else value

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 from diagnosis.workloads.fields import text
@@ -84,8 +85,13 @@ def _placed(snapshot: Snapshot, entries: list[Entry]) -> list[Entry]:
     end = snapshot.observed_at + _SKEW
     late = sum(entry.at > end for entry in entries)
     if late:
-        snapshot.miss(f"{late} entries of the timeline carry a time after the snapshot was taken: clocks differ")
-    kept = [entry for entry in entries if _FIRST <= entry.at <= end]
+        many = f"{late} entries of the timeline carry" if late > 1 else "1 entry of the timeline carries"
+        snapshot.miss(f"{many} a time after the snapshot was taken: clocks differ")
+    kept = [
+        replace(entry, until=None) if entry.until and entry.until > end else entry
+        for entry in entries
+        if _FIRST <= entry.at <= end
+    ]
     return sorted(kept, key=_order)
 
 

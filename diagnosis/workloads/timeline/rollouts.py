@@ -24,6 +24,7 @@ _CHANGES_CITED = 12
 _WRITTEN_BEFORE = timedelta(seconds=10)  # the controller needs its time to act upon a write
 # "to 3 from 1" since Kubernetes 1.25, "from 1 to 3" since 1.27 (pkg/controller/deployment/sync.go)
 _SCALED = re.compile(r"Scaled (up|down) replica set (\S+)(?: from (\d+))? to (\d+)(?: from (\d+))?")
+_HISTORY = "deployment.kubernetes.io/revision-history"
 _STEP = timedelta(seconds=10)
 _RESTARTED = "kubectl.kubernetes.io/restartedAt"
 # https://helm.sh/docs/topics/advanced/#storage-backends
@@ -47,17 +48,26 @@ def rollouts_of(snapshot: Snapshot, ref: ObjectRef) -> list[Rollout]:
     """
     found: list[Rollout] = []
     latest: datetime | None = None
-    before: Revision | None = None
-    for revision in snapshot.revisions(ref):
+    revisions = snapshot.revisions(ref)
+    numbered = {number: revision for revision in revisions for number in _numbers(snapshot, revision)}
+    for revision in revisions:
         at, event = revision.created_at, None
+        before = numbered.get(max((number for number in numbered if number < revision.number), default=-1))
         if at is not None and latest is not None and at < latest and revision.source is not None:
             event = _scaled_up(snapshot, ref, revision.source.name, latest)
             at = event.last if event else None
         if at is not None:
             found.append(Rollout(at, revision, before, event))
             latest = at
-        before = revision
     return found
+
+
+def _numbers(snapshot: Snapshot, revision: Revision) -> list[int]:
+    """The number of a revision, and those that its template had before it came back."""
+    source = revision.source
+    item = snapshot.get(source.kind, source.namespace, source.name) if source else None
+    earlier = text(item, "metadata", "annotations", _HISTORY).split(",")
+    return [*(number for part in earlier if (number := decimal(part.strip())) is not None), revision.number]
 
 
 def _scaled_up(snapshot: Snapshot, ref: ObjectRef, replica_set: str, after: datetime) -> Event | None:
