@@ -111,37 +111,42 @@ class Memory:
 
 async def _learn(session: AsyncSession, incident_ids: Collection[str]) -> None:
     query = select(IncidentRow).where(IncidentRow.id.in_(incident_ids), IncidentRow.learned.is_(False))
-    for row in (await session.scalars(query)).all():
+    rows = (await session.scalars(query)).all()
+    ids = [row.id for row in rows]
+    done = select(StepRow.incident_id, func.max(StepRow.at)).where(StepRow.type == "done")
+    ended = done.where(StepRow.incident_id.in_(ids)).group_by(StepRow.incident_id)
+    ends = {row[0]: row[1] for row in await session.execute(ended)}
+    acted = select(ApprovalRow.incident_id).where(ApprovalRow.state.in_([item.value for item in _ACTED]))
+    active = set((await session.scalars(acted.where(ApprovalRow.incident_id.in_(ids)))).all())
+    grouped = select(CrashSightingRow).where(CrashSightingRow.group_id.is_not(None))
+    crashes = grouped.order_by(CrashSightingRow.id.desc())
+    sightings = (await session.scalars(crashes.where(CrashSightingRow.incident_id.in_(ids)))).all()
+    crash = {item.incident_id: item for item in sightings}  # the first of an incident
+    learned = set()
+    for row in rows:
         row.learned = True
-        about = _about(row.diagnosis)
-        if about is None or await session.get(LessonRow, row.id) is not None:
+        if (about := _about(row.diagnosis)) is None:
             continue
         cause_class, owner = about
-        sighting = await session.scalar(
-            select(CrashSightingRow)
-            .where(CrashSightingRow.incident_id == row.id, CrashSightingRow.group_id.is_not(None))
-            .limit(1)
-        )
-        states = (await session.scalars(select(ApprovalRow.state).where(ApprovalRow.incident_id == row.id))).all()
-        done = select(func.max(StepRow.at)).where(StepRow.incident_id == row.id, StepRow.type == "done")
         session.add(
             LessonRow(
                 incident_id=row.id,
                 began_at=row.created_at,
-                ended_at=await session.scalar(done) or row.updated_at,
+                ended_at=ends.get(row.id) or row.updated_at,
                 status=row.status,
-                acted=any(state in _ACTED for state in states),
+                acted=row.id in active,
                 cause_class=cause_class.value,
                 kind=owner.kind,
                 namespace=owner.namespace or "",
                 name=owner.name,
                 container=owner.container,
-                group_id=sighting.group_id if sighting else None,
-                image=sighting.image if sighting else None,
+                group_id=crash[row.id].group_id if row.id in crash else None,
+                image=crash[row.id].image if row.id in crash else None,
             )
         )
-        await session.flush()
-        await _forget(session, cause_class, owner)
+        learned.add((cause_class, owner.model_copy(update={"container": None})))
+    await session.flush()
+    await _forget(session, learned)
 
 
 def _about(document: Mapping[str, Any] | None) -> tuple[CauseClass, ObjectRef] | None:
@@ -160,16 +165,13 @@ def _about(document: Mapping[str, Any] | None) -> tuple[CauseClass, ObjectRef] |
     return CauseClass(named), ObjectRef(kind=kind, namespace=place, name=name, container=inside)
 
 
-async def _forget(session: AsyncSession, cause_class: CauseClass, owner: ObjectRef) -> None:
+async def _forget(session: AsyncSession, learned: Collection[tuple[CauseClass, ObjectRef]]) -> None:
     """Drop what is beyond the bounds, oldest first."""
     best = (LessonRow.acted.desc(), LessonRow.began_at.desc())
-    beyond = (
-        select(LessonRow.incident_id)
-        .where(*_on(owner), LessonRow.cause_class == cause_class.value)
-        .order_by(*best)
-        .offset(KEPT_OF_ONE)
-    )
-    await session.execute(delete(LessonRow).where(LessonRow.incident_id.in_(beyond)))
+    for cause_class, owner in learned:
+        mine = select(LessonRow.incident_id).where(*_on(owner), LessonRow.cause_class == cause_class.value)
+        beyond = mine.order_by(*best).offset(KEPT_OF_ONE)
+        await session.execute(delete(LessonRow).where(LessonRow.incident_id.in_(beyond)))
     oldest = select(LessonRow.ended_at).order_by(LessonRow.ended_at.desc()).offset(KEPT).limit(1)
     await session.execute(delete(LessonRow).where(LessonRow.ended_at <= oldest.scalar_subquery()))
 
