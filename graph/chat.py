@@ -15,7 +15,9 @@ from typing import TYPE_CHECKING, Literal
 from agents.answering import answer_with_model
 from agents.fencing import clean
 from graph.chat_answers import Line, Record, answer, causes, waiting
-from graph.chat_texts import Language, say, status_word
+from graph.chat_questions import candidate, question_back, spoken
+from graph.chat_runbooks import runbook_answer
+from graph.chat_texts import Language, say
 from graph.conversations import Conversations
 from graph.intents import Intent, intent_of, is_chinese
 from graph.observed import namespace_diagnosis
@@ -114,8 +116,12 @@ class _Answer:
         subject = await self._resolver.incident(self._message, context)
         if subject.cluster_silent:
             yield ChatEvent("step", {"text": say(self._lang, "unreachable")})
+        if self.intent is Intent.RUNBOOK:
+            for event in await self._runbooks(subject.incident):
+                yield event
+            return
         if subject.incident is None or (self.intent is Intent.NONE and self._off_topic(subject)):
-            for line in self._ask(subject):
+            for line in question_back(subject, self.intent, self._lang):
                 yield _token(line.text)
             return
         async for event in self._about(subject.incident, subject.mentions.evidence_ids, history):
@@ -124,6 +130,13 @@ class _Answer:
     def _off_topic(self, subject: Subject) -> bool:
         """Words of no known kind that name nothing: by rules there is nothing to say; a model may read the record."""
         return not subject.mentions.named_something and self._services.models is None
+
+    async def _runbooks(self, incident: Incident | None) -> list[ChatEvent]:
+        self.incident_id = incident.id if incident else None
+        record = await self._record(incident) if incident else None
+        lines, found = await runbook_answer(self._services.runbooks, self._message, record, self._lang)
+        self._known |= {item.id: item for item in found}
+        return [event for line in lines for event in self._events(line)]
 
     # --- about one incident ---------------------------------------------------------------------------------------
 
@@ -196,36 +209,14 @@ class _Answer:
             events.append(ChatEvent("citation", data))
         return events
 
-    # --- questions back, and answers about no incident ------------------------------------------------------------
-
-    def _ask(self, subject: Subject) -> list[Line]:
-        """What is missing, as one question."""
-        if self.intent is Intent.NONE and not subject.mentions.named_something:
-            return [Line(say(self._lang, "cannot"))]
-        if subject.mentions.unknown is not None:
-            key = "no_incident_id" if subject.mentions.unknown.startswith("inc_") else "unknown_name"
-            lines = [Line(say(self._lang, key, name=clean(subject.mentions.unknown)))]
-            if subject.close:
-                lines.append(Line(say(self._lang, "close", names=", ".join(subject.close))))
-            return lines
-        if subject.ref is not None:
-            return [Line(say(self._lang, "no_incident", ref=_spoken(subject.ref)))]
-        if not subject.candidates:
-            return [Line(say(self._lang, "nothing_known"))]
-        return [Line(say(self._lang, "which")), *(self._candidate(item) for item in subject.candidates)]
-
-    def _candidate(self, item: Incident | ObjectRef) -> Line:
-        if isinstance(item, ObjectRef):
-            return Line(say(self._lang, "candidate_ref", what=clean(_spoken(item))))
-        status = status_word(self._lang, item.status.value)
-        return Line(say(self._lang, "candidate", what=clean(str(item.target)), status=status, id=item.id))
+    # --- answers about no incident ------------------------------------------------------------------------------
 
     async def _general(self, context: str | None) -> list[Line]:
         if self.intent is Intent.HELP:
             return [Line(say(self._lang, "help"))]
         if self.intent is Intent.LIST:
             found = await self._services.incidents.recent(limit=_LISTED)
-            return [self._candidate(item) for item in found] or [Line(say(self._lang, "nothing_known"))]
+            return [candidate(item, self._lang) for item in found] or [Line(say(self._lang, "nothing_known"))]
         lines = [Line(say(self._lang, "no_decision"))]
         subject = await self._resolver.incident(self._message, context)
         if subject.incident is not None:  # what waits there, so that the person finds it
@@ -265,7 +256,7 @@ class _Answer:
                 for event in self._events(line):
                     yield event
         elif subject.mentions.unknown or subject.candidates:
-            for line in self._ask(subject):
+            for line in question_back(subject, self.intent, self._lang):
                 yield _token(line.text)
         else:
             yield _token(say(self._lang, "start_what"))
@@ -277,7 +268,7 @@ class _Answer:
         )
         self.incident_id = incident.id
         joined = incident.created_at.timestamp() < began - 1
-        yield _token(say(self._lang, "joined" if joined else "started", ref=_spoken(ref), id=incident.id))
+        yield _token(say(self._lang, "joined" if joined else "started", ref=spoken(ref), id=incident.id))
         async for step in watch(self._services.incidents, incident.id):
             yield ChatEvent("step", {"text": clean(step.text[:500]), "agent": step.agent, "type": step.type})
         incident = await self._services.incidents.get(incident.id)
@@ -289,12 +280,6 @@ class _Answer:
             for line in answer(intent, record, self._lang):
                 for event in self._events(line):
                     yield event
-
-
-def _spoken(ref: ObjectRef) -> str:
-    """As a person would type it back: "deployment shop/api"."""
-    where = f"{ref.namespace}/" if ref.namespace else ""
-    return f"{ref.kind.lower()} {where}{ref.name}"
 
 
 def _token(text: str) -> ChatEvent:

@@ -89,6 +89,9 @@ _EN = {
     "no_votes": "- nobody has decided yet; {quorum} needed, until {until}",
     "no_approvals": "Nothing in this incident needed an approval.",
     "outcome": "- outcome: {text}",
+    "runbook": "- {source}{checked}:\n{text}",
+    "no_runbooks": "No folder of runbooks is configured (runbooks.folder), so I know none.",
+    "runbook_none": "No runbook fits that.",
     "model": "(This answer is a model's, kept only as far as the evidence bears it.)",
     "namespace_looked": "I looked at the namespace {namespace} (by rules, nothing was changed):",
 }
@@ -175,6 +178,9 @@ _ZH = {
     "no_votes": "- 还没有人决定；需要 {quorum} 人，截止 {until}",
     "no_approvals": "这次事故没有需要审批的内容。",
     "outcome": "- 结果：{text}",
+    "runbook": "- {source}{checked}：\n{text}",
+    "no_runbooks": "没有配置预案目录（runbooks.folder），所以我没有任何预案。",
+    "runbook_none": "没有符合的预案。",
     "model": "（此回答来自模型，仅保留有证据支持的内容。）",
     "namespace_looked": "已查看命名空间 {namespace}（仅按规则，没有改动任何东西）：",
 }

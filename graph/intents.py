@@ -9,6 +9,7 @@ from enum import StrEnum
 class Intent(StrEnum):
     WHO = "who"
     DECIDE = "decide"  # asked to approve or to act: the chat never does
+    RUNBOOK = "runbook"  # what the team has written about it
     HELP = "help"
     LIST = "list"
     START = "start"
@@ -25,7 +26,7 @@ class Intent(StrEnum):
     @property
     def about_one(self) -> bool:
         """Answered from the record of one incident."""
-        return self not in (Intent.HELP, Intent.LIST, Intent.START, Intent.DECIDE, Intent.NONE)
+        return self not in (Intent.RUNBOOK, Intent.HELP, Intent.LIST, Intent.START, Intent.DECIDE, Intent.NONE)
 
 
 _VERBS = (
@@ -50,6 +51,7 @@ _RULES: list[tuple[Intent, re.Pattern[str]]] = [
             Intent.DECIDE,
             r"(?:请|立即|马上|帮我|直接|现在|给我|^)\s*(?:执行|回滚|重启|删除|卸载|扩容|缩容|修复)|(?:执行|回滚|重启|删除)(?:它|吧)",
         ),
+        (Intent.RUNBOOK, r"\b(?:run|play)\s?books?\b|预案|运维手册|应急手册|操作手册|处理手册"),
         (
             Intent.HELP,
             r"^\W*(?:help|usage|commands)\b|\bwhat can (?:you|i)\b|\bhow do i (?:use|ask)\b|帮助|你能做什么|怎么用",

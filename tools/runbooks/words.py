@@ -74,18 +74,21 @@ def phrase(text: str) -> str | None:
 
 
 def words_of(text: str) -> list[str]:
-    """The words of a free text: English words and runs of wide characters, without what is common to all runbooks.
-
-    When nothing but common words is there, they are all the text has, and are returned.
-    """
+    """The words of a free text: its telling ones, or all, when nothing but common words is there."""
     text = normal(text)
-    telling: list[str] = []
-    for part in re.finditer(f"{_WORD.pattern}|{_RUN.pattern}", text):
+    every = [part[0] for part in _WORD.finditer(text)] or _RUN.findall(text)
+    return telling_words(text) or list(dict.fromkeys(every))
+
+
+def telling_words(text: str) -> list[str]:
+    """English words and runs of wide characters, without what is common to all runbooks."""
+    found: list[str] = []
+    for part in re.finditer(f"{_WORD.pattern}|{_RUN.pattern}", normal(text)):
         if _RUN.match(part[0]):
-            telling += [run for run in _FILLER.split(part[0]) if len(run) > 1]
+            found += [run for run in _FILLER.split(part[0]) if len(run) > 1]
         elif not is_common(part[0]):
-            telling.append(part[0])
-    return list(dict.fromkeys(telling or [part[0] for part in _WORD.finditer(text)] or _RUN.findall(text)))
+            found.append(part[0])
+    return list(dict.fromkeys(found))
 
 
 def is_common(word: str) -> bool:
