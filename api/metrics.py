@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
-from sqlalchemy import func, select
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
+from sqlalchemy import case, func, select
+from sqlalchemy.ext.asyncio import AsyncSession
 from starlette.types import Scope
 
 from incidents.database import Database
@@ -14,6 +15,7 @@ from incidents.models import IncidentStatus
 from incidents.plan import ApprovalState
 from incidents.tables import ApprovalRow, DeliveryRow, IncidentRow, ModelUsageRow
 
+_CLOSURE_BUCKETS = (0.25, 0.5, 0.75, 0.9, 0.99, 1.0)
 _METHODS = frozenset({"GET", "POST", "HEAD", "OPTIONS", "PUT", "PATCH", "DELETE"})
 
 
@@ -67,6 +69,7 @@ async def _families(database: Database) -> list[Metric]:
                 func.sum(ModelUsageRow.usd),
             ).group_by(ModelUsageRow.model)
         )
+        closures = await _closures(session)
         by_status = {str(status): int(count) for status, count in incidents}
         by_state = {str(state): int(count) for state, count in approvals}
         sent = [(str(name), str(state), int(count)) for name, state, count in deliveries]
@@ -89,4 +92,26 @@ async def _families(database: Database) -> list[Metric]:
         tokens.add_metric([model, "input"], read)
         tokens.add_metric([model, "output"], written)
         cost.add_metric([model], usd)
-    return [gauge, requests, outbox, calls, tokens, cost]
+    return [gauge, requests, outbox, calls, tokens, cost, *closures]
+
+
+async def _closures(session: AsyncSession) -> list[Metric]:
+    """What share of what was stated the evidence bears, of each diagnosis, and what models stated in all."""
+    row, spoke = IncidentRow, IncidentRow.model_total.is_not(None)
+    below = [func.sum(case((row.closure <= bound, 1), else_=0)) for bound in _CLOSURE_BUCKETS]
+    query = select(spoke, func.count(), func.sum(row.closure), *below).where(row.closure.is_not(None)).group_by(spoke)
+    rates = HistogramMetricFamily(
+        "paramedic_diagnosis_closure",
+        "Share of the statements on the way to a diagnosis that its evidence bears, by who stated them",
+        labels=["stated_by"],
+    )
+    for by_model, count, total, *counts in await session.execute(query):
+        buckets = [(str(bound), float(found)) for bound, found in zip(_CLOSURE_BUCKETS, counts, strict=True)]
+        rates.add_metric(
+            ["rules and model" if by_model else "rules"], [*buckets, ("+Inf", float(count))], float(total or 0)
+        )
+    kept, said = (await session.execute(select(func.sum(row.model_kept), func.sum(row.model_total)))).one()
+    statements = CounterMetricFamily("paramedic_model_statements", "Statements of models", labels=["borne"])
+    statements.add_metric(["true"], float(kept or 0))
+    statements.add_metric(["false"], float((said or 0) - (kept or 0)))
+    return [rates, statements]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from incidents.models import Diagnosis
+from incidents.models import Diagnosis, Hypothesis
 
 
 def with_closure(diagnosis: Diagnosis) -> Diagnosis:
@@ -24,3 +24,19 @@ def with_closure(diagnosis: Diagnosis) -> Diagnosis:
     kept, total = (said.kept, said.total) if said else (0, 0)
     total += len(borne)
     return diagnosis.model_copy(update={"closure": (sum(borne) + kept) / total if total else None})
+
+
+def closure_line(diagnosis: Diagnosis) -> str | None:
+    """The closure in words, for people; None where nothing was stated."""
+    if diagnosis.closure is None:
+        return None
+    said = diagnosis.model_statements
+    of_model = f"; of {said.total} statements of a model, {said.kept}" if said else ""
+    return f"The evidence bears {diagnosis.closure:.0%} of what was stated{of_model}"
+
+
+def hypothesis_line(hypothesis: Hypothesis) -> str:
+    """A tested hypothesis in one line: what, what became of it, and why."""
+    what = f"{hypothesis.cause_class.value} in {hypothesis.object}"
+    cited = f" [{', '.join(hypothesis.evidence_ids)}]" if hypothesis.evidence_ids else ""
+    return f"{hypothesis.verdict.replace('_', ' ')}: {what}: {hypothesis.because}{cited}"

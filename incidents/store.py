@@ -165,6 +165,9 @@ class IncidentStore:
                 changes["signature"] = diagnosis.signature
                 row.signature = diagnosis.signature
                 row.diagnosis = diagnosis.model_dump(mode="json", by_alias=True)
+                said = diagnosis.model_statements
+                row.closure = diagnosis.closure
+                row.model_kept, row.model_total = (said.kept, said.total) if said else (None, None)
             if proposals is not None:
                 row.proposals = [item.model_dump(mode="json") for item in proposals]
             incident = incident.model_copy(update=changes)

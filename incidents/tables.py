@@ -51,6 +51,10 @@ class IncidentRow(Base):
     document: Mapped[dict[str, Any]]
     diagnosis: Mapped[dict[str, Any] | None]
     proposals: Mapped[list[Any] | None]
+    # of the diagnosis, for metrics: `Diagnosis.closure` and `.model_statements`
+    closure: Mapped[float | None] = mapped_column(Float)
+    model_kept: Mapped[int | None]
+    model_total: Mapped[int | None]
     learned: Mapped[bool] = mapped_column(default=False, server_default=false(), index=True)  # see `LessonRow`
 
 

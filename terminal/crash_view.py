@@ -5,6 +5,7 @@ from __future__ import annotations
 from rich.console import Console
 from rich.text import Text
 
+from diagnosis.closure import closure_line, hypothesis_line
 from diagnosis.crashes.export.lines import module_problems, score_line
 from incidents.crash_report import CrashReport
 from incidents.models import Diagnosis
@@ -30,7 +31,11 @@ def show_crash(console: Console, diagnosis: Diagnosis) -> None:
     _list(console, "Modules", module_problems(report), "yellow")
     _list(console, "Could not be seen", diagnosis.unseen, "yellow")
     _list(console, "Ruled out", diagnosis.ruled_out, "dim")
+    _list(console, "Hypotheses of a model", [hypothesis_line(item) for item in diagnosis.hypotheses], "")
     _list(console, "Next", diagnosis.next_steps, "")
+    if line := closure_line(diagnosis):
+        console.print()
+        console.print(Text(line, style="dim"))
 
 
 def _headline(console: Console, report: CrashReport, diagnosis: Diagnosis) -> None:

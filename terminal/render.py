@@ -13,6 +13,7 @@ from collections.abc import Iterable, Sequence
 from rich.console import Console
 from rich.text import Text
 
+from diagnosis.closure import closure_line, hypothesis_line
 from diagnosis.workloads.timeline.onset import around_onset, began
 from incidents.models import Cause, CauseClass, Diagnosis, DiagnosisStatus, Evidence, Finding, Moment
 
@@ -51,10 +52,14 @@ def show_diagnosis(console: Console, diagnosis: Diagnosis) -> None:
         for finding in diagnosis.findings[:_FINDINGS_SHOWN]:
             _show_finding(console, finding, evidence)
     _show_timeline(console, diagnosis.timeline)
+    _show_list(console, "Hypotheses of a model", map(hypothesis_line, diagnosis.hypotheses))
     _show_list(console, "Explanation", [diagnosis.explanation] if diagnosis.explanation else [])
     _show_list(console, "Next steps", diagnosis.next_steps)
     _show_list(console, "Ruled out", diagnosis.ruled_out)
     _show_list(console, "Not seen", diagnosis.unseen)
+    if line := closure_line(diagnosis):
+        console.print()
+        console.print(Text(line, style="dim"))
 
 
 def _headline(diagnosis: Diagnosis) -> str:

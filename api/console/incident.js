@@ -80,8 +80,36 @@ function diagnosis(found) {
     el("h2", {}, head),
     it.causes.map((cause) => causeOf(cause, findings, evidence, found.incident.id)),
     it.explanation ? el("p", { class: "quote" }, it.explanation) : null,
+    hypotheses(it.hypotheses, evidence, found.incident.id),
+    before(it, evidence, found.incident.id),
     listed("Could not be seen", it.unseen), listed("Ruled out", it.ruled_out), listed("Next steps", it.next_steps),
+    closure(it),
   );
+}
+
+function hypotheses(items, evidence, id) {
+  if (!items?.length) return null;
+  return el("div", {}, el("p", { class: "muted" }, "Hypotheses of a model"), el("ul", { class: "plain" }, items.map((item) => el("li", {},
+    el("strong", {}, `${words(item.verdict)}: `), `${words(item.class)} in ${name(item.object)}: ${item.because} `,
+    [item.confirms ? `Confirms: ${item.confirms}` : "", item.refutes ? `Refutes: ${item.refutes}` : ""].filter(Boolean).map((text) => el("span", { class: "muted" }, `${text} `)),
+    item.evidence_ids.map((item) => chip(item, evidence.get(item), id))))));
+}
+
+function closure(it) {
+  if (it.closure == null) return null;
+  const said = it.model_statements;
+  const model = said ? `; of ${said.total} statements of a model, ${said.kept}` : "";
+  return el("p", { class: "muted" }, `The evidence bears ${Math.round(it.closure * 100)}% of what was stated${model}`);
+}
+
+// what memory proposes: earlier incidents of the same, and whether what is seen now bears it
+function before(it, evidence, id) {
+  const items = it.recalled.filter((item) => item.kind === "incident");
+  if (!items.length) return null;
+  const fits = (item) => ({ true: "fits now", false: "does not fit now" })[item.borne_out] || "not checked";
+  return el("div", {}, el("p", { class: "muted" }, "Seen before"), el("ul", { class: "plain" }, items.map((item) => el("li", {},
+    item.text, el("span", { class: "muted" }, ` · ${fits(item)}: ${item.why} ${item.checked} `),
+    item.evidence_ids.map((one) => chip(one, evidence.get(one), id))))));
 }
 
 function causeOf(cause, findings, evidence, id) {

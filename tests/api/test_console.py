@@ -16,7 +16,9 @@ from incidents.models import (
     Evidence,
     EvidenceKind,
     Finding,
+    Hypothesis,
     IncidentStatus,
+    ModelStatements,
     ObjectRef,
     Via,
 )
@@ -50,6 +52,18 @@ async def test_hostile_text_of_an_incident_is_shown_and_never_executed(service: 
         unseen=[NASTY],
         next_steps=[NASTY],
         explanation=NASTY,
+        hypotheses=[
+            Hypothesis(
+                cause_class=CauseClass.EVICTED,
+                object=target,
+                confirms=NASTY,
+                verdict="refuted",
+                because=f"because {NASTY}",
+                evidence_ids=[evidence.id],
+            )
+        ],
+        model_statements=ModelStatements(kept=1, total=3),
+        closure=0.6,
     )
     await store.add_step(incident.id, "hop", f"step {NASTY}", agent=NASTY)
     proposal = Proposal(title=f"proposal {NASTY}", reason=NASTY, steps=[NASTY], change=NASTY)
@@ -60,8 +74,10 @@ async def test_hostile_text_of_an_incident_is_shown_and_never_executed(service: 
     service.parts.approvals.items[approval.id] = approval
 
     async with browse(f"{service.url}/#{incident.id}", tmp_path / "profile") as page:
-        for words in ("cause ", "claim ", "step ", "proposal ", "+ "):
+        for words in ("cause ", "claim ", "step ", "proposal ", "+ ", "because ", "Confirms: "):
             await page.until(f"document.querySelector('article').textContent.includes({json.dumps(words + NASTY)})")
+        closure = "The evidence bears 60% of what was stated; of 3 statements of a model, 1"
+        assert await page.evaluate(f"document.querySelector('article').textContent.includes('{closure}')")
         await page.evaluate("document.querySelector('.chip').click()")
         await page.until(f"document.querySelector('#evidence-source').textContent === {json.dumps(NASTY)}")
         await page.evaluate("document.querySelector('#evidence').close()")

@@ -6,6 +6,18 @@ import json
 
 from api.openapi import COMMITTED, document
 from api.routes import health
+from diagnosis.closure import with_closure
+from incidents.database import utcnow
+from incidents.models import (
+    Diagnosis,
+    DiagnosisStatus,
+    Evidence,
+    EvidenceKind,
+    Finding,
+    ModelStatements,
+    ObjectRef,
+    Via,
+)
 from tests.standins.parts import Listing, Served
 
 
@@ -54,6 +66,31 @@ async def test_metrics_count_by_template_and_never_by_name(service: Served):
     assert 'route="unmatched"' in text and 'method="other"' in text
     for word in ("very-secret", "hidden", "inc_1", "wp-admin", "BREW"):
         assert word not in text
+
+
+async def test_metrics_tell_what_share_of_statements_is_borne(service: Served):
+    store = service.parts.incidents
+    target = ObjectRef(kind="Deployment", namespace="shop", name="api")
+    evidence = Evidence.of(EvidenceKind.LOG, "log", "text", utcnow())
+    ruled = Diagnosis(
+        status=DiagnosisStatus.UNKNOWN, findings=[Finding.of("r", "claim", [evidence])], evidence=[evidence]
+    )
+    lied_to = ruled.model_copy(update={"model_statements": ModelStatements(kept=1, total=4)})
+    for diagnosis in (ruled, ruled, lied_to, Diagnosis(status=DiagnosisStatus.HEALTHY)):
+        incident = await store.create(target, "x", requested_by="local", via=Via.API)
+        await store.update(incident.id, diagnosis=with_closure(diagnosis))
+    text = (await service.client.get("/metrics")).text
+    for line in (
+        'paramedic_diagnosis_closure_bucket{le="0.99",stated_by="rules"} 0.0',
+        'paramedic_diagnosis_closure_bucket{le="1.0",stated_by="rules"} 2.0',
+        'paramedic_diagnosis_closure_count{stated_by="rules"} 2.0',
+        'paramedic_diagnosis_closure_bucket{le="0.25",stated_by="rules and model"} 0.0',
+        'paramedic_diagnosis_closure_bucket{le="0.5",stated_by="rules and model"} 1.0',
+        'paramedic_diagnosis_closure_sum{stated_by="rules and model"} 0.4',
+        'paramedic_model_statements_total{borne="true"} 1.0',
+        'paramedic_model_statements_total{borne="false"} 3.0',
+    ):
+        assert f"\n{line}\n" in text, line
 
 
 def test_the_committed_description_is_the_real_one():

@@ -12,9 +12,11 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
+from diagnosis.closure import with_closure
 from diagnosis.workloads.diagnose import diagnose
 from diagnosis.workloads.load import load_snapshot
 from errors import InvalidInput
+from incidents.models import CauseClass, Hypothesis, ModelStatements, ObjectRef
 from terminal.diagnose_workload import target_of
 from terminal.render import plain, show_diagnosis
 
@@ -65,6 +67,27 @@ def shown(name: str) -> str:
     output = io.StringIO()
     show_diagnosis(Console(file=output, width=80), diagnose(load_snapshot(SNAPSHOTS / name)))
     return output.getvalue()
+
+
+def test_people_see_what_a_model_tested_and_what_share_the_evidence_bears() -> None:
+    assert "The evidence bears 100% of what was stated" in shown("application_error")
+    found = diagnose(load_snapshot(SNAPSHOTS / "application_error"))
+    tested = Hypothesis(
+        cause_class=CauseClass.EVICTED,
+        object=ObjectRef(kind="Pod", namespace="shop", name="a\x1b[31m"),
+        verdict="refuted",
+        because="It runs.",
+        evidence_ids=["ev_1"],
+    )
+    statements = ModelStatements(kept=0, total=len(found.findings) + len(found.causes))
+    output = io.StringIO()
+    show_diagnosis(
+        Console(file=output, width=200),
+        with_closure(found.model_copy(update={"hypotheses": [tested], "model_statements": statements})),
+    )
+    assert "- refuted: evicted in Pod shop/a\\x1b[31m: It runs. [ev_1]" in output.getvalue()
+    said = f"The evidence bears 50% of what was stated; of {statements.total} statements of a model, 0"
+    assert said in output.getvalue()
 
 
 def test_people_see_cause_quotation_source_and_next_step() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 
+from diagnosis.closure import closure_line, hypothesis_line
 from diagnosis.crashes.export.lines import (
     arguments_of,
     groups_of,
@@ -51,12 +52,16 @@ def to_markdown(diagnosis: Diagnosis) -> str:
     parts.append("## Findings\n\n" + "\n".join(_findings(diagnosis)))
     for heading, lines in (
         ("Modules", module_problems(report)),
+        ("Seen before", [f"{item.text}. {item.checked}" for item in diagnosis.recalled if item.kind == "incident"]),
         ("Could not be seen", diagnosis.unseen),
         ("Ruled out", diagnosis.ruled_out),
+        ("Hypotheses of a model", [hypothesis_line(item) for item in diagnosis.hypotheses]),
         ("Next", diagnosis.next_steps),
     ):
         if lines:
             parts.append(f"## {heading}\n\n" + "\n".join(f"- {text(line)}" for line in lines))
+    if line := closure_line(diagnosis):
+        parts.append(f"_{text(line)}._")
     return "\n\n".join(parts) + "\n"
 
 

@@ -7,7 +7,9 @@ import re
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from diagnosis.crashes.export.markdown import fenced, text
+from diagnosis.crashes.export.markdown import fenced, text, to_markdown
+from incidents.crash_report import CrashInfo, CrashReport
+from incidents.models import CauseClass, Diagnosis, DiagnosisStatus, Hypothesis, ObjectRef
 
 
 def test_nothing_is_a_link_a_mention_an_image_or_a_tag() -> None:
@@ -16,6 +18,21 @@ def test_nothing_is_a_link_a_mention_an_image_or_a_tag() -> None:
     )
     for piece in ("<", ">", "@team", " #1", "](", "://", "www.", "`code`", "**b**"):
         assert piece not in re.sub(r"\\.", "", shown)
+
+
+def test_what_a_model_tested_stays_text() -> None:
+    tested = Hypothesis(
+        cause_class=CauseClass.DISK_FULL,
+        object=ObjectRef(kind="Process", name="server"),
+        verdict="refuted",
+        because="<b>@team</b> see https://evil.example",
+    )
+    report = CrashReport(crash_info=CrashInfo(type="SIGSEGV"))
+    found = Diagnosis(status=DiagnosisStatus.UNKNOWN, crash=report, hypotheses=[tested], closure=0.5)
+    shown = to_markdown(found)
+    assert "## Hypotheses of a model\n\n- refuted: disk\\_full in Process server: " in shown
+    assert "The evidence bears 50% of what was stated" in shown
+    assert "<b>" not in shown and "@team" not in shown and "://" not in shown
 
 
 def test_a_line_break_starts_no_new_block() -> None:
