@@ -112,6 +112,21 @@ class CollectorSettings(_Section):
     service_key_file: Path | None = None
 
 
+class WebhookSettings(_Section):
+    """The admission webhook, `paramedic webhook`."""
+
+    host: str = "0.0.0.0"  # noqa: S104 (the API server calls it from elsewhere)
+    port: int = Field(default=8443, ge=0, le=65535)
+    certificate: Path = Path("/etc/paramedic/tls/tls.crt")
+    key: Path = Path("/etc/paramedic/tls/tls.key")
+    node_folder: Annotated[Path, Field(description="Folder of every node that cores are kept in")] = Path(
+        "/var/lib/paramedic/cores"
+    )
+    mount_path: str = Field(default="/corefile", description="Where pods see it that name no path themselves")
+    namespaces: list[str] = Field(default_factory=list, description="Where pods may ask for it; empty: everywhere")
+    max_pods: int | None = Field(default=None, ge=0, description="Pods of one namespace that may have it at a time")
+
+
 class GdbSettings(_Section):
     program: str = "gdb"
     deadline: float = Field(default=120.0, description="Of one whole analysis")
@@ -128,7 +143,10 @@ class GdbSettings(_Section):
     index_cache: Path | None = Field(
         default=None, description="Where gdb's indexes of large debug information are kept; empty: DATA_DIR/gdb-index"
     )
-    index_from_bytes: int = Field(default=48 << 20, description="Smaller debug information is read faster than indexed")
+    index_from_bytes: int = Field(
+        default=48 << 20,
+        description="Smaller debug information of a program is read faster than indexed; of libraries 1 MiB is enough",
+    )
     index_cache_bytes: int = Field(default=4 << 30, description="Older indexes go when there is more; 0 keeps none")
 
 
@@ -310,6 +328,7 @@ class Settings(BaseSettings):
     shipping: ShippingSettings = Field(default_factory=ShippingSettings)
     retention: RetentionSettings = Field(default_factory=RetentionSettings)
     collector: CollectorSettings = Field(default_factory=CollectorSettings)
+    webhook: WebhookSettings = Field(default_factory=WebhookSettings)
     gdb: GdbSettings = Field(default_factory=GdbSettings)
     prometheus: PrometheusSettings = Field(default_factory=PrometheusSettings)
     alertmanager: AlertmanagerSettings = Field(default_factory=AlertmanagerSettings)

@@ -4,8 +4,9 @@
 
 The big core (2 GB, 200 threads) against `gdb -ex 'thread apply all bt'`, the walk alone against the same, and a
 core whose 8 MB stack overflowed (`--plain` adds gdb's unlimited `bt` on it, which takes some twenty seconds). CPU is
-that of the processes with all their children; runs alternate and the least of each counts. Prints a table and one JSON
-line.
+that of the processes with all their children; runs alternate and the least of each counts. `report` has no gdb index of
+glibc's debug information, as on a machine's first core; `later` has what an earlier report left (gdb.index_cache).
+Prints a table and one JSON line.
 """
 
 from __future__ import annotations
@@ -30,10 +31,12 @@ _GDB = ["gdb", "-batch", "-nx", "-iex", "set debuginfod enabled off", "-ex"]
 _REPORT = [sys.executable, "-c", "from cli import main; main()", "diagnose", "core"]
 
 
-def process(command: list[str]) -> tuple[float, int]:
+def process(command: list[str], **environment: str) -> tuple[float, int]:
     """CPU seconds and the peak of memory in MB of any one process of it. wait4 tells this command from others."""
     with tempfile.TemporaryFile() as sink:
-        child = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=sink, stderr=sink)
+        child = subprocess.Popen(
+            command, stdin=subprocess.DEVNULL, stdout=sink, stderr=sink, env={**os.environ, **environment}
+        )
         _, _, used = os.wait4(child.pid, 0)
         child.returncode = 0
     return used.ru_utime + used.ru_stime, used.ru_maxrss // 1024
@@ -54,23 +57,30 @@ def main() -> None:
     arguments = parser.parse_args()
     big, store = big_core()
     deep, program = crashing.core("overflow"), crashing.program()
-    runs = [
-        (
-            process([*_GDB, "thread apply all bt", str(store), str(big)]),
-            process([*_REPORT, str(big), "--exe", str(store), "--json"]),
-            walking(big),
-            process([*_REPORT, str(deep), "--exe", str(program), "--json"]),
-        )
-        for _ in range(ROUNDS)
-    ]
-    gdb, ours, overflow = (min(run[column] for run in runs) for column in (0, 1, 3))
-    walked = min(run[2] for run in runs)
+    report = [*_REPORT, str(big), "--exe", str(store), "--json"]
+    none = {"PARAMEDIC_GDB__INDEX_CACHE_BYTES": "0"}
+    with tempfile.TemporaryDirectory() as indexes:
+        kept = {"PARAMEDIC_GDB__INDEX_CACHE": indexes}
+        process(report, **kept)
+        runs = [
+            (
+                process([*_GDB, "thread apply all bt", str(store), str(big)]),
+                process(report, **none),
+                process([*_REPORT, str(deep), "--exe", str(program), "--json"], **none),
+                process(report, **kept),
+            )
+            for _ in range(ROUNDS)
+        ]
+    gdb, ours, overflow, later = (min(run[column] for run in runs) for column in range(4))
+    walked = min(walking(big) for _ in range(ROUNDS))
     result = {
         "gdb_all_stacks_cpu_seconds": round(gdb[0], 2),
         "gdb_all_stacks_mb": gdb[1],
         "report_cpu_seconds": round(ours[0], 2),
         "report_mb": ours[1],
         "report_multiple": round(ours[0] / gdb[0], 2),
+        "later_report_cpu_seconds": round(later[0], 2),
+        "later_report_multiple": round(later[0] / gdb[0], 2),
         "walk_cpu_seconds": round(walked, 3),
         "walk_multiple": round(walked / gdb[0], 3),
         "overflow_cpu_seconds": round(overflow[0], 2),

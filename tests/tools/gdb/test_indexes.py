@@ -6,14 +6,17 @@ import asyncio
 import os
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
+from typing import cast
 
 import pytest
 
 from settings import GdbSettings, Settings
 from tests.standins import crashing
+from tools.gdb import indexes
 from tools.gdb.analysis import CrashAnalysis, analyze_core
 from tools.gdb.indexes import keep_indexes, with_indexes
-from tools.gdb.opened import opened_core
+from tools.gdb.opened import OpenedCore, opened_core
 from tools.gdb.plan import load
 from tools.gdb.sandbox import launch, private_folder
 from tools.gdb.session import OPTIONS, open_session
@@ -66,6 +69,17 @@ async def test_the_second_core_of_a_program_is_opened_by_its_index(tmp_path: Pat
     assert await keep_indexes(first.not_indexed, settings) == []  # it is there
 
 
+async def test_a_core_that_nobody_in_particular_owns_is_opened_by_it_too(tmp_path: Path, program: Path) -> None:
+    settings = keeping(tmp_path)
+    core = Path(shutil.copy(crashing.core("thread"), tmp_path / "core"))
+    core.chmod(0o644)  # read confined as nobody, where we are root
+    first = await analyze_core(core, executable=program, settings=settings)
+    await keep_indexes(first.not_indexed, settings)
+    assert (await analyze_core(core, executable=program, settings=settings)).not_indexed == {}
+    settings.index_cache.chmod(0o700)  # type: ignore[union-attr]
+    assert (await analyze_core(core, executable=program, settings=settings)).report.status == "OK"
+
+
 async def test_another_file_of_the_same_build_id_does_not_get_it(tmp_path: Path, program: Path) -> None:
     settings = keeping(tmp_path)
     await keep_indexes((await analysed(program, settings)).not_indexed, settings)
@@ -91,6 +105,21 @@ async def test_small_debug_information_is_not_indexed(tmp_path: Path, program: P
     found = await analysed(program, keeping(tmp_path, 48 << 20))
     assert found.not_indexed == {}
     assert not (tmp_path / "indexes").exists()
+
+
+def test_less_of_a_library_is_indexed_than_of_a_program(monkeypatch: pytest.MonkeyPatch, program: Path) -> None:
+    monkeypatch.setattr(indexes, "_LIBRARY_BYTES", 1)
+    modules = [SimpleNamespace(path=name, build_id=name, is_main=name == "exe") for name in ("exe", "lib")]
+    opened = SimpleNamespace(
+        modules=SimpleNamespace(all=modules),
+        resolved=SimpleNamespace(
+            debug=SimpleNamespace(
+                known=dict.fromkeys(("exe", "lib"), SimpleNamespace(symbols="dwarf")),
+                by_build_id={"exe": program, "lib": program},
+            )
+        ),
+    )
+    assert list(indexes.large_debug_files(cast(OpenedCore, opened), 48 << 20)) == ["lib"]
 
 
 async def test_old_indexes_make_room_and_bad_names_make_none(tmp_path: Path, program: Path) -> None:
