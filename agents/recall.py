@@ -112,7 +112,9 @@ class Recall:
             same = bare(told.past.object) == owner
             where = f"the same {owner}" if same else f"{bare(told.past.object)}, which is another with the same program"
             why = f"The same crash (group {group}) in {where}."
-            note = "The core shows the same crash." if told.last is None or same else "It was done elsewhere."
+            note = "The core shows the same crash."
+            if told.last is not None:
+                note += " What was done then was not compared with the objects here."
             recalled.append(_recalled(told, why, None, note, found.causes[0].object))
         return _with(found, recalled[:MAX_RECALLED])
 
