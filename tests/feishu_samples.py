@@ -17,6 +17,8 @@ from incidents.models import (
     Finding,
     Incident,
     IncidentStatus,
+    Moment,
+    MomentKind,
     ObjectRef,
 )
 from incidents.plan import (
@@ -76,6 +78,10 @@ def diagnosis(text: str = "probe port 9999 is closed", **changes: Any) -> Diagno
         "crash": crash,
         "signature": "sig",
         "explanation": f"A model says: {text}",
+        "timeline": [
+            Moment(at=NOW, kind=MomentKind.ROLLOUT, text=f"rolled out: {text}", evidence_ids=[seen.id]),
+            Moment(at=NOW, kind=MomentKind.CRASH, text=f"ended: {text}", onset=True, evidence_ids=[seen.id]),
+        ],
     }
     return Diagnosis(**(values | changes))
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import AsyncIterator
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -22,6 +23,8 @@ from incidents.models import (
     Finding,
     Incident,
     IncidentStatus,
+    Moment,
+    MomentKind,
     ObjectRef,
     Via,
 )
@@ -188,6 +191,28 @@ async def test_chinese_questions_get_chinese_answers(parts, talk):
         ("今天天气如何", "无法回答"),
     ):
         assert expected in await talk(question), question
+
+
+async def test_what_changed_is_answered_from_the_timeline(parts, talk):
+    incident = await ended(parts)
+    assert "Nothing with a time" in await talk("what changed before shop/api crashed?")
+    diagnosis = crash_diagnosis()
+    trace, log = (item.id for item in diagnosis.evidence)
+    at = datetime(2026, 11, 21, 10, 0, tzinfo=UTC)
+    timeline = [
+        Moment(at=at, kind=MomentKind.ROLLOUT, text="Revision 7 was rolled out <b>", evidence_ids=[trace]),
+        Moment(at=at + timedelta(seconds=90), until=at + timedelta(seconds=120), kind=MomentKind.CRASH, count=3,
+               text="Container api ended: SIGSEGV", onset=True, evidence_ids=[log]),
+    ]  # fmt: skip
+    await parts.incidents.update(incident.id, diagnosis=diagnosis.model_copy(update={"timeline": timeline}))
+    said = await talk("what changed before shop/api crashed?")
+    assert talk.done["intent"] == "changes"
+    assert "90 s before it was first seen, at 2026-11-21 10:00:00: Revision 7 was rolled out" in said
+    assert "▶ 11-21 10:01:30 Container api ended: SIGSEGV (3 times, until 10:02:00)" in said
+    assert set(talk.cited) == {trace, log}
+    for question in ("show me the timeline", "时间线", "之前改了什么？", "什么时候开始的？"):
+        assert "Revision 7 was rolled out" in await talk(question)
+        assert talk.done["intent"] == "changes"
 
 
 async def test_the_fix_and_who_decided_come_from_approvals(parts, talk):

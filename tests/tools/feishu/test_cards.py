@@ -297,3 +297,10 @@ def test_escaping_shows_the_same_text() -> None:
 def test_expiry_is_shown_in_utc() -> None:
     asked = approval().model_copy(update={"expires_at": NOW + timedelta(days=1)})
     assert "2025-11-22 10:00:00 UTC" in visible_text(approval_card(asked, language="en"))
+
+
+@pytest.mark.parametrize(("language", "label"), [("en", "Began"), ("zh", "起始")])
+def test_one_line_says_what_changed_right_before(language: Language, label: str) -> None:
+    shown = "\n".join(markdowns(of_diagnosis("image v1", language)))
+    assert f"**{label}** First seen 0 s after this&#58; rolled out&#58; image v1" in shown
+    assert "ended&#58; image v1" not in shown, "the rest of the timeline is for the page"
