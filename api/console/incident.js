@@ -82,6 +82,7 @@ function diagnosis(found) {
     it.explanation ? el("p", { class: "quote" }, it.explanation) : null,
     hypotheses(it.hypotheses, evidence, found.incident.id),
     before(it, evidence, found.incident.id),
+    runbooks(it, evidence, found.incident.id),
     listed("Could not be seen", it.unseen), listed("Ruled out", it.ruled_out), listed("Next steps", it.next_steps),
     closure(it),
   );
@@ -109,6 +110,16 @@ function before(it, evidence, id) {
   const fits = (item) => ({ true: "fits now", false: "does not fit now" })[item.borne_out] || "not checked";
   return el("div", {}, el("p", { class: "muted" }, "Seen before"), el("ul", { class: "plain" }, items.map((item) => el("li", {},
     item.text, el("span", { class: "muted" }, ` · ${fits(item)}: ${item.why} ${item.checked} `),
+    item.evidence_ids.map((one) => chip(one, evidence.get(one), id))))));
+}
+
+// passages of the team's own runbooks; their text stands in the evidence
+function runbooks(it, evidence, id) {
+  const items = it.recalled.filter((item) => item.kind === "runbook");
+  if (!items.length) return null;
+  const fits = (item) => ({ true: "for this", false: "not for this" })[item.borne_out];
+  return el("div", {}, el("p", { class: "muted" }, "Runbooks"), el("ul", { class: "plain" }, items.map((item) => el("li", {},
+    item.source, el("span", { class: "muted" }, ` · ${[fits(item), item.why].filter(Boolean).join(": ")} `),
     item.evidence_ids.map((one) => chip(one, evidence.get(one), id))))));
 }
 

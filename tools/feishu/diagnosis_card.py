@@ -134,6 +134,7 @@ def _head(language: Language, incident: Incident, diagnosis: Diagnosis, size: _S
             ("label.cause", _cause(language, top, size(500)) if top else ""),
             ("label.began", inline(began(diagnosis.timeline) or "", size(200))),
             ("label.seen_before", inline(_seen_before(diagnosis), size(200))),
+            ("label.runbooks", inline(_runbooks(diagnosis), size(400))),
             ("label.incident", inline(incident.id)),
         ],
     )
@@ -142,6 +143,13 @@ def _head(language: Language, incident: Incident, diagnosis: Diagnosis, size: _S
 def _seen_before(diagnosis: Diagnosis) -> str:
     """What was done the last time, and whether it held, in one line."""
     return next((item.text for item in diagnosis.recalled if item.kind == "incident"), "")
+
+
+def _runbooks(diagnosis: Diagnosis) -> str:
+    """Where the team has written about it; what the runbook itself says it is not for is left out."""
+    return "; ".join(
+        item.source for item in diagnosis.recalled if item.kind == "runbook" and item.borne_out is not False
+    )
 
 
 def _cause(language: Language, cause: Cause, limit: int) -> str:

@@ -41,6 +41,7 @@ TEXTS: dict[str, tuple[str, str]] = {
     "label.evidence": ("Evidence", "证据"),
     "label.began": ("Began", "起始"),
     "label.seen_before": ("Seen before", "以前出现过"),
+    "label.runbooks": ("Runbooks", "预案"),
     "label.unseen": ("Could not be seen", "未能查看"),
     "label.next_steps": ("Next steps", "后续步骤"),
     "label.proposal": ("Proposal for people", "人工处理建议"),
