@@ -33,7 +33,8 @@ def diagnose(
 ) -> Diagnosis:
     """Diagnose a target (a workload, a pod, a service), a namespace, or all of a snapshot.
 
-    `symptom` is the caller's own words: it orders causes that name what it mentions, and decides nothing else.
+    `symptom` is the caller's own words: it orders causes that name what it mentions. Only a refusal of the API server
+    that it quotes is taken as a report, where the objects do not speak against it.
     Raises NotFound when the target is not in the snapshot.
     """
     if target is None and namespace is None:

@@ -42,16 +42,16 @@ CAUSES = {
     ),
 }
 
-_ACCOUNT = re.compile(r"error looking up service account (?P<namespace>[^/\s]+)/(?P<name>[^:\s]+): .*not found")
-_SECURITY = re.compile(
+ACCOUNT = re.compile(r"error looking up service account (?P<namespace>[^/\s]+)/(?P<name>[^:\s]+): .*not found")
+SECURITY = re.compile(
     r"violates PodSecurity \"(?P<level>[^\"]+)\": (?P<rule>.+)"
     r"|unable to (?:validate|admit)[^:]*(?:pod security policy|PodSecurityPolicy|security context constraint)[^:]*: ?"
     r"(?P<policy>.*)"
     r"|forbidden: (?P<other>PodSecurityPolicy: .+|seccomp may not be set.*|SecurityContext\.\w+ is forbidden.*)",
     re.IGNORECASE,
 )
-_DENIED = re.compile(r"admission webhook \"(?P<webhook>[^\"]+)\" denied the request(?:: (?P<said>.*)| without)")
-_OUTAGE = re.compile(r"failed (?:calling|to call) (?:admission )?webhook \"(?P<webhook>[^\"]+)\": (?P<said>.*)")
+DENIED = re.compile(r"admission webhook \"(?P<webhook>[^\"]+)\" denied the request(?:: (?P<said>.*)| without)")
+OUTAGE = re.compile(r"failed (?:calling|to call) (?:admission )?webhook \"(?P<webhook>[^\"]+)\": (?P<said>.*)")
 _CONFIGURATIONS = ("ValidatingWebhookConfiguration", "MutatingWebhookConfiguration")
 
 
@@ -65,18 +65,18 @@ def find(scope: Scope) -> Iterable[Found]:
 
 def _found(scope: Scope, refusal: Refusal) -> Found | None:
     message = refusal.message
-    if match := _ACCOUNT.search(message):
+    if match := ACCOUNT.search(message):
         return _account(scope, refusal, match["name"])
-    if match := _OUTAGE.search(message):
+    if match := OUTAGE.search(message):
         return _outage(scope, refusal, match["webhook"], match["said"].strip())
-    if match := _DENIED.search(message):
+    if match := DENIED.search(message):
         said = (match["said"] or "").strip()
         facts: dict[str, Fact] = {"webhook": match["webhook"], "webhook_says": said[:300] or None}
         why = f"admission webhook {match['webhook']} refuses them{f': {said[:200]}' if said else ''}"
         claims, _ = _configuration(scope, match["webhook"])
         step = "Change the template as it asks"
         return replace(_refused(CauseClass.WEBHOOK_DENIED, refusal, why, facts, step, claims), subject=match["webhook"])
-    if match := _SECURITY.search(message):
+    if match := SECURITY.search(message):
         rule = next((match[name] for name in ("rule", "policy", "other") if match[name]), "").strip()
         facts = {"level": match["level"], "rule": rule[:400]}
         why = f"pod security forbids them: {rule[:250]}"

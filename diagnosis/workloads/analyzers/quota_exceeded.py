@@ -37,7 +37,7 @@ _MUST_SPECIFY = re.compile(r"failed quota: (?P<quota>[^:]+): must specify (?P<wh
 
 def find(scope: Scope) -> Iterable[Found]:
     for told in refusals(scope):
-        parsed = next(((refusal, found) for refusal in told if (found := _parse(refusal.message))), None)
+        parsed = next(((refusal, found) for refusal in told if (found := parse(refusal.message))), None)
         if parsed is not None:
             yield _found(scope, parsed[0], *parsed[1])
 
@@ -68,7 +68,7 @@ def _advice(scope: Scope, refusal: Refusal, facts: dict[str, Fact]) -> Advice | 
     if "must_specify" in facts:
         demanded = _AMOUNT.findall(refusal.message.partition("must specify")[2])
         return stated_amounts(scope, refusal.owner, pod, demanded) if demanded else None
-    limited, used = (_amounts(str(facts[name])) for name in ("limited", "used"))
+    limited, used = (amounts(str(facts[name])) for name in ("limited", "used"))
     for key in str(facts["requested"]).split(","):
         name = key.partition("=")[0].strip()
         resource = name.removeprefix("requests.")
@@ -78,12 +78,12 @@ def _advice(scope: Scope, refusal: Refusal, facts: dict[str, Fact]) -> Advice | 
     return None
 
 
-def _amounts(listed: str) -> dict[str, float]:
+def amounts(listed: str) -> dict[str, float]:
     pairs = (part.strip().partition("=") for part in listed.split(","))
     return {name: amount for name, _, value in pairs if (amount := quantity(value)) is not None}
 
 
-def _parse(message: str) -> tuple[dict[str, Fact], str] | None:
+def parse(message: str) -> tuple[dict[str, Fact], str] | None:
     if match := _EXCEEDED.search(message):
         facts: dict[str, Fact] = {key: value.strip(" .") for key, value in match.groupdict().items()}
         facts["resources"] = [part.partition("=")[0] for part in match["requested"].split(",")]
