@@ -29,10 +29,12 @@ from terminal import (
     incidents,
     keys,
     models,
+    node,
     runbooks,
     schema,
     serve,
     store,
+    webhook,
 )
 from terminal.demo import demo
 
@@ -55,6 +57,8 @@ core_app.command("shrink")(core_shrink.shrink)
 app.add_typer(core_app, name="core")
 app.command()(serve.serve)
 app.command()(collect.collect)
+app.add_typer(webhook.app, name="webhook")
+app.add_typer(node.app, name="node")
 app.command()(incidents.autofix)
 app.command()(incidents.incidents)
 app.command()(approvals.approvals)

@@ -93,6 +93,16 @@ def core_limit(pid: int, proc: Path = Path("/proc")) -> tuple[bool, int | None]:
     return False, None
 
 
+def container_limit(proc: Path = Path("/proc")) -> int | None:
+    """RLIMIT_CORE of the containers that run here, in bytes; None for unlimited, and where no container is seen."""
+    for entry in proc.iterdir():
+        if entry.name.isdigit() and "kubepods" in _read(entry / "cgroup"):
+            known, limit = core_limit(int(entry.name), proc)
+            if known:
+                return limit
+    return None
+
+
 def dumping(proc: Path = Path("/proc")) -> list[int]:
     """Processes that are writing a core at this moment (`CoreDumping` of proc(5), since Linux 4.15)."""
     return [
