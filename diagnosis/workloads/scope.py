@@ -123,6 +123,13 @@ class Scope:
             return None
         return newest(event.last for event in events if event.reason == "Started")
 
+    def failed_meanwhile(self, container: Container) -> list[Event]:
+        """What the kubelet said of a container that it could not start, and whose status is still that of its
+        creation."""
+        if container.waiting != "ContainerCreating" or container.restarts or not text(container.pod, "metadata", "uid"):
+            return []
+        return [event for event in self.container_events(container) if event.reason == "Failed"]
+
     def _age(self, pod: Object) -> timedelta:
         created = when(pod, "metadata", "creationTimestamp")
         return self.snapshot.observed_at - created if created else timedelta(0)

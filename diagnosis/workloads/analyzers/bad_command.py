@@ -12,7 +12,8 @@ from datetime import timedelta
 
 from diagnosis.workloads.containers import Container
 from diagnosis.workloads.contract import Claim, Documented, Found, quoted
-from diagnosis.workloads.evidence import of_object
+from diagnosis.workloads.events import Event
+from diagnosis.workloads.evidence import of_event, of_object
 from diagnosis.workloads.fields import text
 from diagnosis.workloads.logs import Log, LogLine
 from diagnosis.workloads.restarts import Ending, Restart
@@ -39,6 +40,7 @@ _START_FAILURE = re.compile(
     r"|chdir to cwd|exec: |no command specified|not a directory",
     re.IGNORECASE,
 )
+_OF_THE_RUNTIME = re.compile(r"failed to (?:create|start) \S{0,40} ?(?:task|container)|OCI runtime", re.IGNORECASE)
 _OF_A_MOUNT = re.compile(r"error mounting|mountpoint|subpath", re.IGNORECASE)
 _PROBLEMS = tuple(
     (kind, re.compile(pattern, re.IGNORECASE))
@@ -68,15 +70,21 @@ def find(scope: Scope) -> Iterable[Found]:
             yield _by_shell(scope, container, failed)
         elif failed is not None or container.waiting in _WAITING:
             yield from _by_runtime(scope, container, failed)
+        elif events := [e for e in scope.failed_meanwhile(container) if _OF_THE_RUNTIME.search(e.message)]:
+            yield from _by_runtime(scope, container, None, events[-1])
         elif (told := _exec_failed(scope, container, endings)) is not None:
             yield from _by_log(scope, container, *told)
         elif endings and endings[0].ending is Ending.COMPLETED and container.section == "containers":
             yield from _left_at_once(scope, container, endings[0])
 
 
-def _by_runtime(scope: Scope, container: Container, failed: Restart | None) -> Iterable[Found]:
+def _by_runtime(
+    scope: Scope, container: Container, failed: Restart | None, event: Event | None = None
+) -> Iterable[Found]:
     now = scope.snapshot.observed_at
-    if failed is not None and failed.message:
+    if event is not None:
+        message, at = event.message, ""
+    elif failed is not None and failed.message:
         message, at = failed.message, f"{failed.at}/message"
     else:
         message, at = container.waiting_message, f"{container.status_at}/state/waiting/message"
@@ -85,7 +93,7 @@ def _by_runtime(scope: Scope, container: Container, failed: Restart | None) -> I
     claims = [
         Claim(
             f"The runtime cannot start container {container.name} of pod {container.pod_name}: {quoted(_end(message))}",
-            [of_object(container.pod, at, now)],
+            [of_event(event, now) if event is not None else of_object(container.pod, at, now)],
         )
     ]
     facts: dict[str, Fact] = {"exit_code": failed.exit_code if failed else None, "command": container.command}

@@ -88,8 +88,14 @@ _WORDS = {
 
 def find(scope: Scope) -> Iterable[Found]:
     for container in scope.troubled:
-        if container.waiting in _WAITING:
+        if container.waiting in _WAITING or _pulled_in_vain(scope, container):
             yield _found(scope, container)
+
+
+def _pulled_in_vain(scope: Scope, container: Container) -> bool:
+    """Whether the kubelet has said so before it wrote the status."""
+    event = _pull_event(scope.failed_meanwhile(container))
+    return event is not None and "pull" in event.message.lower()
 
 
 def _found(scope: Scope, container: Container) -> Found:

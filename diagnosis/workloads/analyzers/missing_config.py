@@ -85,6 +85,9 @@ def _of_container(scope: Scope, container: Container) -> Iterator[tuple[_Missing
             yield missing, [evidence], _Said(message, True, 0.97)
     if container.waiting != "ContainerCreating":
         return
+    for event in reversed(scope.failed_meanwhile(container)):
+        for missing in _parse(event.message, None):
+            yield missing, [of_event(event, now)], _Said(event.message, True, 0.95)
     for event in reversed(scope.pod_events(container.pod)):
         if event.reason == "FailedMount":
             for missing in _parse(event.message, container.pod):

@@ -19,6 +19,7 @@ def creating(item: Object) -> None:
     item["status"]["phase"] = "Pending"
     for status in item["status"].get("containerStatuses") or []:
         status |= {"state": {"waiting": {"reason": "ContainerCreating"}}, "ready": False, "started": False}
+        status |= {"restartCount": 0, "lastState": {}}
 
 
 def test_a_probe_that_failed_is_told_of_a_container_whose_status_is_late() -> None:
@@ -38,6 +39,22 @@ def test_a_container_that_is_being_created_has_no_failed_probe() -> None:
 
     diagnosis = of_case(name, changed(name, silent))
     assert [cause.cause_class for cause in diagnosis.causes] == [CauseClass.UNKNOWN]
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "command_working_directory",
+        "bad_command_missing",
+        "bad_image_tag",
+        "registry_rate_limited",
+        "missing_config_key",
+    ],
+)
+def test_what_kept_a_container_from_starting_is_told_by_the_event(name: str) -> None:
+    cause = only(of_case(name, changed(name, creating)), CauseClass(truth(name)["class"]))
+    assert cause.object.container == truth(name)["container"]
+    assert cause.facts.items() >= truth(name)["facts"].items()
 
 
 @pytest.mark.parametrize(("seconds", "listens"), [(6, True), (2, True), (6, False)])
