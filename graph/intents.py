@@ -58,7 +58,7 @@ _RULES: list[tuple[Intent, re.Pattern[str]]] = [
         ),
         (
             Intent.BEFORE,
-            r"\b(?:seen|happen(?:ed)?|occur(?:red)?|crash(?:ed)?|fail(?:ed)?|had|known)\b.{0,40}"
+            r"\b(?:seen|happen(?:ed)?|occur(?:red)?|crash(?:ed)?|fail(?:ed)?|done|had|known)\b.{0,40}"
             r"\b(?:before|earlier|in the past)\b\W*$|\blast time\b"
             r"|\b(?:past|previous|similar|earlier) (?:incidents|cases)\b"
             r"|(?:以前|之前|过去|曾经|历史上).{0,8}(?:出现|发生|遇到|见|有)过|上次.{0,10}(?:怎么|如何|处理|解决|修)|类似的?(?:事故|故障|案例)",

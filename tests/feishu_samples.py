@@ -20,6 +20,7 @@ from incidents.models import (
     Moment,
     MomentKind,
     ObjectRef,
+    Recalled,
 )
 from incidents.plan import (
     Approval,
@@ -78,6 +79,16 @@ def diagnosis(text: str = "probe port 9999 is closed", **changes: Any) -> Diagno
         "crash": crash,
         "signature": "sig",
         "explanation": f"A model says: {text}",
+        "recalled": [
+            Recalled(
+                kind="incident",
+                source="inc_1",
+                text=f"2025-11-03: {text}, held 17 days",
+                why=text,
+                checked=text,
+                evidence_ids=[seen.id],
+            )
+        ],
         "timeline": [
             Moment(at=NOW, kind=MomentKind.ROLLOUT, text=f"rolled out: {text}", evidence_ids=[seen.id]),
             Moment(at=NOW, kind=MomentKind.CRASH, text=f"ended: {text}", onset=True, evidence_ids=[seen.id]),

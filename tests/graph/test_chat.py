@@ -26,6 +26,7 @@ from incidents.models import (
     Moment,
     MomentKind,
     ObjectRef,
+    Recalled,
     Via,
 )
 from incidents.plan import ApprovalState, Proposal, Vote
@@ -165,6 +166,25 @@ async def test_each_question_is_answered_from_the_record_with_citations(parts, t
 
     said = await talk("who approved it?")
     assert "needed an approval" in said
+
+
+async def test_what_was_done_before_is_told_with_its_evidence(parts, talk):
+    incident = await ended(parts)
+    assert "Nothing like it is on record" in await talk("has shop/api done this before?")
+    found = crash_diagnosis()
+    earlier = Recalled(
+        kind="incident",
+        source="inc_1",
+        text="2025-11-03: Roll it back (approved by api:ann), verified, held 17 days",
+        why="The same crash.",
+        checked="Revision 4 is kept. password=hunter22hunter22",
+        evidence_ids=[found.evidence[0].id],
+    )
+    await parts.incidents.update(incident.id, diagnosis=found.model_copy(update={"recalled": [earlier]}))
+    for question in ("seen before?", "以前出现过吗？", "what did we do last time", "上次怎么处理的"):
+        said = await talk(question)
+        assert "held 17 days" in said and "inc_1" in said and "Revision 4 is kept" in said, question
+        assert "hunter22" not in said and talk.cited == [found.evidence[0].id]
 
 
 async def test_secrets_in_evidence_do_not_reach_the_chat(parts, talk):

@@ -235,6 +235,7 @@ def test_a_diagnosis_tells_cause_stack_and_evidence() -> None:
     seen = visible_text(diagnosis_card(incident(), found, [proposal()], language="en", link="https://p.example/i"))
     for part in ("wrong liveness probe", "95%", "SIGSEGV", "src/server.cpp:42", found.evidence[0].id, "For the owners"):
         assert part in seen, part
+    assert "**Seen before**" in seen and "held 17 days" in seen
 
 
 def test_the_link_is_the_only_one() -> None:
