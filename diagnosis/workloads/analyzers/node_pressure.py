@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from diagnosis.workloads.contract import Claim, Documented, Found, quoted
 from diagnosis.workloads.evidence import of_event, of_object
 from diagnosis.workloads.fields import Object, condition, text
+from diagnosis.workloads.node_fit import fits
 from diagnosis.workloads.nodes import condition_at
 from diagnosis.workloads.scope import Scope
 from diagnosis.workloads.snapshot import ref_of
@@ -84,8 +85,13 @@ def _victim(scope: Scope, pod: Object, node: str, kind: str, words: tuple[str, .
         events = [event for event in scope.pod_events(pod) if event.reason == "FailedScheduling"]
         evidence: list[Evidence] = [of_event(events[-1], now)] if events else []
         text_ = text(scheduled, "message") or (events[-1].message if events else "")
-        if _TAINTS[kind] in text_:
+        if _TAINTS[kind] in text_ and _belongs(scope, pod, node):
             if text(scheduled, "message"):
                 evidence = [of_object(pod, "/status/conditions", now), *evidence]
             return Claim(f"Pod {name} is kept away by the taint {_TAINTS[kind]}", evidence)
     return None
+
+
+def _belongs(scope: Scope, pod: Object, node: str) -> bool:
+    """Whether a pod may run on a node at all: of each node that it does not get, the scheduler tells one reason."""
+    return any(fit.belongs for fit in fits(scope.snapshot, pod) if fit.name == node)

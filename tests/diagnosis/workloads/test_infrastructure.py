@@ -117,6 +117,26 @@ def test_a_taint_that_keeps_pods_away_is_explained_by_the_pressure() -> None:
     only(of_case(name, changed(name, pending)), CauseClass.NODE_DISK_PRESSURE)
 
 
+def test_pressure_of_a_node_that_a_pod_may_not_use_does_not_keep_the_pod_waiting() -> None:
+    """Transformed as above, and the pod asks for labels that the node in question does not have: the scheduler still
+    counts that node's taint."""
+    name = "node_disk_pressure"
+    node = truth(name)["object"]["name"]
+    words = (
+        "0/2 nodes are available: 1 node(s) had taint {node.kubernetes.io/disk-pressure: }, that the pod didn't "
+        "tolerate, 1 node(s) didn't match Pod's node affinity."
+    )
+
+    def pending(item: Object) -> None:
+        if item["kind"] == "Pod" and item["spec"].get("nodeName") == node:
+            item["spec"].pop("nodeName")
+            item["spec"]["nodeSelector"] = {"pool": "elsewhere"}
+            unscheduled = {"type": "PodScheduled", "status": "False", "reason": "Unschedulable", "message": words}
+            item["status"] = {"phase": "Pending", "conditions": [unscheduled]}
+
+    assert CauseClass.NODE_DISK_PRESSURE not in classes(of_case(name, changed(name, pending)))
+
+
 def proxy(ready: bool, node: str) -> list[Object]:
     """kube-proxy as most clusters run it: a real pod of a case under its name and labels."""
     pod = copy.deepcopy(next(item for item in loaded("service_healthy").all("Pod") if item["spec"].get("nodeName")))
