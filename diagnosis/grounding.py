@@ -31,6 +31,8 @@ from incidents.models import Evidence, EvidenceKind, Finding, ObjectRef, Severit
 
 _TOLD = frozenset({EvidenceKind.WEB, EvidenceKind.RUNBOOK})
 """Kinds of evidence that speak in general: no observations of this case."""
+_PAST_INCIDENT = "incident inc_"
+"""How the sources of recalled incidents begin."""
 _ANYBODYS = _TOLD | {EvidenceKind.LOG}
 """Kinds whose text may name whom it likes."""
 _MAX_CLAIM_CHARS = 1200
@@ -93,9 +95,10 @@ class Checker:
         self._places = {
             item.id: squeeze(item.source) + ("" if item.kind in _ANYBODYS else f"\n{self._texts[item.id]}")
             for item in evidence
-            if item.kind not in _TOLD
+            if not _is_told(item)
         }
-        self._all_but_logs = "\n".join(self._places[item.id] for item in evidence if item.kind not in _ANYBODYS)
+        own = (item.id for item in evidence if item.id in self._places and item.kind not in _ANYBODYS)
+        self._all_but_logs = "\n".join(self._places[item_id] for item_id in own)
         self._stack = Stack(crash) if crash is not None else None
 
     def fault(self, text: str, citations: Sequence[Citation]) -> str | None:
@@ -208,6 +211,11 @@ def ground(answer: ModelAnswer, checker: Checker, *, model: str) -> Grounded:
 def orders(text: str) -> bool:
     """Whether a text holds a command line or an address to open: what a person might follow without thinking."""
     return "://" in text or _COMMAND.search(text) is not None
+
+
+def _is_told(item: Evidence) -> bool:
+    """Whether it is no observation of this case: general knowledge, or the record of an earlier incident."""
+    return item.kind in _TOLD or (item.kind is EvidenceKind.HISTORY and item.source.startswith(_PAST_INCIDENT))
 
 
 def speaks_of_approving(text: str) -> bool:

@@ -175,6 +175,14 @@ def test_a_runbook_is_no_finding() -> None:
     assert len(grounded.findings) == 1 and grounded.explanation is not None
 
 
+def test_the_record_of_an_earlier_incident_is_no_finding_about_this_one() -> None:
+    earlier = Evidence.of(EvidenceKind.HISTORY, "incident inc_7 (2025-11-03)", "Deployment shop/cart: oom_killed", AT)
+    known = Checker([earlier, STATUS], texts={}, objects=[CART], crash=None)
+    told = Claim(text="It ran out of memory.", citations=cite(earlier, "oom_killed"))
+    assert ground(ModelAnswer(findings=[told]), known, model="m").findings == []
+    assert not known.shows(told.citations, "cart") and not known.observed(told.citations)
+
+
 def test_what_is_kept_and_dropped_is_counted() -> None:
     good, bad = Claim(text="It ended with 139.", citations=EXIT), Claim(text="It ended with 1.", citations=EXIT)
     grounded = run(ModelAnswer(explanation=[good, bad], findings=[good, bad], next_steps=[good]))
