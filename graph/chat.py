@@ -24,6 +24,7 @@ from graph.observed import namespace_diagnosis
 from graph.subject import Resolver, Subject
 from graph.watching import settled, watch
 from incidents.models import Evidence, Incident, ObjectRef, Via
+from tools.runbooks.words import telling_words
 
 if TYPE_CHECKING:
     from graph.services import Services
@@ -117,7 +118,7 @@ class _Answer:
         if subject.cluster_silent:
             yield ChatEvent("step", {"text": say(self._lang, "unreachable")})
         if self.intent is Intent.RUNBOOK:
-            for event in await self._runbooks(subject.incident):
+            for event in await self._runbooks(subject):
                 yield event
             return
         if subject.incident is None or (self.intent is Intent.NONE and self._off_topic(subject)):
@@ -131,7 +132,10 @@ class _Answer:
         """Words of no known kind that name nothing: by rules there is nothing to say; a model may read the record."""
         return not subject.mentions.named_something and self._services.models is None
 
-    async def _runbooks(self, incident: Incident | None) -> list[ChatEvent]:
+    async def _runbooks(self, subject: Subject) -> list[ChatEvent]:
+        # words that name no incident are what is asked for; without any, it is what was spoken about
+        spoken_about = subject.mentions.named_something or not telling_words(self._message)
+        incident = subject.incident if spoken_about else None
         self.incident_id = incident.id if incident else None
         record = await self._record(incident) if incident else None
         lines, found = await runbook_answer(self._services.runbooks, self._message, record, self._lang)
