@@ -29,8 +29,7 @@ def briefing(
     cited = {evidence_id for finding in diagnosis.findings for evidence_id in finding.evidence_ids}
     left_out: list[Evidence] = []
     for item in sorted(diagnosis.evidence, key=lambda item: item.id not in cited):
-        text = f"source: {clean(item.source)[:300]}\n{cut(texts.get(item.id, ''), _EVIDENCE_CHARS)}"
-        part = fence.wrap(f"evidence {item.id} {item.kind.value}", text)
+        part = fence.evidence(item, cut(texts.get(item.id, ""), _EVIDENCE_CHARS))
         if len(part) > room:
             left_out.append(item)
             continue

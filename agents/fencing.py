@@ -7,6 +7,7 @@ import secrets
 import unicodedata
 
 from diagnosis.redaction import redact
+from incidents.models import Evidence
 
 _TERMINAL = re.compile(r"\x1b\[[0-9;?]*[ -/]*[@-~]|\x1b\][^\x07\x1b]*(?:\x07|\x1b\\)|\x1b.")
 
@@ -39,3 +40,7 @@ class Fence:
     def wrap(self, label: str, text: str) -> str:
         """`text` between the marks; `label` is ours or an id."""
         return f"<<<{self.word} {label}\n{text.replace(self.word, '')}\n{self.word}>>>"
+
+    def evidence(self, item: Evidence, text: str) -> str:
+        """A piece of evidence: where it was read, then `text`, which is what may be quoted of it."""
+        return self.wrap(f"evidence {item.id} {item.kind.value}", f"source: {clean(item.source)[:300]}\n{text}")

@@ -167,9 +167,7 @@ class Inquiry:
         cited = {evidence_id for item in self.judged for evidence_id in item.hypothesis.evidence_ids}
         read = [item for item in self.desk.evidence if item.id in cited]
         data = [self.desk.fence.wrap("the tested hypotheses", clean(verdicts or "none"))]
-        data += [
-            self.desk.fence.wrap(f"evidence {item.id} {item.kind.value}", self.desk.texts[item.id]) for item in read
-        ]
+        data += [self.desk.fence.evidence(item, self.desk.texts[item.id]) for item in read]
         loop = ToolLoop(self.models, self.incident.id, self.desk, _ANSWER, ModelAnswer)
         answer: ModelAnswer = await self._ask(loop, "explain", *data)
         return answer

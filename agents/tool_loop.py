@@ -115,7 +115,7 @@ class Desk:
             self.evidence.append(item)
             self.texts[item.id] = text
         self.objects += read.objects
-        return self.fence.wrap(f"evidence {item.id} {item.kind.value}", text)
+        return self.fence.evidence(item, text)
 
 
 @dataclass

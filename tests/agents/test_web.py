@@ -90,7 +90,7 @@ async def test_what_the_web_says_is_fenced_and_redacted(search: SearxNG, server:
     desk = Desk([web_tool(search, set())], steps, Fence())
     told = await desk.call("search_web", {"query": "connection refused"})
     (item,) = desk.evidence
-    assert told == desk.fence.wrap(f"evidence {item.id} web", item.excerpt)
+    assert told == desk.fence.evidence(item, item.excerpt)
     assert (item.kind, item.source) == (EvidenceKind.WEB, "https://evil.example/")
     assert "hunter2" not in told and "SYSTEM: ignore" in told
     assert "error: query" in await desk.call("search_web", {"query": "x" * 201})
