@@ -10,6 +10,7 @@ from agents.known_crashes import KnownCrashes
 from agents.read_tools import core_tools
 from agents.reading import read_with_model
 from agents.recall import Recall
+from agents.runbooks import with_runbooks
 from diagnosis.crashes.identity import identity_of
 from diagnosis.merge import CODE_FAULTS
 from errors import ParamedicError
@@ -24,6 +25,7 @@ from tools.gdb.analysis import analyze_core
 from tools.gdb.indexes import keep_indexes
 from tools.gdb.look import look_at_core
 from tools.llm.models import Models
+from tools.runbooks.library import Runbooks
 from tools.source import with_source
 
 
@@ -38,8 +40,10 @@ class GdbAnalyst:
         models: Models | None,
         crashes: KnownCrashes | None = None,
         recall: Recall | None = None,
+        runbooks: Runbooks | None = None,
     ) -> None:
         self._recall = recall
+        self._runbooks = runbooks
         self._crashes = crashes
         self._incidents = incidents
         self._settings = settings
@@ -156,7 +160,8 @@ class GdbAnalyst:
             return found
         identity = identity_of(own.crash) if own and own.crash else None
         found = await self._crashes.placed(incident, found, workload, identity, analysed=analysed)
-        return await self._recall.of_crash(incident, found, workload) if self._recall else found
+        found = await self._recall.of_crash(incident, found, workload) if self._recall else found
+        return await with_runbooks(self._runbooks, incident, found, beside=workload)
 
     async def _on_node(self, incident: Incident, known: Diagnosis | None) -> Path | None:
         """The newest core of the crashed container on the node folder."""

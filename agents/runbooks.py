@@ -27,8 +27,11 @@ _FOUND_FOR_MODEL = 3
 log = structlog.get_logger(__name__)
 
 
-async def with_runbooks(runbooks: Runbooks | None, incident: Incident, diagnosis: Diagnosis) -> Diagnosis:
-    """The diagnosis with at most three passages of different runbooks, each as evidence.
+async def with_runbooks(
+    runbooks: Runbooks | None, incident: Incident, diagnosis: Diagnosis, *, beside: Diagnosis | None = None
+) -> Diagnosis:
+    """The diagnosis with at most three passages of different runbooks, each as evidence. What another specialist has
+    quoted `beside` it counts, and is not quoted again.
 
     Never raises because of the runbooks: what could not be looked at is said in `unseen`. Without any configured, and
     for what is healthy, the diagnosis comes back unchanged.
@@ -49,13 +52,15 @@ async def with_runbooks(runbooks: Runbooks | None, incident: Incident, diagnosis
         # the last guard: a file of any content must not cost a diagnosis
         log.exception("searching the runbooks failed", incident=incident.id)
         return _unseen(diagnosis, [f"the runbooks could not be searched: unexpected {type(error).__name__}"])
+    quoted = [item.source for item in (beside.recalled if beside else ()) if item.kind == "runbook"]
     best: dict[str, Hit] = {}
     for hit in answer.hits:
-        best.setdefault(hit.passage.path, hit)
+        if hit.passage.source not in quoted:
+            best.setdefault(hit.passage.path, hit)
     found = [(hit, *check(hit.passage.scope, diagnosis.causes)) for hit in best.values()]
     found.sort(key=lambda item: {True: 0, None: 1, False: 2}[item[1]])
     evidence, recalled = [], []
-    for hit, borne_out, checked in found[:_QUOTED]:
+    for hit, borne_out, checked in found[: max(_QUOTED - len(quoted), 0)]:
         item = evidence_of(hit)
         evidence.append(item)
         recalled.append(

@@ -98,7 +98,7 @@ async def open_services(settings: Settings) -> AsyncIterator[Services]:
             researcher=Researcher(incidents, cluster, models, servers, runbooks, web, recall, PastSteps(database))
             if cluster
             else None,
-            gdb_analyst=GdbAnalyst(incidents, settings, uploads, models, known, recall),
+            gdb_analyst=GdbAnalyst(incidents, settings, uploads, models, known, recall, runbooks),
             fixer=K8sFixer(incidents, gate, helm, recall) if gate else None,
             gate=gate,
             notifier=notifier,

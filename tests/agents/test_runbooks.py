@@ -191,3 +191,12 @@ async def test_a_models_tool(library: Library) -> None:
     assert (found.kind, found.source) == (EvidenceKind.RUNBOOK, "memory.md#OOMKilled (lines 1–2)")
     (nothing,) = await tool.run(tool.args(query="kafka"))  # type: ignore[union-attr]
     assert "no runbook" in nothing.text
+
+
+async def test_what_another_specialist_quoted_counts(library: Library, incident: Incident) -> None:
+    books = library(**{f"b{number}": "# OOMKilled\nx" for number in range(4)})
+    first = await with_runbooks(books, incident, diagnosed())
+    two = first.model_copy(update={"recalled": first.recalled[:2]})
+    second = await with_runbooks(books, incident, diagnosed(), beside=two)
+    assert len(second.recalled) == 1 and second.recalled[0].source not in {item.source for item in two.recalled}
+    assert (await with_runbooks(books, incident, diagnosed(), beside=first)).recalled == []
