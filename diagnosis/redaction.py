@@ -11,6 +11,8 @@ import json
 import re
 from typing import Any
 
+from diagnosis.hosts_in_text import only_hosts
+
 MASK = "[redacted]"
 
 _PRIVATE_KEY = re.compile(
@@ -90,9 +92,9 @@ def redact(text: str) -> str:
 
 
 def redact_object(item: dict[str, Any]) -> dict[str, Any]:
-    """A copy of a Kubernetes object fit to be kept: only the keys of a Secret or ConfigMap, no value of an environment
-    variable that is named like a secret, no secret in commands, probe headers and annotations; of the managed fields,
-    who wrote when.
+    """A copy of a Kubernetes object fit to be kept: only the keys of a Secret; of a ConfigMap the keys, and the hosts
+    and ports in its values; no value of an environment variable that is named like a secret, no secret in commands,
+    probe headers and annotations; of the managed fields, who wrote when.
     """
     kept = {key: value for key, value in item.items() if not (key == "metadata" or key in _CONTENT)}
     if isinstance(item.get("metadata"), dict):
@@ -100,6 +102,8 @@ def redact_object(item: dict[str, Any]) -> dict[str, Any]:
     content = {key: item[key] for key in _CONTENT if key in item}
     if item.get("kind") in ("Secret", "ConfigMap"):
         keys = {key: dict.fromkeys(value, "") if isinstance(value, dict) else value for key, value in content.items()}
+        if item.get("kind") == "ConfigMap" and isinstance(content.get("data"), dict):
+            keys["data"] = {key: _hosts(key, value) for key, value in content["data"].items()}
         return {**kept, **keys}
     kept.update({key: _walk(value) for key, value in content.items()})
     for key in ("message", "note"):  # of events
@@ -126,6 +130,12 @@ _INERT = {
 _SHORT = 15
 """Shorter words (phases, names, quantities) hold no secret; skipping them keeps large snapshots fast."""
 _CONTENT = ("spec", "status", "data", "binaryData", "stringData", "template")
+
+
+def _hosts(key: object, value: object) -> str:
+    if not isinstance(key, str) or not isinstance(value, str) or _SECRET_NAME.search(key):
+        return ""
+    return redact(only_hosts(key, redact(value)))
 
 
 def _mask_named(match: re.Match[str]) -> str:

@@ -1,7 +1,7 @@
 """The addresses that a container is configured with: values of its environment and arguments that name a host.
 
-Only literal values are read; what comes from a ConfigMap or a Secret is not in a snapshot. A value that was redacted is
-used as far as its host still shows.
+Only literal values are read here; what comes from ConfigMaps is in `config_addresses`, and values of Secrets are never
+read. A value that was redacted is used as far as its host still shows.
 """
 
 from __future__ import annotations
@@ -10,20 +10,12 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from diagnosis.hosts_in_text import BARE, HOST_NAMES, hosts_in, port_of
 from diagnosis.workloads.containers import SECTIONS
 from diagnosis.workloads.fields import Object, objects, strings, text
 
-_LABEL = r"[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?"
-_NAME = rf"{_LABEL}(?:\.{_LABEL}){{0,8}}\.?"
-_URL = re.compile(
-    rf"(?P<scheme>[A-Za-z][A-Za-z0-9+.-]{{0,30}})://(?:[^\s/@]{{0,400}}@)?(?P<host>{_NAME})(?::(?P<port>\d{{1,5}}))?(?![\w:.-])"
-)
-_PAIR = re.compile(rf"(?:^|[=,;@(\s])(?P<host>{_NAME}):(?P<port>\d{{2,5}})(?=$|[/,;)?\s])")
-_BARE = re.compile(rf"^(?P<host>{_NAME})$")
 _REFERENCE = re.compile(r"\$\(([A-Za-z_][A-Za-z0-9_.-]*)\)")
-_HOST_NAMES = re.compile(r"(?:^|_)(?:HOST|HOSTNAME|ADDR|ADDRESS|SERVER|ENDPOINT)$", re.IGNORECASE)
 _HOST_WORD = re.compile(r"(?:HOST|HOSTNAME|ADDR|ADDRESS|SERVER|ENDPOINT)$", re.IGNORECASE)
-_DEFAULT_PORTS = {"http": 80, "https": 443}
 _LISTENS = re.compile(r"(?:^|_)(?:LISTEN|BIND)|^HOSTNAME$", re.IGNORECASE)  # its own address, not another's
 
 
@@ -67,12 +59,12 @@ def _of_container(container: Object, at: str) -> Iterator[Address]:
             continue
         value = _REFERENCE.sub(lambda match: values.get(match[1], match[0]), raw)
         where = f"{at}/env/{index}/value"
-        found = list(_in_text(value))
+        found = list(hosts_in(value))
         beside = None
-        if not found and _HOST_NAMES.search(key) and (match := _BARE.match(value)):
+        if not found and HOST_NAMES.search(key) and (match := BARE.match(value)):
             other = _HOST_WORD.sub("PORT", key)
-            beside = other if _port(values.get(other, "")) else None
-            found = [("", match["host"], _port(values.get(other, "")), False)]
+            beside = other if port_of(values.get(other, "")) else None
+            found = [("", match["host"], port_of(values.get(other, "")), False)]
         for scheme, host, number, explicit in found:
             yield Address(
                 name, key, raw, scheme, host, number, explicit, where, beside, places[beside] if beside else None
@@ -81,21 +73,5 @@ def _of_container(container: Object, at: str) -> Iterator[Address]:
         for index, argument in enumerate(strings(container, field)):
             if len(argument) > 4000 or "\n" in argument.strip():
                 continue  # a script
-            for scheme, host, number, explicit in _in_text(argument):
+            for scheme, host, number, explicit in hosts_in(argument):
                 yield Address(name, None, argument, scheme, host, number, explicit, f"{at}/{field}/{index}")
-
-
-def _in_text(value: str) -> Iterator[tuple[str, str, int | None, bool]]:
-    urls = list(_URL.finditer(value))
-    for match in urls:
-        scheme = match["scheme"].lower().split(":")[-1]
-        yield scheme, match["host"].rstrip("."), _port(match["port"]) or _DEFAULT_PORTS.get(scheme), bool(match["port"])
-    if urls:
-        return
-    for match in _PAIR.finditer(value):
-        if not match["host"].replace(".", "").isdecimal():
-            yield "", match["host"].rstrip("."), _port(match["port"]), True
-
-
-def _port(value: str | None) -> int | None:
-    return int(value) if value and value.isdecimal() and len(value) < 6 and 0 < int(value) < 65536 else None

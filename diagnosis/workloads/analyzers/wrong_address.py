@@ -33,7 +33,8 @@ CAUSES = {
         "not have this port.",
         "The variable or argument with the address, the Services that there are, the log that tells of the address; "
         "without such a line only where the Service that was meant is plain to see.",
-        "The variable is set to the address that was meant, where the observation leaves one.",
+        "The variable is set to the address that was meant, where the observation leaves one. In a ConfigMap a person "
+        "corrects it: other workloads may read the same key. Addresses in Secrets are not read.",
     ),
     CauseClass.SERVICE_WRONG_PROTOCOL: Documented(
         "Both ends are there and speak differently: TCP and UDP, or plain HTTP to a port that speaks TLS.",
@@ -47,7 +48,7 @@ _LAST_LINES = 60
 
 
 @dataclass
-class _Wrong:
+class Wrong:
     """What is wrong with one address. `plain` tells whether what was meant is plain to see."""
 
     part: str
@@ -72,10 +73,10 @@ def find(scope: Scope) -> Iterable[Found]:
             if told is not None and told.failure.how in ("tls", "plain"):
                 yield _scheme(scope, container, address, told)
                 continue
-            wrong = _wrong(scope, pod, address)
+            wrong = wrong_of(scope, pod, address)
             if wrong is None:
                 continue
-            line = _line(scope, container, address, told)
+            line = line_about(scope, container, address, told)
             in_trouble = (id(pod), container.name) in troubled
             if line is not None and (in_trouble or told is not None):
                 yield _found(scope, container, address, wrong, line, 0.95 if told is not None else 0.85)
@@ -83,7 +84,7 @@ def find(scope: Scope) -> Iterable[Found]:
                 yield _found(scope, container, address, wrong, None, 0.85 if in_trouble else 0.75)
 
 
-def _line(scope: Scope, container: Container, address: Address, call: Call | None) -> Claim | None:
+def line_about(scope: Scope, container: Container, address: Address, call: Call | None) -> Claim | None:
     """Where the container's log tells of the address, near its end."""
     if call is not None:
         return Claim(f"Its log says {quoted(call.line.text)}", [call.evidence(scope.snapshot)])
@@ -95,7 +96,7 @@ def _line(scope: Scope, container: Container, address: Address, call: Call | Non
     return None
 
 
-def _wrong(scope: Scope, pod: Object, address: Address) -> _Wrong | None:
+def wrong_of(scope: Scope, pod: Object, address: Address) -> Wrong | None:
     snapshot, now = scope.snapshot, scope.snapshot.observed_at
     namespace = text(pod, "metadata", "namespace")
     place = named_place(namespace, address.host)
@@ -118,8 +119,8 @@ def _wrong(scope: Scope, pod: Object, address: Address) -> _Wrong | None:
                 Claim(f"Service {name} is in namespace {real}", [of_object(there[0], "/metadata/name", now)]),
             ]
             moved = address.host.replace(f".{space}", f".{real}", 1)
-            return _Wrong("namespace", f"there is no namespace {space}, it is in {real}", claims, moved, True)
-        return _Wrong(
+            return Wrong("namespace", f"there is no namespace {space}, it is in {real}", claims, moved, True)
+        return Wrong(
             "namespace", f"there is no namespace {space}", [Claim(f"There is no namespace {space}", [evidence])]
         )
     if snapshot.lacks("Service", space, name) is not True:
@@ -135,17 +136,17 @@ def _wrong(scope: Scope, pod: Object, address: Address) -> _Wrong | None:
             Claim(f"Service {name} is in namespace {elsewhere[0]}", [of_object(found, "/metadata/name", now)])
         )
         suggested = f"{name}.{elsewhere[0]}.svc" if len(elsewhere) == 1 else None
-        return _Wrong("namespace", f"Service {name} is in namespace {', '.join(elsewhere)}", claims, suggested, True)
+        return Wrong("namespace", f"Service {name} is in namespace {', '.join(elsewhere)}", claims, suggested, True)
     meant = closest(name, here)
     if meant is not None:
         item = snapshot.get("Service", space, meant) or {}
         claims.append(Claim(f"There is a Service {meant}", [of_object(item, "/metadata/name", now)]))
         suggested = address.host.replace(name, meant, 1) if name in address.host else meant
-        return _Wrong("host", f"there is no Service {name}, there is {meant}", claims, suggested, True)
-    return _Wrong("host", f"there is no Service {name} in namespace {space}", claims)
+        return Wrong("host", f"there is no Service {name}, there is {meant}", claims, suggested, True)
+    return Wrong("host", f"there is no Service {name} in namespace {space}", claims)
 
 
-def _wrong_port(scope: Scope, service: Object, address: Address) -> _Wrong | None:
+def _wrong_port(scope: Scope, service: Object, address: Address) -> Wrong | None:
     if address.port is None or headless(service) or text(service, "spec", "type") == "ExternalName":
         return None
     ports = ports_of(service)
@@ -157,13 +158,13 @@ def _wrong_port(scope: Scope, service: Object, address: Address) -> _Wrong | Non
     name = _name(service)
     claim = Claim(f"Service {name} offers port {there}, not {address.port}", [shown])
     suggested = str(offered[0]) if len(offered) == 1 else None
-    return _Wrong(
+    return Wrong(
         "port", f"Service {name} has port {there}", [claim], suggested, True, {"service_ports": list(map(str, offered))}
     )
 
 
 def _found(
-    scope: Scope, container: Container, address: Address, wrong: _Wrong, line: Claim | None, confidence: float
+    scope: Scope, container: Container, address: Address, wrong: Wrong, line: Claim | None, confidence: float
 ) -> Found:
     now, owner = scope.snapshot.observed_at, scope.owner(container)
     variable, value, at = address.variable, address.value, address.at
@@ -208,7 +209,7 @@ def _found(
     )
 
 
-def _corrected(address: Address, wrong: _Wrong) -> str | None:
+def _corrected(address: Address, wrong: Wrong) -> str | None:
     """The whole value with the correction, where the part to correct stands in it once."""
     if wrong.suggested is None:
         return None
