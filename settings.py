@@ -286,7 +286,7 @@ class LlmSettings(_Section):
     temperature: float = 0.0
     timeout: float = 60.0
     num_ctx: int = Field(default=16_384, description="Ollama's context window; its own default cuts prompts silently")
-    max_steps: int = Field(default=8, description="Tool rounds of one specialist")
+    max_steps: int = Field(default=8, ge=1, description="Tool rounds of one specialist, shared out among its hypotheses")
     tokens_per_incident: int = 200_000
     calls_per_hour: int = 50
     usd_per_month: float = 100.0
