@@ -12,10 +12,15 @@ import subprocess
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import httpx
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
 
 from settings import StoreSettings
 
@@ -31,9 +36,12 @@ def missing() -> str | None:
 class S3Server:
     """Keeps its data and its port over restarts."""
 
-    def __init__(self, folder: Path, *, certificate: tuple[Path, Path] | None = None) -> None:
+    def __init__(
+        self, folder: Path, *, certificate: tuple[Path, Path] | None = None, domain: str | None = None
+    ) -> None:
+        """With a `domain`, buckets are hosts below it."""
         self.folder, self.port = folder, _free_port()
-        self._certificate = certificate
+        self._certificate, self._domain = certificate, domain
         self._process: subprocess.Popen[bytes] | None = None
         (folder / BUCKET).mkdir(parents=True, exist_ok=True)
 
@@ -43,6 +51,7 @@ class S3Server:
 
     def start(self) -> S3Server:
         tls = ["--cert", str(self._certificate[0]), "--key", str(self._certificate[1])] if self._certificate else []
+        tls += ["--virtual-domain", self._domain] if self._domain else []
         self._process = subprocess.Popen(
             [
                 "versitygw",
@@ -97,6 +106,7 @@ class Proxy:
         self.mode, self.cut_after = "pass", 0
         self.bytes_up = 0
         self.port = 0
+        self._tasks: set[asyncio.Task[None]] = set()
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[Proxy]:
@@ -106,8 +116,15 @@ class Proxy:
             yield self
         finally:
             server.close()
+            for task in self._tasks:
+                task.cancel()
+            await asyncio.gather(*self._tasks, return_exceptions=True)
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
         try:
             if self.mode == "busy":
                 await reader.readuntil(b"\r\n\r\n")
@@ -117,11 +134,13 @@ class Proxy:
                 await writer.drain()
                 return
             up_reader, up_writer = await asyncio.open_connection("127.0.0.1", self._target)
+            down = asyncio.ensure_future(self._pipe(up_reader, writer))
             try:
-                down = asyncio.ensure_future(self._pipe(up_reader, writer))
                 await self._up(reader, up_writer)
                 await down
             finally:
+                down.cancel()
+                await asyncio.gather(down, return_exceptions=True)
                 up_writer.close()
         except (ConnectionError, asyncio.IncompleteReadError):
             pass
@@ -154,3 +173,27 @@ def _free_port() -> int:
     with socket.socket() as found:
         found.bind(("127.0.0.1", 0))
         return int(found.getsockname()[1])
+
+
+def self_signed(folder: Path) -> tuple[Path, Path]:
+    """A certificate for localhost that is its own authority, and its key, as PEM files."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "localhost")])
+    now = datetime.now(UTC)
+    certificate = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now - timedelta(days=1))
+        .not_valid_after(now + timedelta(days=1))
+        .add_extension(x509.SubjectAlternativeName([x509.DNSName("localhost")]), critical=False)
+        .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
+        .sign(key, hashes.SHA256())
+    )
+    paths = folder / "store.pem", folder / "store.key"
+    paths[0].write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
+    form = serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    paths[1].write_bytes(key.private_bytes(serialization.Encoding.PEM, *form))
+    return paths

@@ -11,7 +11,7 @@ import base64
 import hashlib
 import re
 import ssl
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from datetime import UTC, datetime
 from html import unescape
 from pathlib import Path
@@ -24,7 +24,7 @@ from tools.objectstore.failures import Damaged, StoreUnreachable, failure
 from tools.objectstore.signing import Keys, canonical_query, sign
 
 MAX_PARTS = 10_000
-_EMPTY = hashlib.sha256(b"").hexdigest()
+_PIECE = 1 << 18
 _UPLOAD_ID = re.compile(r"<UploadId>([^<]{1,1000})</UploadId>")
 _MD5 = re.compile(r"[0-9a-f]{32}")
 Remember = Callable[[str], Awaitable[None]]
@@ -75,6 +75,8 @@ class Multipart:
                     key=key, sha256=sha256, size=size, part_bytes=part_bytes, id=unescape(found[1]), etags=[]
                 )
                 await remember(upload.model_dump_json())
+            else:  # asked first: an answer that comes while a part is being sent may be lost with the connection
+                await self._request(client, "GET", key, {"uploadId": upload.id, "max-parts": "1"})
             while len(upload.etags) * upload.part_bytes < size:
                 await self._part(client, source, upload)
                 await remember(upload.model_dump_json())
@@ -91,21 +93,19 @@ class Multipart:
 
     async def _part(self, client: httpx.AsyncClient, source: Path, upload: Upload) -> None:
         number = len(upload.etags) + 1
-        data = await asyncio.to_thread(_read, source, (number - 1) * upload.part_bytes, upload.part_bytes)
-        if len(data) != min(upload.part_bytes, upload.size - (number - 1) * upload.part_bytes):
-            raise InvalidInput(f"storing {upload.key}: the file became shorter")
-        md5 = await asyncio.to_thread(hashlib.md5, data, usedforsecurity=False)
+        start = (number - 1) * upload.part_bytes
+        part = await asyncio.to_thread(_Part, source, start, min(upload.part_bytes, upload.size - start))
         answer = await self._request(
             client,
             "PUT",
             upload.key,
             {"partNumber": str(number), "uploadId": upload.id},
-            headers={"content-md5": base64.b64encode(md5.digest()).decode()},
-            body=data,
+            headers={"content-md5": base64.b64encode(part.md5).decode()},
+            body=part,
         )
         etag = answer.headers.get("etag", "")
         plain = etag.strip('"').lower()
-        if plain != md5.hexdigest():
+        if plain != part.md5.hex():
             if _MD5.fullmatch(plain) and not _own_etags(answer):
                 raise Damaged(f"storing {upload.key}: the store holds other bytes than part {number} has")
             upload.confirmed = False
@@ -133,11 +133,11 @@ class Multipart:
         query: Mapping[str, str],
         *,
         headers: Mapping[str, str] | None = None,
-        body: bytes = b"",
+        body: bytes | _Part = b"",
     ) -> httpx.Response:
         path = self._base.path + key
         host = self._base.netloc.decode("ascii")
-        digest = (await asyncio.to_thread(hashlib.sha256, body)).hexdigest() if body else _EMPTY
+        digest = body.sha256 if isinstance(body, _Part) else hashlib.sha256(body).hexdigest()
         signed = sign(
             self._keys,
             self._region,
@@ -152,7 +152,11 @@ class Multipart:
         url = self._base.copy_with(raw_path=f"{path}?{canonical_query(query)}".encode("ascii"))
         what = f"storing {key}"
         try:
-            answer = await client.request(method, url, headers=signed, content=body or None)
+            if isinstance(body, _Part):
+                signed["content-length"] = str(body.size)
+                answer = await client.request(method, url, headers=signed, content=body.pieces())
+            else:
+                answer = await client.request(method, url, headers=signed, content=body or None)
         except httpx.HTTPError as error:
             raise StoreUnreachable(f"{what}: the store cannot be reached ({type(error).__name__})") from None
         if not answer.is_success:
@@ -184,10 +188,34 @@ def _matching(known: str | None, key: str, sha256: str, size: int) -> Upload | N
     return upload if (upload.key, upload.sha256, upload.size) == (key, sha256, size) else None
 
 
-def _read(source: Path, offset: int, count: int) -> bytes:
-    try:
-        with source.open("rb", buffering=0) as file:
-            file.seek(offset)
-            return file.read(count) or b""
-    except OSError as error:
-        raise InvalidInput(f"{source.name} cannot be read: {error.strerror}") from None
+class _Part:
+    """A part of a file, read once for its checksums and again when it is sent: never as a whole in memory."""
+
+    def __init__(self, source: Path, offset: int, size: int) -> None:
+        """Blocking. Raises InvalidInput when the file does not hold it."""
+        self._source, self._offset, self.size = source, offset, size
+        md5, sha256 = hashlib.md5(usedforsecurity=False), hashlib.sha256()
+        for piece in self._read():
+            md5.update(piece)
+            sha256.update(piece)
+        self.md5, self.sha256 = md5.digest(), sha256.hexdigest()
+
+    async def pieces(self) -> AsyncIterator[bytes]:
+        """Raises InvalidInput."""
+        pieces = self._read()
+        while (piece := await asyncio.to_thread(next, pieces, None)) is not None:
+            yield piece
+
+    def _read(self) -> Iterator[bytes]:
+        try:
+            with self._source.open("rb", buffering=0) as file:
+                file.seek(self._offset)
+                left = self.size
+                while left > 0:
+                    piece = file.read(min(_PIECE, left))
+                    if not piece:
+                        raise InvalidInput(f"{self._source.name} became shorter")
+                    left -= len(piece)
+                    yield piece
+        except OSError as error:
+            raise InvalidInput(f"{self._source.name} cannot be read: {error.strerror}") from None

@@ -13,7 +13,7 @@ import pytest
 
 from errors import InputTooLarge, InvalidInput, NotFound
 from settings import StoreSettings
-from tests.standins.s3 import ACCESS, BUCKET, SECRET, Proxy, S3Server
+from tests.standins.s3 import ACCESS, BUCKET, SECRET, Proxy, S3Server, missing, self_signed
 from tools.objectstore.failures import Damaged, StoreDenied, StoreUnreachable
 from tools.objectstore.store import ObjectStore
 
@@ -263,3 +263,38 @@ def test_wrong_settings_are_one_sentence(given: dict[str, object], text: str) ->
     )
     with pytest.raises(InvalidInput, match=text):
         ObjectStore(settings)
+
+
+async def test_buckets_can_be_hosts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    if (reason := missing()) is not None:
+        pytest.skip(reason)
+    own = S3Server(tmp_path / "own", domain="s3.test").start()
+    for name in ("HTTP_PROXY", "http_proxy"):  # instead of a name server
+        monkeypatch.setenv(name, f"http://127.0.0.1:{own.port}")
+    try:
+        store = ObjectStore(own.settings(endpoint="http://s3.test", path_style=False, allow_http=True))
+        for size in (10, 6 << 20):
+            path, data = _file(tmp_path, size)
+            await store.put(path, "paramedic/hosted", sha256=_sha256(data))
+            assert (own.folder / BUCKET / "paramedic/hosted").read_bytes() == data
+            assert await _all(store.get("paramedic/hosted")) == data
+        assert (await store.presign("paramedic/hosted", 60)).startswith(f"http://{BUCKET}.s3.test/paramedic/hosted?")
+    finally:
+        own.kill()
+
+
+async def test_tls_is_checked_against_the_authority_of_the_settings(tmp_path: Path) -> None:
+    if (reason := missing()) is not None:
+        pytest.skip(reason)
+    certificate, key = self_signed(tmp_path)
+    own = S3Server(tmp_path / "own", certificate=(certificate, key)).start()
+    path, data = _file(tmp_path, 6 << 20)
+    try:
+        store = ObjectStore(own.settings(ca=certificate))
+        for source, digest in ((path, _sha256(data)), (b"small", _sha256(b"small"))):
+            await store.put(source, "paramedic/x", sha256=digest)
+            with pytest.raises(StoreUnreachable):
+                await ObjectStore(own.settings()).put(source, "paramedic/y", sha256=digest)
+        assert [found.key async for found in store.list()] == ["paramedic/x"]
+    finally:
+        own.kill()
