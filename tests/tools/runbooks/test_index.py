@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import os
 import socket
 import sqlite3
 import threading
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
@@ -13,7 +15,7 @@ import pytest
 from errors import NotFound, ToolFailed
 from tests.tools.runbooks.conftest import FILES, Make
 from tools.runbooks.asking import question_of
-from tools.runbooks.folder import Folder
+from tools.runbooks.folder import Folder, Stamp
 from tools.runbooks.index import Index, Update
 
 
@@ -50,6 +52,22 @@ def test_only_what_changed_is_indexed(tmp_path: Path, folder: Path) -> None:
     (folder / "memory.md").unlink()
     second = update(tmp_path, folder)
     assert (second.changed, second.removed) == (1, 1)
+
+
+@pytest.mark.parametrize(("seconds", "changed"), [(1, 1), (3, 0)])
+def test_a_file_read_right_after_a_change_is_read_again(
+    tmp_path: Path, folder: Path, seconds: int, changed: int
+) -> None:
+    """A second change within one tick of the file system's clock leaves the stamp as it was."""
+    update(tmp_path, folder)
+    (folder / "cart.md").write_text("# Cart changed")
+    status = (folder / "cart.md").stat()
+    stamp = Stamp(status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino)
+    with sqlite3.connect(tmp_path / "data" / "runbooks.db") as connection:
+        row = (json.dumps(asdict(stamp)), status.st_ctime_ns + seconds * 10**9)
+        connection.execute("UPDATE files SET stamp = ?, read_ns = ? WHERE path = 'cart.md'", row)
+    connection.close()
+    assert update(tmp_path, folder).changed == changed
 
 
 def test_files_that_are_not_read_are_named(tmp_path: Path, folder: Path) -> None:

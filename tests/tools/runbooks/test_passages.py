@@ -63,6 +63,13 @@ def test_secrets_are_masked_and_lines_stay() -> None:
     assert parsed.passages[1].first == 8
 
 
+def test_a_key_longer_than_a_passage_is_masked_whole() -> None:
+    body = "\n".join("Ab1" * 21 for _ in range(80))
+    parsed = parse(f"# Keys\n-----BEGIN PRIVATE KEY-----\n{body}\n-----END PRIVATE KEY-----\nafter")
+    assert "Ab1" not in "".join(item.text for item in parsed.passages)
+    assert parsed.passages[-1].last == 84
+
+
 @pytest.mark.parametrize(
     ("front", "problem"),
     [
