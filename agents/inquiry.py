@@ -7,6 +7,7 @@ left for the others. What was found good is kept as it comes: when the model is 
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
@@ -36,6 +37,8 @@ _PROMPT_SHARE = 0.6
 _TEST_CHARS = 20_000
 """A test has a narrower question, and is asked several times: it gets less to read."""
 _OBJECTS_SHOWN = 60
+_NO_SENTENCE = re.compile(r"\w+ (?:[a-z0-9.-]{1,63}/)?[A-Za-z0-9_.:-]{1,253}")
+"""A kind and a name without spaces."""
 
 log = structlog.get_logger(__name__)
 
@@ -184,10 +187,13 @@ class Inquiry:
 
 
 def _propose_spec(objects: Sequence[str], tools: Sequence[str]) -> ToolSpec:
-    """The answer's shape with what may be named in it: a server that enforces a schema lets a model name no other."""
+    """The answer's shape with what may be named in it: a server that enforces a schema lets a model name no other.
+
+    A schema stands outside every fence, so names enter it only when no sentence can hide in them.
+    """
     spec = answer_spec(PROPOSE_TOOL, "Give the hypotheses. Call it once.", Proposals)
     fields = spec.schema["$defs"]["Proposed"]["properties"]
-    if objects:
+    if objects and all(_NO_SENTENCE.fullmatch(name) for name in objects):
         fields["object"]["enum"] = list(objects)
     fields["tool"]["enum"] = [*tools, ""]
     spec.schema["properties"]["hypotheses"]["maxItems"] = MAX_HYPOTHESES
