@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 
 from diagnosis.workloads.fields import Object, mapping, number, objects, pick, strings, text
 
@@ -26,40 +27,40 @@ class Container:
     spec_at: str
     status_at: str
 
-    @property
+    @cached_property
     def namespace(self) -> str:
         return text(self.pod, "metadata", "namespace")
 
-    @property
+    @cached_property
     def pod_name(self) -> str:
         return text(self.pod, "metadata", "name")
 
-    @property
+    @cached_property
     def pod_uid(self) -> str:
         return text(self.pod, "metadata", "uid")
 
-    @property
+    @cached_property
     def restarts(self) -> int:
         return number(self.status, "restartCount") or 0
 
-    @property
+    @cached_property
     def ready(self) -> bool:
         return pick(self.status, "ready") is True
 
-    @property
+    @cached_property
     def running(self) -> bool:
         return isinstance(pick(self.status, "state", "running"), dict)
 
-    @property
+    @cached_property
     def waiting(self) -> str:
         """The reason that the kubelet gives for not running it; CrashLoopBackOff is one, and explains nothing."""
         return text(self.status, "state", "waiting", "reason")
 
-    @property
+    @cached_property
     def waiting_message(self) -> str:
         return text(self.status, "state", "waiting", "message")
 
-    @property
+    @cached_property
     def image(self) -> str:
         return text(self.spec, "image")
 

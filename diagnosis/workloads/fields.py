@@ -10,6 +10,7 @@ import math
 import re
 from collections.abc import Iterable
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import Any
 
 Object = dict[str, Any]
@@ -53,8 +54,14 @@ def mapping(value: object, *path: str | int) -> Object:
 
 def objects(value: object, *path: str | int) -> list[Object]:
     """The members of the list at `path` that are objects."""
-    found = pick(value, *path)
-    return [item for item in found if isinstance(item, dict)] if isinstance(found, list) else []
+    for step in path:
+        if type(value) is dict:
+            value = value.get(step)
+        elif value is None:
+            return []
+        else:
+            value = pick(value, step)
+    return [item for item in value if isinstance(item, dict)] if isinstance(value, list) else []
 
 
 def strings(value: object, *path: str | int) -> list[str]:
@@ -64,11 +71,14 @@ def strings(value: object, *path: str | int) -> list[str]:
 
 def when(value: object, *path: str | int) -> datetime | None:
     """The RFC 3339 time at `path` as aware UTC, or None."""
-    found = pick(value, *path)
-    if not isinstance(found, str) or not found:
-        return None
+    found = text(value, *path)
+    return _time(found) if found else None
+
+
+@lru_cache(maxsize=1 << 14)  # the same seconds stand in many fields of many objects
+def _time(written: str) -> datetime | None:
     try:
-        parsed = datetime.fromisoformat(found)
+        parsed = datetime.fromisoformat(written)
         return parsed.astimezone(UTC) if parsed.tzinfo else parsed.replace(tzinfo=UTC)
     except (ValueError, OverflowError):  # OverflowError: year 1 or 9999 that UTC has no date for
         return None

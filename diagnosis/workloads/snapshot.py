@@ -57,6 +57,7 @@ class Snapshot:
         self._logs = dict(logs or {})
         self._clean_logs: dict[LogKey, str] = {}
         self._chains: dict[str, list[ObjectRef]] = {}
+        self._workloads: dict[str, ObjectRef] = {}
         self._owned: dict[str, list[Object]] | None = None
         self._sorted: dict[tuple[str, str | None], list[Object]] = {}
         self._revisions: dict[ObjectRef, list[Revision]] = {}
@@ -212,6 +213,15 @@ class Snapshot:
 
         An operator's own object above it is not the workload. A bare or static pod is its own.
         """
+        uid = text(pod, "metadata", "uid")
+        if uid not in self._workloads:
+            found = self._workload_of(pod)
+            if not uid:
+                return found
+            self._workloads[uid] = found
+        return self._workloads[uid]
+
+    def _workload_of(self, pod: Object) -> ObjectRef:
         chain = self.owners(pod)
         workloads = [ref for ref in chain if ref.kind in WORKLOAD_KINDS]
         if workloads:
@@ -275,7 +285,10 @@ def _controller(item: Object) -> Object | None:
 
 def _kind_key(item: Object) -> str:
     """The kind; with its group where another project uses a built-in kind's name (Knative's Service)."""
-    kind, group = text(item, "kind"), text(item, "apiVersion").rpartition("/")[0]
+    kind, version = text(item, "kind"), text(item, "apiVersion")
+    if version in ("v1", "apps/v1"):
+        return kind
+    group = version.rpartition("/")[0]
     built_in = not group or "." not in group or group.endswith(".k8s.io")
     return kind if built_in or kind not in _COMMON_NAMES else f"{kind}.{group}"
 
