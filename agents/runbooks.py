@@ -5,6 +5,7 @@ A runbook proposes and decides nothing: what its front matter says it is for is 
 
 from __future__ import annotations
 
+import asyncio
 from fnmatch import fnmatchcase
 
 import structlog
@@ -38,7 +39,7 @@ async def with_runbooks(
     """
     if runbooks is None or diagnosis.status in (DiagnosisStatus.HEALTHY, DiagnosisStatus.FAILED):
         return diagnosis
-    question = question_about(incident, diagnosis)
+    question = await asyncio.to_thread(question_about, incident, diagnosis)
     try:
         answer = await runbooks.search(
             question,

@@ -20,6 +20,7 @@ _TERMS = 48
 _TERM_CHARS = 60
 _LOOKED_THROUGH = 4000
 """Characters of one piece of evidence."""
+_TEXTS = 100
 _IDENTIFIER = re.compile(
     r"\b(?:[A-Z]{1,5}[a-z0-9]+(?:[A-Z][a-z0-9]*)+"  # FailedMount, OOMKilled, java's SQLException
     r"|[A-Za-z][\w]*(?:Exception|Error|Panic)"
@@ -126,7 +127,7 @@ def _identifiers(incident: Incident, diagnosis: Diagnosis) -> Iterator[str]:
     evidence = {number for finding in findings for number in finding.evidence_ids}
     texts += [item.excerpt for item in diagnosis.evidence if item.id in evidence and item.kind in _QUOTED]
     texts.append(incident.event)
-    yield from _found(texts)
+    yield from _found(texts[:_TEXTS])
 
 
 def _found(texts: Iterable[str]) -> Iterator[str]:

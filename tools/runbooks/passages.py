@@ -20,6 +20,7 @@ _SOFT_CHARS = 2500
 _HARD_CHARS = 3900
 """It is cut here in any case: an excerpt holds no more."""
 _FRONT_CHARS = 8000
+_FRONT_MARKS = 300
 _PATTERNS = 20
 _PATTERN_CHARS = 100
 _ATX = re.compile(r" {0,3}(#{1,6})(?:[ \t]+(.*?))?(?:[ \t]+#+)?[ \t]*$")
@@ -89,6 +90,8 @@ def _front_end(lines: list[str]) -> int:
 
 
 def _scope(front: str) -> tuple[Scope, list[str]]:
+    if sum(map(front.count, "[{-")) > _FRONT_MARKS:  # deep nesting takes seconds to be refused
+        return Scope(), ["its front matter is no YAML that can be used (too many lists)"]
     try:
         found = yaml.load(front, Loader=_Plain)  # noqa: S506 (a SafeLoader)
     except (yaml.YAMLError, RecursionError, ValueError) as error:
