@@ -110,6 +110,13 @@ class CollectorSettings(_Section):
     )
     service_key: SecretStr | None = Field(default=None, description="Sent as bearer token; scope `autofix`")
     service_key_file: Path | None = None
+    metrics_host: str = "127.0.0.1"
+    metrics_port: int = Field(
+        default=0, ge=0, le=65535, description="/metrics, /livez and /readyz of the agent; 0: it listens nowhere"
+    )
+    metrics_aliases: bool = Field(
+        default=False, description="Each measure also by its older name, `milvus_coredump_agent_…`"
+    )
 
 
 class WebhookSettings(_Section):

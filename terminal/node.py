@@ -47,7 +47,8 @@ def setup(
     from settings import load_settings
 
     settings = load_settings()
-    node = NodeSetup(settings.data_dir / "node-setup.json")
+    pattern_file = settings.collector.proc / "sys/kernel/core_pattern"
+    node = NodeSetup(settings.data_dir / "node-setup.json", pattern_file)
     if undo:
         typer.echo(f"kernel.core_pattern is {node.undo()!r} again")
         return
