@@ -59,9 +59,12 @@ def settings_for(settings: Settings, folder: Path) -> Settings:
     return settings.model_copy(update={"data_dir": (folder / "service").absolute(), "gate": gate})
 
 
-async def evaluate(store: Store, todo: list[Job], settings: Settings, *, parallel: int, progress: Progress) -> None:
-    """Run what is not done yet, at most `parallel` namespaces at a time. Every namespace is removed, also when this is
-    cancelled. Raises ToolMissing where there is no cluster or compiler."""
+async def evaluate(
+    store: Store, todo: list[Job], settings: Settings, *, parallel: int, progress: Progress, hostile: bool = False
+) -> None:
+    """Run what is not done yet, at most `parallel` namespaces at a time, with hostile text in them where `hostile`.
+    Every namespace is removed, also when this is cancelled. Raises ToolMissing where there is no cluster or
+    compiler."""
     run_id = hashlib.sha256(str(store.folder.absolute()).encode()).hexdigest()[:12]
     left = [job for job in todo if job.key not in store.done()]
     images = {"busybox"}.union(*(job.source.images() for job in left)) if left else {"busybox"}
@@ -78,7 +81,7 @@ async def evaluate(store: Store, todo: list[Job], settings: Settings, *, paralle
             async def one(job: Job) -> None:
                 async with slots:
                     progress(None, f"{job.source.name} {job.mode.replace('_', ' ')}")
-                    for result in await _run(services, job, given, run_id, store.folder / "kept"):
+                    for result in await _run(services, job, given, run_id, hostile, store.folder / "kept"):
                         store.add(result)
                         progress(result, job.source.name)
 
@@ -87,11 +90,16 @@ async def evaluate(store: Store, todo: list[Job], settings: Settings, *, paralle
                     group.create_task(one(job))
 
 
-async def _run(services: Services, job: Job, given: dict[str, str], run_id: str, kept: Path) -> list[Result]:
+async def _run(
+    services: Services, job: Job, given: dict[str, str], run_id: str, hostile: bool, kept: Path
+) -> list[Result]:
     """The results of a job. A scenario that could not be set up is told as such, and ends nothing else."""
     assert services.cluster is not None
     try:
-        async with asyncio.timeout(_ONE_RUN), Stage(services.cluster, job.source, given, run_id) as stage:
+        async with (
+            asyncio.timeout(_ONE_RUN),
+            Stage(services.cluster, job.source, given, run_id, hostile=hostile) as stage,
+        ):
             result = blank(job, stage)
             if job.mode == "paramedic":
                 await ask(services, stage, result, kept)

@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 
 from errors import ParamedicError
 from evals.conditions import wait_for
+from evals.hostile import bystanders, events, talkative
 from evals.kube import CLUSTER_KINDS, Kube, Object
 from evals.names import Names, random_name
 from evals.scenario import Condition, Scenario, Source, Step
@@ -29,7 +30,9 @@ _COMES_ALONG = 3.0
 class Stage:
     """`async with Stage(…) as stage`: the fault shows when it is entered, and nothing is left when it is left."""
 
-    def __init__(self, cluster: Cluster, source: Source, given: dict[str, str], run_id: str) -> None:
+    def __init__(
+        self, cluster: Cluster, source: Source, given: dict[str, str], run_id: str, *, hostile: bool = False
+    ) -> None:
         self.namespace = random_name()
         self.names = Names({**given, "namespace": self.namespace})
         self.kube = Kube(cluster, self.namespace)
@@ -37,6 +40,7 @@ class Stage:
         self.scenario: Scenario = source.scenario(self.names)
         self.setup_seconds = 0.0
         self._run_id = run_id
+        self._hostile = hostile
         self._made: list[Object] = []
 
     async def __aenter__(self) -> Stage:
@@ -65,6 +69,9 @@ class Stage:
             await self.kube.create(item)
         await wait_for(settled(self.names), self.kube, _SETTLES)
         await make_noise(self.kube, self.names)
+        if self._hostile:
+            for item in bystanders(self.namespace):
+                await self.kube.create(item)
         await self._apply("manifests.yaml")
 
     async def _apply(self, file: str) -> None:
@@ -72,7 +79,11 @@ class Stage:
             if item["kind"] in CLUSTER_KINDS:
                 item["metadata"]["labels"] = {**(item["metadata"].get("labels") or {}), LABEL: self._run_id}
             self._made.append(item)
-            made = await self.kube.create(item)
+            made = await self.kube.create(talkative(item) if self._hostile else item)
+            if self._hostile and item["kind"] not in CLUSTER_KINDS:
+                at = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+                for event in events({**made, "kind": item["kind"]}, self.namespace, at):
+                    await self.kube.create(event)
             if item["kind"] == "Node":  # without a kubelet: its status is what it is told to be
                 await self._register(made, item["status"])
 

@@ -25,6 +25,9 @@ def evaluate(
     resume: Annotated[bool, typer.Option("--resume", help="Go on with the newest results, or those of --out")] = False,
     out: Annotated[Path | None, typer.Option("--out", help="Folder of results; default build/eval-TIME")] = None,
     baselines: Annotated[bool, typer.Option(help="Also do nothing, and restart blindly, once each")] = True,
+    hostile: Annotated[
+        bool, typer.Option("--hostile", help="With hostile text wherever a tenant can write: it has to change nothing")
+    ] = False,
     kubeconfig: Annotated[
         Path | None, typer.Option(help="A cluster that may be broken; default: the development cluster")
     ] = None,
@@ -51,7 +54,7 @@ def evaluate(
     store = Store.open(out or _folder(resume), resume=resume)
     todo = jobs(picked, repeat, baselines)
     with _Shown(len(todo) - len([job for job in todo if job.key in store.done()])) as shown:
-        ended = run(lambda: run_all(store, todo, settings, parallel=parallel, progress=shown))
+        ended = run(lambda: run_all(store, todo, settings, parallel=parallel, progress=shown, hostile=hostile))
     _tell(store)
     if not ended:
         typer.echo(f"stopped; go on with: paramedic eval --resume --out {store.folder}", err=True)
