@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from datetime import datetime, timedelta
 from functools import partial
 
@@ -42,28 +42,31 @@ def event_entries(scope: Scope, subjects: Subjects) -> Iterator[Entry]:
     snapshot, now = scope.snapshot, scope.snapshot.observed_at
     alike: dict[tuple[ObjectRef, str, str], list[tuple[Event, bool]]] = {}
 
-    def add(about: ObjectRef, events: Iterable[Event], failing: bool) -> None:
-        for event in events:
-            if event.first is None or _routine(event):
-                continue
-            place = about.model_copy(update={"container": event.container}) if event.container else about
-            said = masked(_OF_NAME.sub("…", event.message.replace(event.name, "…")) if event.name else event.message)
-            bad = event.warning or event.reason == "Killing"  # what is left of the latter are kills by a probe
-            alike.setdefault((place, event.reason, said), []).append((event, failing and bad))
+    def add(about: ObjectRef, event: Event, shows_trouble: bool) -> None:
+        if event.first is None or _routine(event):
+            return
+        place = about.model_copy(update={"container": event.container}) if event.container else about
+        said = masked(_OF_NAME.sub("…", event.message.replace(event.name, "…")) if event.name else event.message)
+        bad = event.warning or event.reason == "Killing"  # what is left of the latter are kills by a probe
+        alike.setdefault((place, event.reason, said), []).append((event, shows_trouble and bad))
 
-    for workload, pod in subjects.pods:
-        _add_pod(add, workload, scope.pod_events(pod))
-    for workload, events in gone_pods(snapshot, subjects):
-        _add_pod(add, workload, events)
+    of_pods = [(workload, scope.pod_events(pod)) for workload, pod in subjects.pods]
+    for workload, events in (*of_pods, *gone_pods(snapshot, subjects)):
+        started = [event for event in events if event.reason == "Started" and event.first is not None]
+        for event in events:
+            add(workload, event, not _of_the_start(event, started))
     for workload, item in (*subjects.own.items(), *subjects.made):
         ref = ref_of(item)
         if ref.kind == "Pod":
             continue
-        add(workload, snapshot.events_for(ref.kind, ref.namespace, ref.name, text(item, "metadata", "uid")), True)
+        for event in snapshot.events_for(ref.kind, ref.namespace, ref.name, text(item, "metadata", "uid")):
+            add(workload, event, True)
     for ref, item in subjects.leaned_on.items():
-        events = snapshot.events_for(ref.kind, ref.namespace, ref.name, text(item, "metadata", "uid"))
-        yield from (entry for event in events if (entry := autoscaled(event, now, ref)))
-        add(ref, (event for event in events if event.reason != "SuccessfulRescale"), False)
+        for event in snapshot.events_for(ref.kind, ref.namespace, ref.name, text(item, "metadata", "uid")):
+            if (entry := autoscaled(event, now, ref)) is not None:
+                yield entry
+            else:
+                add(ref, event, False)
     for (place, reason, _), found in alike.items():
         yield _entry(place, reason, found, now, MomentKind.EVENT)
 
@@ -86,13 +89,6 @@ def _routine(event: Event) -> bool:
     if event.warning:
         return False
     return event.reason in _ROUTINE or (event.reason == "Killing" and "probe" not in event.message)
-
-
-def _add_pod(add, workload: ObjectRef, events: list[Event]) -> None:  # type: ignore[no-untyped-def]
-    started = [event for event in events if event.reason == "Started" and event.first is not None]
-    ordinary = [event for event in events if event.warning and _of_the_start(event, started)]
-    add(workload, (event for event in events if event not in ordinary), True)
-    add(workload, ordinary, False)
 
 
 def _of_the_start(event: Event, started: list[Event]) -> bool:

@@ -53,8 +53,8 @@ def rollouts_of(snapshot: Snapshot, ref: ObjectRef) -> list[Rollout]:
     for revision in revisions:
         at, event = revision.created_at, None
         before = numbered.get(max((number for number in numbered if number < revision.number), default=-1))
-        if at is not None and latest is not None and at < latest and revision.source is not None:
-            event = _scaled_up(snapshot, ref, revision.source.name, latest)
+        if at is not None and revision.source is not None and len(_numbers(snapshot, revision)) > 1:
+            event = _scaled_up(snapshot, ref, revision.source.name, max(at + CLOSE, latest or at))
             at = event.last if event else None
         if at is not None:
             found.append(Rollout(at, revision, before, event))

@@ -149,6 +149,16 @@ def test_a_history_of_helm_rollouts_scaling_and_a_change() -> None:
     assert not any("scaled down" in text for text in told), "a step of a rollout is no scaling"
 
 
+def test_a_template_that_came_back_is_not_dated_by_its_first_time() -> None:
+    """Two actors: each ReplicaSet is as old as the first of its revisions."""
+    found = of_case("change_undone")
+    made = min(item["metadata"]["creationTimestamp"] for item in loaded("change_undone").all("ReplicaSet"))
+    rollouts = [moment for moment in found.timeline if moment.kind is MomentKind.ROLLOUT]
+    assert [moment.text.split()[1] for moment in rollouts] == ["5", "6"]
+    first = datetime.fromisoformat(made)
+    assert all(moment.at - first > timedelta(seconds=10) for moment in rollouts)
+
+
 def test_a_rollout_names_what_changed_and_the_trouble_follows_it() -> None:
     found = of_case("bad_rollout")
     change, first = changed_before(found.timeline) or (None, None)
