@@ -30,7 +30,11 @@ from tests.standins.rollout import Controllers
 from tools.kubernetes.client import Cluster
 from tools.llm.models import Models
 
-LIES = {"propose_hypotheses": HOSTILE_HYPOTHESES, "give_verdict": HOSTILE_VERDICT, "submit_answer": HOSTILE_ANSWER}
+LIES: dict[str, dict[str, Any]] = {
+    "propose_hypotheses": HOSTILE_HYPOTHESES,
+    "give_verdict": HOSTILE_VERDICT,
+    "submit_answer": HOSTILE_ANSWER,
+}
 CASES = [
     "readiness_wrong_path",
     "missing_config_key",
