@@ -43,7 +43,12 @@ async def acted_on_api(database: Database, incidents: IncidentStore) -> Incident
         via=Via.CLI,
     )
     await record(database, plan, past)
-    for type_, said in (("hop", "on"), ("executed", plan.plan.title), ("verified", "restarts go on"), ("undone", "taken back")):
+    for type_, said in (
+        ("hop", "on"),
+        ("executed", plan.plan.title),
+        ("verified", "restarts go on"),
+        ("undone", "taken back"),
+    ):
         await incidents.add_step(past.id, type_, said)
     return past
 
