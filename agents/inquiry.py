@@ -21,7 +21,7 @@ from agents.structured import answer_spec
 from agents.tool_loop import Desk, NoAnswer, ToolLoop
 from diagnosis.answer import ModelAnswer, Proposals, Verdict
 from diagnosis.grounding import Checker, Dropped, Grounded, ground
-from diagnosis.hypotheses import MAX_HYPOTHESES, Admitted, Candidate, Judged, admit, judge, untested
+from diagnosis.hypotheses import MAX_HYPOTHESES, Candidate, Judged, admit, judge, untested
 from errors import BudgetExhausted
 from incidents.models import Diagnosis, DiagnosisStatus, Incident, ObjectRef
 from prompts import render
@@ -92,8 +92,7 @@ class Inquiry:
 
     async def _propose(self) -> list[Candidate]:
         await self.report(f"asks the model {self.models.name} for hypotheses")
-        names = [_named(ref) for ref in self.objects][:_OBJECTS_SHOWN]
-        names = list(dict.fromkeys(names))
+        names = list(dict.fromkeys(_named(ref) for ref in self.objects))[:_OBJECTS_SHOWN]
         try:
             proposals = await self._ask(
                 ToolLoop(
@@ -112,7 +111,7 @@ class Inquiry:
             log.info("no hypotheses", incident=self.incident.id, model=self.models.name, error=str(error))
             await self.report("the model proposed nothing that can be used")
             return []
-        admitted: Admitted = admit(proposals.hypotheses, self.objects, self.checker(), self.diagnosis)
+        admitted = admit(proposals.hypotheses, self.objects, self.checker(), self.diagnosis)
         self.refused = admitted.refused
         refused = f", {len(admitted.refused)} refused" if admitted.refused else ""
         await self.report(f"the model proposed {len(admitted.candidates)} hypotheses that can be tested{refused}")
