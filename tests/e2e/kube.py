@@ -26,7 +26,9 @@ _PATHS = {
     "Namespace": "api/v1/namespaces",
     "Pod": "api/v1/namespaces/{ns}/pods",
     "Secret": "api/v1/namespaces/{ns}/secrets",
+    "DaemonSet": "apis/apps/v1/namespaces/{ns}/daemonsets",
     "Deployment": "apis/apps/v1/namespaces/{ns}/deployments",
+    "Job": "apis/batch/v1/namespaces/{ns}/jobs",
     "ReplicaSet": "apis/apps/v1/namespaces/{ns}/replicasets",
     "StatefulSet": "apis/apps/v1/namespaces/{ns}/statefulsets",
 }

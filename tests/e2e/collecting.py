@@ -1,0 +1,115 @@
+"""The collection side as real processes: the node agent, and the webhook as the cluster's API server calls it."""
+
+from __future__ import annotations
+
+import base64
+import json
+import os
+import re
+import secrets
+import subprocess
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+
+from collector.webhook.certificate import make
+from tests.e2e.harness import ROOT, until
+from tests.e2e.kube import Kube
+from tests.e2e.service import PARAMEDIC
+
+_CONFIGURATIONS = "apis/admissionregistration.k8s.io/v1/mutatingwebhookconfigurations"
+
+
+class Process:
+    """One `paramedic` command with a configuration of its own, which is killed and started again as a test likes."""
+
+    def __init__(self, folder: Path, command: list[str], sections: Mapping[str, Mapping[str, object]]) -> None:
+        folder.mkdir(parents=True)
+        lines = [f"data_dir = {json.dumps(str(folder / 'data'))}", 'log_level = "info"']
+        for section, values in sections.items():
+            lines += [f"[{section}]", *(f"{key} = {json.dumps(value)}" for key, value in values.items())]
+        self.folder, self._command, self._log = folder, command, folder / "log"
+        (folder / "paramedic.toml").write_text("\n".join(lines) + "\n")
+        self.process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> Process:
+        inherited = {key: value for key, value in os.environ.items() if not key.startswith("PARAMEDIC_")}
+        inherited["PARAMEDIC_CONFIG"] = str(self.folder / "paramedic.toml")
+        with self._log.open("ab") as log:
+            command = [str(PARAMEDIC), *self._command]
+            self.process = subprocess.Popen(command, cwd=ROOT, env=inherited, stdout=log, stderr=log)
+        return self
+
+    def log(self) -> str:
+        return self._log.read_text(errors="replace")[-8000:]
+
+    def says(self, pattern: str, timeout: float = 60) -> re.Match[str]:
+        return until(lambda: re.search(pattern, self.log()), timeout, f"{pattern} in the log", show=self.log)
+
+    def kill(self) -> None:
+        assert self.process is not None
+        self.process.kill()
+        self.process.wait(10)
+
+    def stop(self) -> None:
+        if self.process is not None and self.process.poll() is None:
+            self.process.terminate()
+            try:
+                self.process.wait(30)
+            except subprocess.TimeoutExpired:
+                self.kill()
+
+    def memory_mb(self) -> int:
+        """The peak of the process, without its children."""
+        assert self.process is not None
+        status = Path(f"/proc/{self.process.pid}/status").read_text()
+        found = re.search(r"VmHWM:\s+(\d+) kB", status)
+        assert found is not None
+        return int(found[1]) // 1024
+
+
+@contextmanager
+def webhook(kube: Kube, folder: Path, node_folder: str, label: str) -> Iterator[Process]:
+    """Serve the webhook, and let the cluster call it for namespaces that have the label `label`."""
+    folder.mkdir(parents=True)
+    found = make(["localhost"], datetime.now(UTC))
+    (folder / "tls.crt").write_bytes(found.certificate)
+    (folder / "tls.key").write_bytes(found.key)
+    settings = {
+        "host": "127.0.0.1",
+        "port": 0,
+        "certificate": str(folder / "tls.crt"),
+        "key": str(folder / "tls.key"),
+        "node_folder": node_folder,
+        "mount_path": "/cores",
+    }
+    sections = {"webhook": settings, "kubernetes": {"kubeconfig": str(kube.kubeconfig)}}
+    process = Process(folder / "process", ["webhook"], sections).start()
+    port = process.says(r"serves https://[0-9.]+:(\d+)")[1]
+    name = f"paramedic-{secrets.token_hex(4)}"
+    rule = {"apiGroups": [""], "apiVersions": ["v1"], "operations": ["CREATE"], "resources": ["pods"], "scope": "*"}
+    bundle = base64.b64encode(found.authority).decode()
+    body = {
+        "apiVersion": "admissionregistration.k8s.io/v1",
+        "kind": "MutatingWebhookConfiguration",
+        "metadata": {"name": name},
+        "webhooks": [
+            {
+                "name": "cores.paramedic.io",
+                "clientConfig": {"url": f"https://localhost:{port}/mutate", "caBundle": bundle},
+                "rules": [rule],
+                "namespaceSelector": {"matchLabels": {label: "on"}},
+                "admissionReviewVersions": ["v1"],
+                "sideEffects": "None",
+                "failurePolicy": "Ignore",
+                "timeoutSeconds": 5,
+            }
+        ],
+    }
+    kube.call("POST", _CONFIGURATIONS, json=body)
+    try:
+        yield process
+    finally:
+        kube.call("DELETE", f"{_CONFIGURATIONS}/{name}")
+        process.stop()
