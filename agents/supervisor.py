@@ -12,8 +12,11 @@ from enum import StrEnum
 from incidents.models import DiagnosisStatus
 from incidents.plan import ApprovalState
 
-MAX_HOPS = 24
-"""An incident that needs more hops than this is stuck; the longest regular one takes 15."""
+MAX_HOPS = 40
+"""An incident that needs more hops than this is stuck; the longest regular one takes 15, and 8 for each more repair."""
+
+MAX_REPAIRS = 3
+"""So many plans, one after the other, each with an approval of its own."""
 
 
 class Route(StrEnum):
@@ -26,6 +29,7 @@ class Route(StrEnum):
     EXECUTE = "execute"
     VERIFY = "verify"
     UNDO = "undo"
+    LOOK_AGAIN = "look_again"
     FINISH = "finish"
 
 
@@ -53,6 +57,8 @@ class Situation:
     plan_ready: bool = False
     approval: ApprovalState | None = None
     verified: bool | None = None  # None: not yet
+    repairs: int = 0  # verified before the present one
+    looked_again: bool = False  # since the last was verified
 
 
 @dataclass(frozen=True)
@@ -106,6 +112,11 @@ def _after_request(situation: Situation, approval: ApprovalState) -> Hop:
     if approval in _ENDED:
         if Notice.RESULT not in situation.told:
             return Hop(Route.NOTIFIER, _ENDED[approval])
+        # what a core tells is of the past, and stays so whatever was repaired
+        may_look = situation.on_cluster and situation.can_act and not situation.core_analysed
+        left = not situation.looked_again and situation.repairs + 1 < MAX_REPAIRS
+        if approval is ApprovalState.DONE and may_look and left:
+            return Hop(Route.LOOK_AGAIN, "the fix is verified; see whether another cause shows now")
         return Hop(Route.FINISH, _ENDED[approval])
     if approval is ApprovalState.PENDING:
         if Notice.REQUEST not in situation.told:

@@ -31,6 +31,7 @@ def build_graph(nodes: Nodes, saver: BaseCheckpointSaver[str]) -> CompiledStateG
         nodes.execute,
         nodes.verify,
         nodes.undo,
+        nodes.look_again,
         nodes.finish,
     ):
         graph.add_node(node.__name__, node)

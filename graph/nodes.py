@@ -19,10 +19,11 @@ from agents.notifier import Notifier
 from agents.researcher import Researcher
 from agents.supervisor import Hop, Notice, Route, Situation, allowed
 from diagnosis.merge import merge
+from graph.outcomes import another_cause, end_status
 from graph.state import State
 from incidents.approvals import ApprovalStore
 from incidents.drafts import Drafts
-from incidents.models import Diagnosis, DiagnosisStatus, Incident, IncidentStatus
+from incidents.models import Diagnosis, Incident, IncidentStatus
 from incidents.plan import Approval, ApprovalState
 from incidents.store import IncidentStore
 from tools.llm.models import Models
@@ -78,6 +79,7 @@ class Nodes:
             "execute",
             "verify",
             "undo",
+            "look_again",
             "finish",
         ]
     ]:
@@ -107,6 +109,8 @@ class Nodes:
             plan_ready=state.get("plan_ready", False),
             approval=approval.state if approval else None,
             verified=state.get("verified"),
+            repairs=state.get("repairs", 0),
+            looked_again=state.get("looked_again", False),
         )
         hops = allowed(situation)
         hop = hops[0]
@@ -221,7 +225,7 @@ class Nodes:
         await self._incidents.update(state["incident_id"], status=IncidentStatus.EXECUTING)
         approval = await gate.execute(approval_id)
         refused = approval.state is ApprovalState.STALE
-        await self._tell(approval, "refused" if refused else "executed", approval.plan.title)
+        await self._tell(approval, "refused" if refused else "executed", approval.plan.title, state)
         return Command(goto="supervisor")
 
     async def verify(self, state: State) -> Command[Literal["supervisor"]]:
@@ -230,7 +234,7 @@ class Nodes:
         await self._incidents.add_step(
             state["incident_id"],
             "verified",
-            verification.summary,
+            _numbered(state, verification.summary),
             agent="k8s_fixer",
             data={"ok": verification.ok, "checks": dict(verification.checks)},
             once=True,
@@ -241,8 +245,34 @@ class Nodes:
         gate, approval_id = self._acting(state)
         approval = await gate.undo(approval_id)
         undone = approval.state is ApprovalState.UNDONE
-        await self._tell(approval, "undone" if undone else "escalated", approval.state.value)
+        await self._tell(approval, "undone" if undone else "escalated", approval.state.value, state)
         return Command(goto="supervisor")
+
+    async def look_again(self, state: State) -> Command[Literal["supervisor"]]:
+        """After a verified repair: a cause that shows only now gets a plan, which needs an approval of its own."""
+        assert self._researcher is not None and self._fixer is not None
+        incident = await self._begin(state, "researcher", "looks whether another cause shows after the repair")
+        before = await self._incidents.diagnosis(incident.id)
+        async with self._turn:
+            found = await self._researcher.run(incident)
+        nothing_new: Command[Literal["supervisor"]] = Command(update={"looked_again": True}, goto="supervisor")
+        if before is None or not another_cause(before, found):
+            return nothing_new
+        offer = await self._fixer.run(incident, found)
+        done = [approval.plan.action for approval in await self._approvals.list(incident_id=incident.id)]
+        if offer.plan is None or offer.plan.action in done:
+            for proposal in offer.proposals:
+                await self._incidents.add_step(incident.id, "proposal", proposal.title, agent="k8s_fixer", once=True)
+            return nothing_new
+        await self._conclude(incident, workload=found)
+        await self._incidents.update(incident.id, proposals=offer.proposals)
+        await self._drafts.save_plan(incident.id, offer.plan)
+        told = [name for name in state.get("told", []) if name not in (Notice.REQUEST, Notice.RESULT)]
+        repairs = state.get("repairs", 0) + 1
+        return Command(
+            update={"approval_id": None, "plan_ready": True, "verified": None, "repairs": repairs, "told": told},
+            goto="supervisor",
+        )
 
     async def finish(self, state: State) -> Command[Literal["__end__"]]:
         incident_id = state["incident_id"]
@@ -255,8 +285,8 @@ class Nodes:
         await self._incidents.update(incident_id, status=status)
         return Command(goto="__end__")
 
-    async def _tell(self, approval: Approval, type: str, otherwise: str) -> None:
-        text, data = approval.outcome or otherwise, {"state": approval.state.value}
+    async def _tell(self, approval: Approval, type: str, otherwise: str, state: State) -> None:
+        text, data = _numbered(state, approval.outcome or otherwise), {"state": approval.state.value}
         await self._incidents.add_step(approval.incident_id, type, text, agent="k8s_fixer", data={**data}, once=True)
 
     def _acting(self, state: State) -> tuple[Gate, str]:
@@ -269,26 +299,13 @@ class Nodes:
         return await self._approvals.get(approval_id) if approval_id else None
 
 
+def _numbered(state: State, text: str) -> str:
+    """A step of a further repair is told apart from the same of the one before."""
+    repairs = state.get("repairs", 0)
+    return f"step {repairs + 1}: {text}" if repairs else text
+
+
 def _notice(approval: Approval | None) -> Notice:
     if approval is None:
         return Notice.DIAGNOSIS
     return Notice.REQUEST if approval.state is ApprovalState.PENDING else Notice.RESULT
-
-
-_END = {
-    ApprovalState.REJECTED: IncidentStatus.DECLINED,
-    ApprovalState.EXPIRED: IncidentStatus.EXPIRED,
-    ApprovalState.SUPERSEDED: IncidentStatus.STALE,
-    ApprovalState.STALE: IncidentStatus.STALE,
-    ApprovalState.DONE: IncidentStatus.FIXED,
-    ApprovalState.UNDONE: IncidentStatus.NOT_FIXED,
-}
-
-
-def end_status(diagnosis: Diagnosis | None, approval: Approval | None) -> IncidentStatus:
-    """How an incident ends. An approval that is neither refused nor settled needs a person."""
-    if approval is not None:
-        return _END.get(approval.state, IncidentStatus.ESCALATED)
-    if diagnosis is None or diagnosis.status is DiagnosisStatus.FAILED:
-        return IncidentStatus.FAILED
-    return IncidentStatus(diagnosis.status.value)

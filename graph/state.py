@@ -17,4 +17,6 @@ class State(TypedDict, total=False):
     plan_ready: bool
     approval_id: str | None
     verified: bool | None
+    repairs: int  # verified before the present plan
+    looked_again: bool  # since the last repair was verified
     notice: str | None  # what the notifier was sent to tell

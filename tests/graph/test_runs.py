@@ -7,11 +7,12 @@ import asyncio
 import pytest
 from langgraph.types import Command
 
+from agents.supervisor import MAX_REPAIRS
 from errors import ToolFailed
 from graph.build import thread
-from incidents.models import DiagnosisStatus, IncidentStatus
-from incidents.plan import ApprovalState
-from tests.graph.conftest import SPACE, Service
+from incidents.models import CauseClass, Diagnosis, DiagnosisStatus, Fact, Incident, IncidentStatus
+from incidents.plan import Approval, ApprovalState
+from tests.graph.conftest import SPACE, Service, wrong_port
 
 
 async def test_an_approved_fix_is_executed_once_verified_and_told(service: Service) -> None:
@@ -28,6 +29,87 @@ async def test_an_approved_fix_is_executed_once_verified_and_told(service: Servi
     assert [kind for kind in types if kind in order] == order
     hops = [step for step in await service.incidents.steps(incident.id) if step.type == "hop"]
     assert all(step.text and step.data["to"] for step in hops)  # a reason for each
+
+
+def _short_of_memory(limit: str) -> Diagnosis:
+    first = wrong_port()
+    facts: dict[str, Fact] = {"memory_limit": "64Mi", "suggested_memory_limit": limit}
+    cause = first.causes[0].model_copy(update={"cause_class": CauseClass.OOM_KILLED, "facts": facts})
+    return first.model_copy(update={"causes": [cause]})
+
+
+async def _next_asked(service: Service, incident: Incident, number: int) -> Approval:
+    """The `number`th approval of the incident, waiting."""
+    for _ in range(600):
+        found = await service.approvals.list(incident_id=incident.id)
+        waiting = [approval for approval in found if approval.state is ApprovalState.PENDING]
+        if len(found) == number and waiting:
+            graph = await service.graph.aget_state({"configurable": {"thread_id": incident.id}})
+            if graph.interrupts:
+                return waiting[0]
+        await asyncio.sleep(0.02)
+    raise AssertionError(f"{len(found)} approvals, not {number}")
+
+
+async def test_a_cause_that_shows_after_a_repair_gets_a_plan_and_an_approval_of_its_own(service: Service) -> None:
+    incident = await service.report()
+    first = await service.asked(incident)
+    service.researcher.diagnosis = _short_of_memory("128Mi")
+    await service.vote(first)
+    second = await _next_asked(service, incident, 2)
+    assert second.id != first.id and len(service.writes) == 1, "nothing is written without its own approval"
+    await service.restart()
+    service.researcher.diagnosis = wrong_port()
+    await service.vote(second)
+    ended = await service.until(incident)
+    assert ended.status is IncidentStatus.FIXED
+    assert len(service.writes) == 2
+    steps = [step.type for step in await service.incidents.steps(incident.id)]
+    assert [steps.count(kind) for kind in ("approval.requested", "executed", "verified", "done")] == [2, 2, 2, 1]
+    assert len(await service.approvals.list(incident_id=incident.id)) == 2, "what was repaired is not repaired again"
+
+
+async def test_repairs_one_after_the_other_are_bounded(service: Service) -> None:
+    """Each look finds another cause: after three repairs a person is asked no more."""
+    incident = await service.report()
+    approval = await service.asked(incident)
+    for number in (2, 3):
+        service.researcher.diagnosis = _short_of_memory(f"{number * 64}Mi") if number == 2 else wrong_probe_timing()
+        await service.vote(approval)
+        approval = await _next_asked(service, incident, number)
+    asked = service.researcher.asked
+    service.researcher.diagnosis = _short_of_memory("512Mi")
+    await service.vote(approval)
+    assert (await service.until(incident)).status is IncidentStatus.FIXED
+    assert service.researcher.asked == asked
+    assert len(await service.approvals.list(incident_id=incident.id)) == MAX_REPAIRS
+
+
+def wrong_probe_timing() -> Diagnosis:
+    first = wrong_port()
+    facts: dict[str, Fact] = {"probe": "liveness", "field": "timing", "suggested_failure_threshold": 9}
+    return first.model_copy(update={"causes": [first.causes[0].model_copy(update={"facts": facts})]})
+
+
+async def test_a_second_plan_that_is_rejected_leaves_the_first_repair(service: Service) -> None:
+    incident = await service.report()
+    first = await service.asked(incident)
+    service.researcher.diagnosis = _short_of_memory("128Mi")
+    await service.vote(first)
+    await service.vote(await _next_asked(service, incident, 2), "reject")
+    assert (await service.until(incident)).status is IncidentStatus.DECLINED
+    assert (service.port(), len(service.writes)) == (8080, 1)
+
+
+async def test_a_doubtful_cause_after_a_repair_is_not_acted_upon(service: Service) -> None:
+    incident = await service.report()
+    first = await service.asked(incident)
+    doubtful = _short_of_memory("128Mi")
+    cause = doubtful.causes[0].model_copy(update={"confidence": 0.6})
+    service.researcher.diagnosis = doubtful.model_copy(update={"causes": [cause]})
+    await service.vote(first)
+    assert (await service.until(incident)).status is IncidentStatus.FIXED
+    assert len(await service.approvals.list(incident_id=incident.id)) == 1
 
 
 async def test_a_rejected_plan_writes_nothing(service: Service) -> None:
@@ -83,7 +165,7 @@ async def test_a_waiting_incident_survives_a_restart(service: Service) -> None:
     assert (await service.incidents.get(incident.id)).status is IncidentStatus.AWAITING_APPROVAL
     await service.vote(approval)
     assert (await service.until(incident)).status is IncidentStatus.FIXED
-    assert service.researcher.asked == 1
+    assert service.researcher.asked == 2  # before the plan, and after it was verified
     assert len(service.writes) == 1
 
 
