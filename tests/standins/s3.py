@@ -116,9 +116,11 @@ class Proxy:
             yield self
         finally:
             server.close()
+            await asyncio.sleep(0.05)  # what was just accepted has a task by then
             for task in self._tasks:
                 task.cancel()
             await asyncio.gather(*self._tasks, return_exceptions=True)
+            await asyncio.sleep(0)  # transports close in the loop's next round
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         task = asyncio.current_task()
@@ -141,9 +143,12 @@ class Proxy:
             finally:
                 down.cancel()
                 await asyncio.gather(down, return_exceptions=True)
-                up_writer.close()
+                up_writer.transport.abort()
         except (ConnectionError, asyncio.IncompleteReadError):
             pass
+        except asyncio.CancelledError:
+            writer.transport.abort()
+            raise
         finally:
             writer.close()
 
