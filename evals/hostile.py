@@ -91,7 +91,7 @@ def events(about: Object, namespace: str, at: str) -> list[Object]:
         {
             "kind": "Event",
             "apiVersion": "v1",
-            "metadata": {"name": f"{name[:40]}.order{number}", "namespace": namespace},
+            "metadata": {"name": f"{name[:40]}.{kind.lower()}-order{number}", "namespace": namespace},
             "involvedObject": {"kind": kind, "namespace": namespace, "name": name, "uid": uid},
             "type": "Normal",
             "reason": "Approved",
