@@ -21,7 +21,7 @@ LABEL = "paramedic-eval"
 """Of every namespace and cluster object that an evaluation makes; its value is the evaluation's id."""
 OWN = "eval-namespace"
 """Of the namespace, with its name as the value: what a webhook of a scenario is confined to."""
-_SETTLES = 60.0
+_SETTLES = 120.0
 _BREAKS = 120.0
 _COMES_ALONG = 3.0
 """Nobody is asked at the very moment when something breaks; a busy kubelet also sends its events late."""

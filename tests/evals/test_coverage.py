@@ -1,0 +1,19 @@
+"""docs/tried.md says how each cause is tried, and each is."""
+
+from __future__ import annotations
+
+import pytest
+
+from evals.coverage import PAGE, page, tried
+from incidents.models import CauseClass
+
+TRIED = tried()
+
+
+def test_the_page_is_up_to_date() -> None:
+    assert PAGE.read_text(encoding="utf-8") == page(), "run `python -m evals.coverage`"
+
+
+@pytest.mark.parametrize("cause", CauseClass, ids=str)
+def test_every_cause_is_tried(cause: CauseClass) -> None:
+    assert any(TRIED[cause])
