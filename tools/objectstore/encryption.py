@@ -85,25 +85,31 @@ class Encryptor:
         name = ring.first.encode("ascii")
         self._out = MAGIC + bytes([len(name)]) + name + os.urandom(_SALT) + CHUNK.to_bytes(4, "big")
         self._cipher = ring.cipher(self._out)
-        self._rest = bytearray()
+        self._pieces: list[bytes] = []
+        self._held = 0
         self._count = 0
 
     def update(self, data: bytes) -> bytes:
         """What can be written after `data` was added."""
-        self._rest += data
-        found = [self._out]
-        self._out = b""
-        while len(self._rest) > CHUNK:  # one chunk is held back: it may be the last
-            found.append(self._chunk(bytes(self._rest[:CHUNK]), last=False))
-            del self._rest[:CHUNK]
-        return b"".join(found)
+        self._pieces.append(data)
+        self._held += len(data)
+        if self._held <= CHUNK:  # one chunk is held back: it may be the last
+            return b""
+        view = memoryview(b"".join(self._pieces))
+        full = (len(view) - 1) // CHUNK
+        sealed = [self._chunk(view[n * CHUNK : (n + 1) * CHUNK], last=False) for n in range(full)]
+        self._pieces = [bytes(view[full * CHUNK :])]
+        self._held = len(self._pieces[0])
+        return b"".join(sealed)
 
     def finish(self) -> bytes:
         """The end of the file."""
-        return self.update(b"") + self._chunk(bytes(self._rest), last=True)
+        return self._chunk(b"".join(self._pieces), last=True)
 
-    def _chunk(self, data: bytes, *, last: bool) -> bytes:
-        sealed = self._cipher.encrypt(_nonce(self._count, last), data, None)
+    def _chunk(self, data: bytes | memoryview, *, last: bool) -> bytes:
+        """The first one comes with the header before it."""
+        sealed = self._out + self._cipher.encrypt(_nonce(self._count, last), data, None)
+        self._out = b""
         self._count += 1
         return sealed
 
