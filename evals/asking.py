@@ -27,7 +27,7 @@ from tools.kubernetes.save import save_snapshot
 
 REQUESTER, APPROVERS = "api:eval-on-call", ("api:eval-physician", "api:eval-surgeon")
 _DIAGNOSES = 120.0
-_REPAIRS = 150.0
+_REPAIRS = 240.0
 _BY_ITSELF = 8.0
 _POLL = 0.1
 

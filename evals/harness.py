@@ -51,7 +51,7 @@ def settings_for(settings: Settings, folder: Path) -> Settings:
         update={
             "approvers": {identity: ["approver"] for identity in APPROVERS},
             "max_executions_per_hour": 10_000,
-            "verify_seconds": 60.0,
+            "verify_seconds": 120.0,
             "verify_stable_seconds": 6.0,
             "verify_poll_seconds": 0.5,
         }
