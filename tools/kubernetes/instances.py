@@ -1,0 +1,60 @@
+"""Instances as they are on the cluster now: pods whole, what they belong to by its metadata, and the pods' events."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from diagnosis.workloads.instances import Instance, Rule, instances_of
+from diagnosis.workloads.snapshot import Snapshot
+from errors import ToolFailed
+from settings import InstanceRule
+from tools.kubernetes.client import Cluster, KubernetesError, Object
+
+_OWNERS = (
+    ("apps/v1", "ReplicaSet"),
+    ("apps/v1", "Deployment"),
+    ("apps/v1", "StatefulSet"),
+    ("apps/v1", "DaemonSet"),
+    ("batch/v1", "Job"),
+)
+
+
+class Cut(ToolFailed):
+    """There are more objects than are read: what is not seen could be the crashing one's owner."""
+
+    title = "Too many objects"
+
+
+async def read_pods(cluster: Cluster, namespaces: Sequence[str] = (), *, events: bool = False) -> Snapshot:
+    """Pods and their owners, of the namespaces or of all. Raises ToolFailed; an owner's kind that is forbidden is left
+    out, and its pods belong to what they name themselves."""
+    items: list[Object] = []
+    unseen: list[str] = []
+    for namespace in namespaces or [None]:
+        items += await _whole(cluster, "v1", "Pod", namespace)
+        for version, kind in _OWNERS:
+            try:
+                items += await _whole(cluster, version, kind, namespace, names_only=True)
+            except KubernetesError as error:
+                unseen.append(f"{kind}s could not be read: {error}")
+        if events:
+            items += await _whole(cluster, "v1", "Event", namespace, fields="involvedObject.kind=Pod")
+    return Snapshot(items, unseen=unseen)
+
+
+async def _whole(
+    cluster: Cluster, version: str, kind: str, namespace: str | None, *, fields: str = "", names_only: bool = False
+) -> list[Object]:
+    found = await cluster.list_all(version, kind, namespace, fields=fields, names_only=names_only)
+    if len(found) >= cluster.settings.max_objects:
+        raise Cut(f"more than {cluster.settings.max_objects} {kind}s: name fewer namespaces, or raise max_objects")
+    return found
+
+
+async def discover(cluster: Cluster, rules: Sequence[InstanceRule], namespaces: Sequence[str] = ()) -> list[Instance]:
+    """The instances in the namespaces, or in all. Raises ToolFailed."""
+    return instances_of(await read_pods(cluster, namespaces), as_rules(rules))
+
+
+def as_rules(rules: Sequence[InstanceRule]) -> list[Rule]:
+    return [Rule(rule.name, rule.labels, rule.name_from, rule.version_from) for rule in rules]
