@@ -66,6 +66,11 @@ class Agent:
         self._crashes: dict[tuple[str, str, datetime], float] = {}
         self.waiting = False
         """Something was seen that is not settled: look again soon."""
+        self._looked: float | None = None
+
+    def seconds_since_look(self) -> float | None:
+        """Since a folder, or a file in it, was last looked at; None before the first time."""
+        return None if self._looked is None else self._clock() - self._looked
 
     async def run(self, stop: asyncio.Event) -> None:
         """Look until `stop` is set. What fails is logged and tried again; nothing ends it."""
@@ -96,9 +101,12 @@ class Agent:
 
         async def one(file: FoundFile) -> int:
             async with turn:
+                self._looked = self._clock()
                 return await self._consider(file)
 
-        return sum(await asyncio.gather(*(one(file) for file in ready)))
+        count = sum(await asyncio.gather(*(one(file) for file in ready)))
+        self._looked = self._clock()
+        return count
 
     async def _give_places(self, root: Path) -> None:
         """Move what came through the kernel's pipe or socket to the folder of its container. Raises OSError."""

@@ -167,6 +167,11 @@ class Outbox:
         """Items by state."""
         return dict(self._rows("SELECT state, count(*) FROM items GROUP BY state", ()))
 
+    def oldest(self) -> float | None:
+        """When the longest waiting of what is not done was added, in seconds since the epoch."""
+        rows = self._rows("SELECT min(added_at) FROM items WHERE state != ?", (State.REMOVED,))
+        return float(rows[0][0]) if rows[0][0] is not None else None
+
     # each step, noted when its work is done
 
     def reduced(self, record: CollectedCore, staged: Sequence[Staged]) -> None:

@@ -13,7 +13,9 @@ import structlog
 from collector.agent import Agent, node_name
 from collector.announce import Announcer
 from collector.coredump_socket import CoredumpSocket
+from collector.health import Health, listening
 from collector.ledger import Ledger
+from collector.measures import Measures
 from collector.outbox import Outbox
 from collector.pods import Pods
 from collector.programs import Programs
@@ -27,6 +29,8 @@ from tools.kubernetes.client import Cluster
 from tools.objectstore.store import open_store
 
 _TIDY_SECONDS = 60.0
+_SCANS = 3
+"""Scans that may be missed before the agent counts as not ready, beside the longest look at one core."""
 
 log = structlog.get_logger(__name__)
 
@@ -49,15 +53,28 @@ async def run(settings: Settings, stop: asyncio.Event) -> None:
             stack.push_async_callback(sink.close)
         announcer = Announcer(sink, folder / "dead-letters")
         store = await asyncio.to_thread(open_store, settings)
-        shipper = Shipper(outbox, store, settings.shipping, announcer.announce, folder=folder / "staging")
+        measures = Measures()
+        shipper = Shipper(
+            outbox, store, settings.shipping, announcer.announce, folder=folder / "staging", measures=measures
+        )
         programs = Programs(folder / "programs", collector.proc, collector.image_layers, settings.gdb)
         node = node_name(collector)
 
         async def take(record: CollectedCore, path: Path | None) -> None:
             found: Sequence[Program] = await programs.gather(record)
-            await shipper.take(record, path, tuple(found))
+            try:
+                await shipper.take(record, path, tuple(found))
+            except ParamedicError:
+                measures.failed("collect")
+                raise
+            measures.collected(record)
 
         agent = Agent(collector, settings.gdb, ledger, Pods(cluster, node), take, node=node)
+        if collector.metrics_port:
+            longest = _SCANS * collector.scan_seconds + settings.gdb.deadline
+            health = Health(agent, outbox, measures, folder, scan_within=longest, aliases=collector.metrics_aliases)
+            answering = listening(collector.metrics_host, collector.metrics_port, health.answers())
+            await stack.enter_async_context(answering)
         parts = [agent.run(stop), shipper.run(stop), _tidy(programs, outbox, stop)]
         if collector.socket is not None:
             parts.append(CoredumpSocket(collector.socket, collector.roots[0], collector.proc).serve(stop))

@@ -16,14 +16,15 @@ from pathlib import Path
 
 import structlog
 
-from collector.local_file import LocalFile, dispose
+from collector.local_file import dispose
+from collector.measures import Measures
 from collector.outbox import Item, Outbox, Pending, State
 from collector.pack import free_bytes
 from collector.reduce import Program, Reducer, Staged, wants_full
-from errors import Conflict, InvalidInput, NotFound, ParamedicError, ToolFailed
+from collector.room import Room
+from errors import Conflict, InvalidInput, NotFound, ParamedicError
 from incidents.collected import CollectedCore, StoredObject
 from settings import ShippingSettings
-from tools.objectstore.failures import StoreUnreachable
 from tools.objectstore.keys import record_key
 from tools.objectstore.store import Confirmed, ObjectStore
 
@@ -54,12 +55,15 @@ class Shipper:
         announce: Announce,
         *,
         folder: Path,
+        measures: Measures | None = None,
         clock: Callable[[], float] = time.monotonic,
         free: Callable[[Path], int] = free_bytes,
     ) -> None:
+        self._measures = measures or Measures()
         self._outbox, self._store, self._settings, self._announce = outbox, store, settings, announce
-        self._folder, self._clock, self._free = folder, clock, free
+        self._folder, self._clock = folder, clock
         self._reducer = Reducer(settings, folder, store.prefix, store.keyring)
+        self._room = Room(outbox, store, self._reducer, settings.disk_reserve_bytes, settings.local_file, folder, free)
         self._pauses: dict[str, _Pause] = {}
         self._under_way: dict[str, asyncio.Task[None]] = {}
         self._awake = asyncio.Event()
@@ -94,7 +98,7 @@ class Shipper:
 
     async def _look(self) -> None:
         try:
-            await self._make_room()
+            await self._room.make(self._under_way)
             await asyncio.to_thread(self._outbox.forget, time.time() - _FORGET_SECONDS)
             ids = await asyncio.to_thread(self._outbox.unfinished)
         except (ParamedicError, OSError) as error:
@@ -122,6 +126,7 @@ class Shipper:
         except Exception as error:  # a core that nobody foresaw stands in no other's way
             seconds = min(2 * self._pauses[id].seconds if id in self._pauses else _FIRST_PAUSE, self._most)
             self._pauses[id] = _Pause(seconds, self._clock() + seconds * random.uniform(0.5, 1.0))  # noqa: S311
+            self._measures.failed("ship")
             text = str(error) if isinstance(error, ParamedicError | OSError) else type(error).__name__
             log.warning("a core waits", record=id, seconds=round(seconds, 1), error=text)
 
@@ -140,6 +145,7 @@ class Shipper:
         if item.state is State.STORED:
             await self._announce(item.record)
             await asyncio.to_thread(self._outbox.announced, item.record)
+            self._measures.announced(item.record)
             return State.ANNOUNCED
         if item.state is State.ANNOUNCED:
             await asyncio.to_thread(self._remove, item)
@@ -156,7 +162,7 @@ class Shipper:
             whole = wants_full(record, self._settings, novel=novel)
             staged, lost = await self._reducer.stage(record, item.file, whole=whole)
         except (NotFound, Conflict) as error:
-            await self._lose(record, f"nothing of it is stored: {error}", file_too=False)
+            await self._room.lose(record, f"nothing of it is stored: {error}", file_too=False)
             return
         if lost is not None:
             record = record.model_copy(update={"lost": lost})
@@ -198,6 +204,7 @@ class Shipper:
         async def remember(upload: str) -> None:
             await asyncio.to_thread(self._outbox.uploading, record.id, staged.key, upload)
 
+        began = time.perf_counter()
         done = await self._store.put(
             staged.path,
             staged.key,
@@ -207,7 +214,9 @@ class Shipper:
             remember=remember,
         )
         log.info("stored", record=record.id, key=staged.key, size=done.size, confirmed_by=done.by)
-        return _confirmed(staged, done)
+        stored = _confirmed(staged, done)
+        self._measures.stored(stored, time.perf_counter() - began)
+        return stored
 
     async def _known_program(self, staged: Staged) -> StoredObject | None:
         """The program as this node stored it, or another one did: it is stored once."""
@@ -238,60 +247,6 @@ class Shipper:
             return
         done = dispose(item.file, item.disposal or self._settings.local_file)
         log.info("the core's file on the node", record=item.id, done=done)
-
-    async def _lose(self, record: CollectedCore, why: str, *, file_too: bool) -> None:
-        log.error("a core is lost", record=record.id, reason=why)
-        lost = record.model_copy(update={"lost": why})
-        await asyncio.to_thread(self._outbox.lose, lost, file_too=file_too)
-        await asyncio.to_thread(self._reducer.forget, record)
-
-    async def _make_room(self) -> None:
-        """With too little free, what the store already has goes first, then the least valuable of the rest.
-
-        Raises OSError when the disk cannot be looked at.
-        """
-        reserve = self._settings.disk_reserve_bytes
-        if reserve == 0 or await asyncio.to_thread(self._free, self._folder) >= reserve:
-            return
-        for item in await asyncio.to_thread(self._outbox.stored_here):
-            if item.file is not None:
-                await asyncio.to_thread(dispose, item.file, item.disposal or self._settings.local_file)
-        for item in await asyncio.to_thread(self._outbox.least_valuable):
-            if await asyncio.to_thread(self._free, self._folder) >= reserve:
-                return
-            if item.id not in self._under_way and item.file is not None and item.disposal is None:
-                await self._give_up(item, item.file)
-
-    async def _give_up(self, item: Item, file: LocalFile) -> None:
-        """Keep the reduced core, if there is one to be had, and let the rest go."""
-        record = item.record.model_copy(update={"lost": "only the reduced core is stored: the node's disk was full"})
-        if item.state is State.COLLECTED:
-            try:
-                reduced = await self._reducer.stage_reduced(record, file)
-            except ParamedicError as error:
-                why = f"nothing of it is stored: the node's disk was full, and {error}"
-                await self._lose(item.record, why, file_too=True)
-                await asyncio.to_thread(dispose, file, "remove")
-                return
-            await asyncio.to_thread(self._outbox.reduced, record, [reduced])
-        pending = await asyncio.to_thread(self._outbox.objects, item.id)
-        if not any(one.staged.kind == "minimal" for one in pending):
-            await self._lose(item.record, "nothing of it is stored: the node's disk was full", file_too=True)
-        else:
-            log.error("a whole core is given up: the node's disk is nearly full", record=item.id)
-            await asyncio.to_thread(self._outbox.give_up_full, record)
-        for one in pending:
-            if one.staged.kind == "full":
-                await self._abort(one)
-        await asyncio.to_thread(dispose, file, "remove")
-
-    async def _abort(self, pending: Pending) -> None:
-        await asyncio.to_thread(pending.staged.path.unlink, missing_ok=True)
-        if pending.upload is not None:
-            try:
-                await self._store.abort(pending.upload)
-            except (ToolFailed, NotFound, StoreUnreachable) as error:
-                log.info("an upload is left to the store", key=pending.staged.key, error=str(error))
 
 
 def _confirmed(staged: Staged, done: Confirmed) -> StoredObject:

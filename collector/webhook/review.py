@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 from collections.abc import Awaitable, Callable
+from typing import Literal
 
 import structlog
 
@@ -20,6 +21,8 @@ Look = Callable[[str], Awaitable[list[str]]]
 """Warnings about where cores of a pod would be lost; raises ParamedicError when nobody knows."""
 Quota = Callable[[str], Awaitable[str | None]]
 """Why a namespace may have no more pods with a folder for cores; None when it may."""
+Result = Literal["untouched", "injected", "unchanged", "refused", "failed"]
+"""Of one review: not asked for; given a folder; had it already; asked for in vain, with a warning; our own fault."""
 
 log = structlog.get_logger(__name__)
 
@@ -27,8 +30,10 @@ log = structlog.get_logger(__name__)
 class Reviewer:
     """Answers reviews of pods. `look` and `quota` ask the cluster."""
 
-    def __init__(self, settings: WebhookSettings, look: Look, quota: Quota) -> None:
-        self._settings, self._look, self._quota = settings, look, quota
+    def __init__(
+        self, settings: WebhookSettings, look: Look, quota: Quota, count: Callable[[Result], None] = lambda _: None
+    ) -> None:
+        self._settings, self._look, self._quota, self._count = settings, look, quota, count
 
     async def answer(self, body: bytes) -> Object:
         """The AdmissionReview to send back. Raises InvalidInput when `body` is none."""
@@ -38,12 +43,16 @@ class Reviewer:
         pod = mapping(request, "object")
         patch: list[Object] | None = None
         warnings: list[str] = []
+        result: Result = "untouched"
         try:
             if text(request, "operation") == "CREATE" and text(request, "kind", "kind") == "Pod" and wanted(pod):
                 patch, warnings = await self._pod(text(request, "namespace"), pod)
+                result = "injected" if patch else "refused" if warnings else "unchanged"
         except Exception as error:  # a pod that nobody foresaw must run all the same
             log.exception("a pod could not be looked at", uid=uid)
             warnings = [f"cores are not collected: {type(error).__name__} in the webhook"]
+            result = "failed"
+        self._count(result)
         response: Object = {"uid": uid, "allowed": True}
         if warnings:
             response["warnings"] = [_fit(f"paramedic: {warning}") for warning in warnings]

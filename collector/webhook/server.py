@@ -16,6 +16,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
 
+from collector.webhook.measures import WebhookMeasures
 from collector.webhook.nodes import Nodes
 from collector.webhook.review import Reviewer
 from errors import InvalidInput, ToolMissing
@@ -28,25 +29,36 @@ _RELOAD_SECONDS = 10.0
 log = structlog.get_logger(__name__)
 
 
-def create_app(reviewer: Reviewer) -> Starlette:
-    """`POST /mutate`, and `GET /livez` and `/readyz` for the kubelet."""
+def create_app(reviewer: Reviewer, measures: WebhookMeasures) -> Starlette:
+    """`POST /mutate`, `GET /livez` and `/readyz` for the kubelet, and `GET /metrics`."""
 
     async def mutate(request: Request) -> Response:
         body = bytearray()
         async for chunk in request.stream():
             body += chunk
             if len(body) > _MAX_BODY:
+                measures.invalid()
                 return _problem(413, f"a review is at most {_MAX_BODY} bytes")
         try:
-            return JSONResponse(await reviewer.answer(bytes(body)))
+            with measures.seconds.time():
+                return JSONResponse(await reviewer.answer(bytes(body)))
         except InvalidInput as error:
+            measures.invalid()
             return _problem(400, str(error))
+
+    async def metrics(_: Request) -> Response:
+        return Response(measures.render(), media_type="text/plain; version=0.0.4; charset=utf-8")
 
     async def alive(_: Request) -> Response:
         return PlainTextResponse("ok")
 
     return Starlette(
-        routes=[Route("/mutate", mutate, methods=["POST"]), Route("/livez", alive), Route("/readyz", alive)]
+        routes=[
+            Route("/mutate", mutate, methods=["POST"]),
+            Route("/livez", alive),
+            Route("/readyz", alive),
+            Route("/metrics", metrics),
+        ]
     )
 
 
@@ -61,7 +73,8 @@ async def run(settings: Settings, ready: Callable[[str], None]) -> None:
             cluster = None
             log.warning("no cluster: nothing is known of nodes and of pods that are there")
         nodes = Nodes(cluster, webhook.max_pods)
-        app = create_app(Reviewer(webhook, nodes.warnings, nodes.full))
+        measures = WebhookMeasures()
+        app = create_app(Reviewer(webhook, nodes.warnings, nodes.full, measures.count), measures)
         config = uvicorn.Config(
             app,
             host=webhook.host,

@@ -61,6 +61,10 @@ async def test_it_answers_over_https_and_takes_a_new_certificate(url: str, tmp_p
         refused = await client.post(f"{url}/mutate", content=b"x")
         assert refused.status_code == 400 and "no JSON" in refused.json()["detail"]
         assert (await client.post(f"{url}/mutate", content=b"x" * (9 << 20))).status_code == 413
+        measured = (await client.get(f"{url}/metrics")).text
+        assert 'paramedic_webhook_reviews_total{result="injected"} 1.0' in measured
+        assert 'paramedic_webhook_reviews_total{result="invalid"} 2.0' in measured
+        assert 'paramedic_webhook_reviews_total{result="refused"} 0.0' in measured
     renewed = make(NAMES, datetime.now(UTC))
     write(tmp_path, renewed)
     assert first.certificate != renewed.certificate
