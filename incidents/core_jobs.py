@@ -95,7 +95,7 @@ class CoreJobStore:
     async def end(
         self, id: str, state: CoreJobState, *, incident_id: str | None = None, error: str | None = None
     ) -> None:
-        """Note how a queued job ended; one that has ended stays as it is. Links in it are signed: what signs them goes."""
+        """Note how a queued job ended; one that has ended stays as it is. What signs the links in it goes."""
         async with self._db.write() as session:
             row = await session.get(CoreJobRow, id)
             if row is not None and row.state == CoreJobState.QUEUED:

@@ -93,7 +93,7 @@ def _scope(front: str) -> tuple[Scope, list[str]]:
     if sum(map(front.count, "[{-")) > _FRONT_MARKS:  # deep nesting takes seconds to be refused
         return Scope(), ["its front matter is no YAML that can be used (too many lists)"]
     try:
-        found = yaml.load(front, Loader=_Plain)  # noqa: S506 (a SafeLoader)
+        found = _Plain(front).get_single_data()
     except (yaml.YAMLError, RecursionError, ValueError) as error:
         return Scope(), [f"its front matter is no YAML that can be used ({type(error).__name__})"]
     if not isinstance(found, dict):
