@@ -165,9 +165,9 @@ async def test_with_the_disk_nearly_full_the_least_valuable_go_first(tmp_path: P
     def free(_: Path) -> int:
         return 500 if sum(p.exists() for p in (text, unreduced, *paths.values())) > 3 else 5000
 
-    shipper = depot.shipper()
-    shipper._free = free
-    await shipper._make_room()
+    room = depot.shipper()._room
+    room._free = free
+    await room.make(())
     assert [n for n, path in paths.items() if path.exists()] == [1, 2, 3]
     assert not unreduced.exists()
     assert not text.exists()

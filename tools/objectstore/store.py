@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-import ipaddress
-import ssl
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -17,24 +15,17 @@ from urllib.parse import unquote, urlsplit
 import obstore
 from obstore.exceptions import BaseError
 from obstore.store import LocalStore, S3Store
-from pydantic import SecretStr
 
 from errors import InputTooLarge, InvalidInput, NotFound, ParamedicError
 from settings import Settings, StoreSettings
+from tools.objectstore.bucket import open_bucket
 from tools.objectstore.encryption import Keyring
 from tools.objectstore.failures import Damaged, StoreUnreachable, UploadGone, failure
 from tools.objectstore.folder import put_file
 from tools.objectstore.keys import below, checked
 from tools.objectstore.multipart import Multipart, Remember
-from tools.objectstore.signing import Keys
 
 _STREAM = 1 << 20
-_RETRIES: Any = {
-    "max_retries": 2,
-    "retry_timeout": timedelta(seconds=20),
-    "backoff": {"init_backoff": timedelta(milliseconds=200), "max_backoff": timedelta(seconds=2), "base": 2},
-}
-"""Few: who calls tries again later, and knows until when."""
 _MAX_METADATA_BYTES = 1800  # S3 allows 2 KB
 
 
@@ -72,54 +63,10 @@ class ObjectStore:
             self._store: LocalStore | S3Store | None = None  # made when the folder is there
         elif parts.scheme == "s3" and parts.hostname:
             self.where = settings.url or ""
-            self._open_bucket(settings, parts.hostname)
+            with _our_errors("opening the store"):
+                self._store, self._multipart = open_bucket(settings, parts.hostname)
         else:
             raise InvalidInput("store.url names no store: s3://BUCKET or file:///FOLDER")
-
-    def _open_bucket(self, settings: StoreSettings, bucket: str) -> None:
-        endpoint = (settings.endpoint or f"https://s3.{settings.region}.amazonaws.com").rstrip("/")
-        scheme, _, host = endpoint.partition("://")
-        if scheme == "http" and not settings.allow_http and not _is_loopback(urlsplit(endpoint).hostname or ""):
-            raise InvalidInput("store.endpoint is http://: cores would be sent unprotected (store.allow_http)")
-        access, secret = (
-            _secret(settings.access_key, settings.access_key_file, "access_key"),
-            _secret(settings.secret_key, settings.secret_key_file, "secret_key"),
-        )
-        if (access is None) != (secret is None):
-            raise InvalidInput("store.access_key and store.secret_key belong together")
-        authorities = _pem(settings.ca)
-        if not settings.path_style:
-            endpoint = f"{scheme}://{bucket}.{host}"
-        options: Any = {
-            "timeout": timedelta(seconds=settings.timeout),
-            "connect_timeout": timedelta(seconds=min(10.0, settings.timeout)),
-            "allow_http": scheme == "http",
-            **({"root_certificate": authorities} if authorities else {}),
-        }
-        keys: Any = {"access_key_id": access, "secret_access_key": secret} if access and secret else {}
-        with _our_errors("opening the store"):
-            self._store = S3Store(
-                bucket,
-                endpoint=endpoint,
-                region=settings.region,
-                virtual_hosted_style_request=not settings.path_style,
-                disable_bulk_delete=True,  # OSS has none
-                client_options=options,
-                retry_config=_RETRIES,
-                **keys,
-            )
-        if access and secret:
-            trust = ssl.create_default_context() if authorities else None
-            if trust is not None and authorities:
-                trust.load_verify_locations(cadata=authorities)
-            self._multipart = Multipart(
-                f"{endpoint}/{bucket}/" if settings.path_style else f"{endpoint}/",
-                settings.region,
-                Keys(access, secret),
-                part_bytes=settings.part_bytes,
-                timeout=settings.timeout,
-                trust=trust,
-            )
 
     async def put(
         self,
@@ -308,33 +255,6 @@ def _attributes(metadata: Mapping[str, str], sha256: str) -> dict[str, str]:
         if plain and left >= 0:
             found[name] = plain
     return found
-
-
-def _secret(value: SecretStr | None, file: Path | None, name: str) -> str | None:
-    if file is None:
-        return value.get_secret_value() if value else None
-    try:
-        return file.read_text(encoding="ascii").strip() or None
-    except (OSError, ValueError) as error:
-        raise InvalidInput(f"store.{name}_file cannot be read: {type(error).__name__}") from None
-
-
-def _pem(file: Path | None) -> str | None:
-    if file is None:
-        return None
-    try:
-        text = file.read_text(encoding="ascii")
-        ssl.create_default_context().load_verify_locations(cadata=text)
-    except (OSError, ValueError) as error:
-        raise InvalidInput(f"store.ca is no file of PEM certificates: {type(error).__name__}") from None
-    return text
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
 
 
 def _size(source: Path) -> int:
