@@ -14,6 +14,7 @@ from datetime import datetime, timedelta
 from incidents.collected import CollectedCore
 from incidents.models import Incident
 from settings import RetentionSettings
+from tools.cores.stored import SCHEME
 
 
 @dataclass(frozen=True)
@@ -74,7 +75,7 @@ def examples_of(incidents: Iterable[Incident]) -> Examples:
     by_target: dict[tuple[str, str], set[str]] = defaultdict(set)
     for incident in incidents:
         if incident.core is not None and incident.core.url is not None:
-            by_key[incident.core.url.removeprefix("store:")].add(incident.id)
+            by_key[incident.core.url.removeprefix(SCHEME)].add(incident.id)
         if incident.signature:
             by_signature[incident.signature].add(incident.id)
         target = incident.target
