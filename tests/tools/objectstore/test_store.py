@@ -159,6 +159,20 @@ async def test_an_upload_is_not_continued_with_other_bytes_and_can_be_given_up(
     await store.put(path, "other/a", sha256=_sha256(first), known="{damaged")
 
 
+async def test_keys_can_come_from_the_environment(
+    tmp_path: Path, server: S3Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", ACCESS)
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", SECRET)
+    store = ObjectStore(server.settings(access_key=None, secret_key=None, prefix="environment"))
+    for size in (10, 11 << 20):
+        path, data = _file(tmp_path, size)
+        done = await store.put(path, "environment/a", sha256=_sha256(data), metadata={"pod": "p-0"})
+        assert done.by == ("checksum of the store" if size == 10 else "read again")
+        assert (await store.head("environment/a")).metadata["pod"] == "p-0"
+        assert await _all(store.get("environment/a")) == data
+
+
 async def test_wrong_keys_and_buckets_are_one_sentence_without_secrets(tmp_path: Path, server: S3Server) -> None:
     path, data = _file(tmp_path, 6 << 20)
     for given, error, text in (
