@@ -13,10 +13,11 @@ from tools.objectstore.failures import Damaged, StoreUnreachable
 _CHUNK = 1 << 20
 
 
-def put_file(root: Path, key: str, source: Path | bytes) -> str:
-    """Copy `source` to `root`/`key` and read it again; the sha256 of what the disk holds. Blocking.
+def put_file(root: Path, key: str, source: Path | bytes, sha256: str) -> None:
+    """Copy `source` to `root`/`key`, when what the disk then holds, read again, has `sha256`. Blocking.
 
-    Raises InvalidInput (no source), StoreUnreachable (the folder is not there, not writable or full), Damaged.
+    Raises InvalidInput (no source, or other bytes), StoreUnreachable (the folder is not there, not writable or full),
+    Damaged.
     """
     target = root / key
     # obstore takes names that end with # and a number for unfinished ones and does not list them
@@ -26,9 +27,10 @@ def put_file(root: Path, key: str, source: Path | bytes) -> str:
             raise StoreUnreachable(f"the store's folder {str(root)!a} is not there: is it mounted?")
         target.parent.mkdir(parents=True, exist_ok=True, mode=0o750)
         try:
-            sent, size = _copy(source, part)
-            held, held_size = _digest(part)
-            if (held, held_size) != (sent, size):
+            _copy(source, part)
+            if _digest(part) != sha256:
+                if (hashlib.sha256(source).hexdigest() if isinstance(source, bytes) else _digest(source)) != sha256:
+                    raise InvalidInput(f"storing {key}: the file is not the one that was to be stored")
                 raise Damaged(f"storing {key}: the folder's disk holds other bytes than were written")
             part.replace(target)
         except BaseException:
@@ -38,42 +40,32 @@ def put_file(root: Path, key: str, source: Path | bytes) -> str:
     except OSError as error:
         full = " (the disk is full)" if error.errno in (errno.ENOSPC, errno.EDQUOT) else ""
         raise StoreUnreachable(f"storing {key} in the folder failed: {error.strerror}{full}") from None
-    return held
 
 
-def _copy(source: Path | bytes, part: Path) -> tuple[str, int]:
-    digest, size = hashlib.sha256(), 0
+def _copy(source: Path | bytes, part: Path) -> None:
     handle = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC, 0o640)
     with os.fdopen(handle, "wb", buffering=0) as out:
         if isinstance(source, bytes):
             out.write(source)
-            digest.update(source)
-            size = len(source)
         else:
             try:
                 file = source.open("rb", buffering=0)
             except OSError as error:
                 raise InvalidInput(f"{source.name} cannot be read: {error.strerror}") from None
             with file:
-                while chunk := file.read(_CHUNK):
-                    view = memoryview(chunk)
-                    while view:
-                        view = view[out.write(view) :]
-                    digest.update(chunk)
-                    size += len(chunk)
+                while os.sendfile(out.fileno(), file.fileno(), None, _CHUNK):  # the kernel copies
+                    pass
         os.fsync(out.fileno())
-    return digest.hexdigest(), size
 
 
-def _digest(part: Path) -> tuple[str, int]:
+def _digest(path: Path) -> str:
     """Read anew: on a network file system, from the server."""
-    digest, size = hashlib.sha256(), 0
-    with part.open("rb", buffering=0) as file:
+    digest = hashlib.sha256()
+    with path.open("rb", buffering=0) as file:
         os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
         while chunk := file.read(_CHUNK):
             digest.update(chunk)
-            size += len(chunk)
-    return digest.hexdigest(), size
+    return digest.hexdigest()
 
 
 def _sync(folder: Path) -> None:

@@ -87,10 +87,7 @@ class ObjectStore:
         checked(key)
         size = len(source) if isinstance(source, bytes) else await asyncio.to_thread(_size, source)
         if self._folder is not None:
-            held = await asyncio.to_thread(put_file, self._folder, key, source)
-            if held != sha256:
-                await self.delete([key])
-                raise InvalidInput(f"storing {key}: the file is not the one that was to be stored")
+            await asyncio.to_thread(put_file, self._folder, key, source, sha256)
             return Confirmed(size, sha256, "read again")
         attributes = _attributes(metadata or {}, sha256)
         if isinstance(source, Path) and size > self._part_bytes and self._multipart is not None:
