@@ -27,6 +27,7 @@ from terminal import (
     diagnose_workload,
     eval,
     incidents,
+    instances,
     keys,
     models,
     node,
@@ -61,6 +62,7 @@ app.add_typer(webhook.app, name="webhook")
 app.add_typer(node.app, name="node")
 app.command()(incidents.autofix)
 app.command()(incidents.incidents)
+app.command()(instances.instances)
 app.command()(approvals.approvals)
 app.command()(approvals.approve)
 app.command()(approvals.reject)

@@ -18,12 +18,14 @@ from agents.recall import Recall, Told
 from agents.remedies import MAX_CAUSES, Remedy, course
 from agents.remedies.releases import useful_history
 from agents.remedies.rollback import helm_release
+from agents.remedies.stopping import stopping
 from diagnosis.merge import CODE_FAULTS
 from errors import NotFound, Refused, ToolFailed
 from incidents.actions import Combined
-from incidents.models import Diagnosis, Incident
+from incidents.models import Diagnosis, Incident, Via
 from incidents.plan import EvidenceNeed, Plan, Proposal, Risk
 from incidents.store import IncidentStore
+from incidents.storms import Storm, StormStore
 from tools.helm.client import Helm, Revision
 
 MAX_ALTERNATIVES = 3
@@ -48,15 +50,25 @@ class _Way:
 class K8sFixer:
     """Turns a diagnosis into an offer."""
 
-    def __init__(self, incidents: IncidentStore, gate: Gate, helm: Helm | None, recall: Recall | None = None) -> None:
+    def __init__(
+        self,
+        incidents: IncidentStore,
+        gate: Gate,
+        helm: Helm | None,
+        recall: Recall | None = None,
+        storms: StormStore | None = None,
+    ) -> None:
         self._incidents = incidents
         self._gate = gate
         self._helm = helm
         self._recall = recall
+        self._storms = storms
 
     async def run(self, incident: Incident, diagnosis: Diagnosis) -> Offer:
         """The best acceptable plan, and beside it: alternatives, what was refused, what comes next, what to ask."""
-        steps = course(diagnosis, await self._histories(incident, diagnosis))
+        storm = await self._storms.about(incident.target) if self._storms and incident.via is Via.POLICY else None
+        histories = await self._histories(incident, diagnosis, storm)
+        steps = course(diagnosis, histories)
         before = await self._recall.precedents(incident, diagnosis) if self._recall else []
         plans: list[_Way] = []
         proposals: list[Proposal] = []
@@ -68,6 +80,14 @@ class K8sFixer:
                 if isinstance(tried, Plan):
                     earlier = precedent(tried.action, before)
                     plans.append(_Way(*with_precedent(remedy, tried, earlier, diagnosis), earlier))
+                else:
+                    proposals.append(tried)
+        asked = [remedy.action for remedy in steps.now]
+        for remedy in stopping(storm, diagnosis, histories) if storm else ():
+            if not plans and remedy.action not in asked:  # the next is tried only when the gate refused what is gentler
+                tried = await self._try(incident, diagnosis, remedy)
+                if isinstance(tried, Plan):
+                    plans.append(_Way(remedy, tried, None))
                 else:
                     proposals.append(tried)
         plans.sort(key=_rank)
@@ -83,7 +103,8 @@ class K8sFixer:
                 incident,
                 remedy.action,
                 diagnosis,
-                evidence_need=evidence_need(diagnosis),
+                # a storm's pods go with the core that nobody kept: people waive that knowingly, or it is kept
+                evidence_need=EvidenceNeed.CORE if incident.via is Via.POLICY else evidence_need(diagnosis),
                 evidence_sha256=core_sha256(diagnosis),
             )
         except Managed as error:
@@ -94,14 +115,17 @@ class K8sFixer:
         await self._incidents.add_step(incident.id, "refused", text, agent="k8s_fixer", once=True)
         return refused
 
-    async def _histories(self, incident: Incident, diagnosis: Diagnosis) -> dict[tuple[str, str], Sequence[Revision]]:
+    async def _histories(
+        self, incident: Incident, diagnosis: Diagnosis, storm: Storm | None
+    ) -> dict[tuple[str, str], Sequence[Revision]]:
         """The helm histories that the remedies may need. What cannot be read is told, and not acted upon."""
         histories: dict[tuple[str, str], Sequence[Revision]] = {}
         if self._helm is None:
             return histories
-        for named in dict.fromkeys(helm_release(cause) for cause in diagnosis.causes[:MAX_CAUSES]):
-            if named is None:
-                continue
+        release = storm.release if storm else None
+        releases = [(release.namespace or "", release.name)] if release else []
+        releases += [named for cause in diagnosis.causes[:MAX_CAUSES] if (named := helm_release(cause))]
+        for named in dict.fromkeys(releases):
             try:
                 histories[named] = await useful_history(self._helm, *named)
             except (ToolFailed, NotFound) as error:

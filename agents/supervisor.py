@@ -59,6 +59,7 @@ class Situation:
     verified: bool | None = None  # None: not yet
     repairs: int = 0  # verified before the present one
     looked_again: bool = False  # since the last was verified
+    storm: bool = False  # more crashes than the policy allows: it may be stopped without a known cause
 
 
 @dataclass(frozen=True)
@@ -80,10 +81,13 @@ def allowed(situation: Situation) -> list[Hop]:
         return [Hop(Route.NOTIFIER, "the diagnosis is complete")]
     if situation.plan_ready:
         return [Hop(Route.REQUEST_APPROVAL, "a plan is ready, and only a person may approve it")]
-    if situation.diagnosis is DiagnosisStatus.DIAGNOSED and situation.on_cluster and not situation.fix_considered:
+    known = situation.diagnosis is DiagnosisStatus.DIAGNOSED
+    stop = situation.storm and situation.diagnosis is not DiagnosisStatus.HEALTHY
+    if (known or stop) and situation.on_cluster and not situation.fix_considered:
+        why = "the cause is known" if known else "it crashes again and again, the cause is not known"
         if situation.can_act:
-            return [Hop(Route.K8S_FIXER, "the cause is known; look for a fix")]
-        return [Hop(Route.FINISH, "the cause is known; acting is switched off")]
+            return [Hop(Route.K8S_FIXER, f"{why}; look for a fix")]
+        return [Hop(Route.FINISH, f"{why}; acting is switched off")]
     return [Hop(Route.FINISH, "nothing more to do")]
 
 

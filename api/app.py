@@ -22,7 +22,18 @@ from graph.subject import Resolver
 if TYPE_CHECKING:
     from graph.services import Services
 
-ROUTES = ("health", "autofix", "incidents", "approvals", "uploads", "events", "diagnose", "feishu", "console")
+ROUTES = (
+    "health",
+    "autofix",
+    "incidents",
+    "approvals",
+    "uploads",
+    "events",
+    "instances",
+    "diagnose",
+    "feishu",
+    "console",
+)
 
 
 def create_app(services: Services) -> FastAPI:

@@ -96,11 +96,17 @@ async def run(settings: Settings, ready: Callable[[str], None] = _say) -> None:
             notifying.add_done_callback(_report)
             collecting = asyncio.create_task(services.core_events.run(), name="core events")
             collecting.add_done_callback(_report)
+            counting = None
+            if services.storm_watch is not None:
+                counting = asyncio.create_task(services.storm_watch.run(), name="counting of crashes")
+                counting.add_done_callback(_report)
             try:
                 await server.serve(sockets=[listener])
             finally:
                 stop.set()
                 collecting.cancel()
+                if counting is not None:
+                    counting.cancel()
                 await services.runner.drain()
                 with contextlib.suppress(TimeoutError, asyncio.CancelledError):
                     await asyncio.wait_for(notifying, GRACE_SECONDS)

@@ -23,7 +23,7 @@ from graph.outcomes import another_cause, end_status
 from graph.state import State
 from incidents.approvals import ApprovalStore
 from incidents.drafts import Drafts
-from incidents.models import Diagnosis, Incident, IncidentStatus
+from incidents.models import Diagnosis, Incident, IncidentStatus, Via
 from incidents.plan import Approval, ApprovalState
 from incidents.store import IncidentStore
 from tools.llm.models import Models
@@ -111,6 +111,7 @@ class Nodes:
             verified=state.get("verified"),
             repairs=state.get("repairs", 0),
             looked_again=state.get("looked_again", False),
+            storm=incident.via is Via.POLICY,
         )
         hops = allowed(situation)
         hop = hops[0]

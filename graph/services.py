@@ -24,6 +24,7 @@ from graph.core_events import CoreEvents
 from graph.intake import Intake
 from graph.nodes import Nodes
 from graph.runner import Runner
+from graph.storms import StormWatch
 from incidents.approvals import ApprovalStore
 from incidents.audit import AuditLog
 from incidents.core_jobs import CoreJobStore
@@ -32,6 +33,7 @@ from incidents.drafts import Drafts
 from incidents.memory import Memory
 from incidents.past_steps import PastSteps
 from incidents.store import IncidentStore
+from incidents.storms import StormStore
 from incidents.usage import UsageStore
 from settings import Settings
 from tools.helm.client import Helm
@@ -60,6 +62,8 @@ class Services:
     uploads: Path
     core_jobs: CoreJobStore
     core_events: CoreEvents
+    storms: StormStore
+    storm_watch: StormWatch | None = None
     monitoring: Monitoring = field(default_factory=Monitoring)
     runbooks: Runbooks | None = None
 
@@ -90,6 +94,7 @@ async def open_services(settings: Settings) -> AsyncIterator[Services]:
         gate = Gate(database, settings.gate, cluster, helm) if cluster else None
         uploads = settings.data_dir / "uploads"
         recall = Recall(Memory(database))
+        storms = StormStore(database)
         known = KnownCrashes(database, incidents, settings.core.repeat_seconds)
         nodes = Nodes(
             incidents=incidents,
@@ -99,7 +104,7 @@ async def open_services(settings: Settings) -> AsyncIterator[Services]:
             if cluster
             else None,
             gdb_analyst=GdbAnalyst(incidents, settings, uploads, models, known, recall, runbooks),
-            fixer=K8sFixer(incidents, gate, helm, recall) if gate else None,
+            fixer=K8sFixer(incidents, gate, helm, recall, storms) if gate else None,
             gate=gate,
             notifier=notifier,
             models=models,
@@ -108,6 +113,9 @@ async def open_services(settings: Settings) -> AsyncIterator[Services]:
         intake = Intake(known, settings, uploads)
         runner = Runner(build_graph(nodes, saver), incidents, approvals, gate, intake)
         core_jobs = CoreJobStore(database)
+        watch = None
+        if cluster:
+            watch = StormWatch(storms, incidents, core_jobs, runner, cluster, settings.instances, settings.policy)
         yield Services(
             settings=settings,
             database=database,
@@ -122,6 +130,8 @@ async def open_services(settings: Settings) -> AsyncIterator[Services]:
             uploads=uploads,
             core_jobs=core_jobs,
             core_events=CoreEvents(core_jobs, runner, cluster, settings.core, uploads),
+            storms=storms,
+            storm_watch=watch,
             monitoring=servers,
             runbooks=runbooks,
         )

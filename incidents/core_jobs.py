@@ -85,6 +85,13 @@ class CoreJobStore:
             rows = (await session.scalars(query.order_by(CoreJobRow.created_at.desc()).limit(limit))).all()
         return [_job(row) for row in rows]
 
+    async def since(self, at: datetime, limit: int = 1000) -> list[CoreJob]:
+        """Jobs that were queued after `at`, newest first."""
+        query = select(CoreJobRow).where(CoreJobRow.created_at > at)
+        async with self._db.read() as session:
+            rows = (await session.scalars(query.order_by(CoreJobRow.created_at.desc()).limit(limit))).all()
+        return [_job(row) for row in rows]
+
     async def queued(self, limit: int = 100) -> list[CoreJob]:
         """What waits, oldest first."""
         query = select(CoreJobRow).where(CoreJobRow.state == CoreJobState.QUEUED.value)

@@ -349,6 +349,7 @@ class Via(StrEnum):
     CLI = "cli"
     CHAT = "chat"
     COLLECTOR = "collector"
+    POLICY = "policy"  # the service itself: a crash storm
 
 
 class CoreRef(Frozen):

@@ -288,4 +288,30 @@ class CoreJobRow(Base):
     error: Mapped[str | None] = mapped_column(Text)
 
 
+class ContainerCrashRow(Base):
+    """One ended container that counts as a crash, of an instance or of a workload that is in none."""
+
+    __tablename__ = "container_crashes"
+    id: Mapped[str] = mapped_column(String(64), primary_key=True)
+    at: Mapped[datetime] = mapped_column(index=True)
+    instance: Mapped[str] = mapped_column(String(600), index=True)
+    workload: Mapped[dict[str, Any]]
+    pod: Mapped[str] = mapped_column(String(253))
+    ending: Mapped[str] = mapped_column(String(32))
+
+
+class StormRow(Base):
+    """More crashes of an instance than the policy allows, and the incident in which people are asked about it."""
+
+    __tablename__ = "storms"
+    id: Mapped[str] = mapped_column(String(64), primary_key=True)
+    opened_at: Mapped[datetime]
+    instance: Mapped[str] = mapped_column(String(600), index=True)
+    target: Mapped[dict[str, Any]]
+    release: Mapped[dict[str, Any] | None]
+    count: Mapped[int]
+    mode: Mapped[str] = mapped_column(String(16))  # propose | dry-run
+    incident_id: Mapped[str | None] = mapped_column(ForeignKey("incidents.id"))
+
+
 Index("ix_deliveries_due", DeliveryRow.state, DeliveryRow.next_attempt_at)

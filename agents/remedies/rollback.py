@@ -52,6 +52,12 @@ def helm_release(cause: Cause) -> tuple[str, str] | None:
     return (namespace, release) if release and namespace else None
 
 
+def earlier_release(history: Sequence[Revision]) -> int | None:
+    """The last revision that was deployed before the present one."""
+    before = sorted(history, key=lambda item: item.number)[:-1]
+    return next((item.number for item in reversed(before) if item.status in ("superseded", "deployed")), None)
+
+
 def helm(cause: Cause, histories: HelmHistories) -> list[Remedy]:
     """A helm release is changed by helm: back to the last revision that was deployed, else (two people) removed."""
     named = helm_release(cause)
@@ -60,9 +66,8 @@ def helm(cause: Cause, histories: HelmHistories) -> list[Remedy]:
         return []
     namespace, release = named
     target = ObjectRef(kind="HelmRelease", namespace=namespace, name=release)
-    earlier = [item for item in history[:-1] if item.status in ("superseded", "deployed")]
-    if earlier:
-        goal = earlier[-1].number
+    goal = earlier_release(history)
+    if goal is not None:
         return [
             Remedy(
                 f"Roll helm release {release} back to revision {goal}",

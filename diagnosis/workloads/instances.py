@@ -26,7 +26,7 @@ _TAG = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,127}")
 
 @dataclass(frozen=True)
 class Rule:
-    """`labels` must all be there. `name_from` and `version_from` are keys of labels, or of the workload's annotations."""
+    """`labels` must all be there. `name_from`, `version_from`: keys of labels, or of the workload's annotations."""
 
     name: str
     labels: Mapping[str, str]

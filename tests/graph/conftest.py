@@ -10,6 +10,7 @@ import shutil
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -43,6 +44,7 @@ from incidents.models import (
 )
 from incidents.plan import Approval
 from incidents.store import IncidentStore
+from incidents.storms import StormStore
 from settings import GateSettings, KubernetesSettings, Settings
 from tests.standins.kube_api import KubeApi, Write
 from tests.standins.rollout import Controllers, deployment
@@ -95,6 +97,7 @@ class Service:
     researcher: FixedResearcher
     on_step: Callable[[str], None] | None = None
     stack: AsyncExitStack = field(default_factory=AsyncExitStack)
+    clock: datetime = field(default_factory=utcnow)  # of the storms alone
 
     async def open(self) -> None:
         self.database = await Database.open(f"sqlite+aiosqlite:///{self.folder / 'paramedic.db'}")
@@ -110,6 +113,7 @@ class Service:
         self.gate = Gate(
             self.database, self.settings, cluster, None, lease_seconds=0.3, on_step=lambda step: self._stepped(step)
         )
+        self.storms = StormStore(self.database, now=lambda: self.clock)
         self.recall = Recall(Memory(self.database))
         nodes = Nodes(
             self.incidents,
@@ -117,7 +121,7 @@ class Service:
             Drafts(self.database),
             self.researcher,  # type: ignore[arg-type]
             GdbAnalyst(self.incidents, settings, self.folder, None),
-            K8sFixer(self.incidents, self.gate, None, self.recall),
+            K8sFixer(self.incidents, self.gate, None, self.recall, self.storms),
             self.gate,
             Notifier(settings, self.database),
             None,

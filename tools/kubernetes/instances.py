@@ -30,7 +30,8 @@ async def read_pods(cluster: Cluster, namespaces: Sequence[str] = (), *, events:
     out, and its pods belong to what they name themselves."""
     items: list[Object] = []
     unseen: list[str] = []
-    for namespace in namespaces or [None]:
+    everywhere: list[str | None] = [None]
+    for namespace in list(dict.fromkeys(namespaces)) or everywhere:
         items += await _whole(cluster, "v1", "Pod", namespace)
         for version, kind in _OWNERS:
             try:

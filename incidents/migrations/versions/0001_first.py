@@ -216,3 +216,32 @@ def upgrade() -> None:
         ),
         sa.PrimaryKeyConstraint("approval_id", "identity"),
     )
+    op.create_table(
+        "container_crashes",
+        sa.Column("id", sa.String(length=64), nullable=False),
+        sa.Column("at", UtcDateTime(timezone=True), nullable=False),
+        sa.Column("instance", sa.String(length=600), nullable=False),
+        sa.Column("workload", sa.JSON(), nullable=False),
+        sa.Column("pod", sa.String(length=253), nullable=False),
+        sa.Column("ending", sa.String(length=32), nullable=False),
+        sa.PrimaryKeyConstraint("id"),
+    )
+    op.create_index(op.f("ix_container_crashes_at"), "container_crashes", ["at"], unique=False)
+    op.create_index(op.f("ix_container_crashes_instance"), "container_crashes", ["instance"], unique=False)
+    op.create_table(
+        "storms",
+        sa.Column("id", sa.String(length=64), nullable=False),
+        sa.Column("opened_at", UtcDateTime(timezone=True), nullable=False),
+        sa.Column("instance", sa.String(length=600), nullable=False),
+        sa.Column("target", sa.JSON(), nullable=False),
+        sa.Column("release", sa.JSON(), nullable=True),
+        sa.Column("count", sa.Integer(), nullable=False),
+        sa.Column("mode", sa.String(length=16), nullable=False),
+        sa.Column("incident_id", sa.String(length=64), nullable=True),
+        sa.ForeignKeyConstraint(
+            ["incident_id"],
+            ["incidents.id"],
+        ),
+        sa.PrimaryKeyConstraint("id"),
+    )
+    op.create_index(op.f("ix_storms_instance"), "storms", ["instance"], unique=False)

@@ -1,0 +1,202 @@
+"""Crash storms: crashes of instances are counted, and when there are more than the policy allows, people are asked.
+
+What is asked is an ordinary incident with an ordinary approval; nothing is ever done from here. A storm is one
+question: there is no second one while an incident about the workload is open, nor within the window after it ended,
+whatever people said.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from datetime import datetime, timedelta
+
+import structlog
+from sqlalchemy.exc import SQLAlchemyError
+
+from diagnosis.workloads.containers import containers_of
+from diagnosis.workloads.fields import Object, text
+from diagnosis.workloads.instances import instances_of
+from diagnosis.workloads.restarts import restarts_of
+from diagnosis.workloads.snapshot import Snapshot
+from errors import ParamedicError
+from graph.runner import Runner
+from incidents.collected import CollectedCore, Completeness
+from incidents.core_jobs import CoreJobStore
+from incidents.database import utcnow
+from incidents.models import CoreRef, Incident, IncidentStatus, ObjectRef, Via, content_id
+from incidents.store import IncidentStore
+from incidents.storms import Crash, Storm, StormStore
+from settings import InstanceRule, PolicySettings
+from tools.cores.stored import SCHEME
+from tools.kubernetes.client import Cluster
+from tools.kubernetes.instances import as_rules, read_pods
+
+REQUESTER = "policy:storms"
+"""Whom approvals name as requester; it is nobody who could approve."""
+
+_KEPT = timedelta(days=7)  # the longest window that can be configured
+_RECENT = 500
+
+log = structlog.get_logger(__name__)
+
+
+class StormWatch:
+    """`run` looks at the pods again and again; `sweep` once."""
+
+    def __init__(
+        self,
+        storms: StormStore,
+        incidents: IncidentStore,
+        jobs: CoreJobStore,
+        runner: Runner,
+        cluster: Cluster,
+        rules: Sequence[InstanceRule],
+        policy: PolicySettings,
+        *,
+        now: Callable[[], datetime] = utcnow,
+    ) -> None:
+        self._storms, self._incidents, self._jobs = storms, incidents, jobs
+        self._runner, self._cluster = runner, cluster
+        self._rules, self._policy, self._now = as_rules(rules), policy, now
+
+    async def run(self) -> None:
+        """For ever: cancel it to stop. Returns at once when the policy is off."""
+        while self._policy.mode != "off":
+            try:
+                await self.sweep()
+            except (ParamedicError, SQLAlchemyError) as error:
+                log.warning("crashes could not be counted", error=type(error).__name__, exc_info=error)
+            await asyncio.sleep(self._policy.scan_seconds)
+
+    async def sweep(self) -> None:
+        """Note the crashes that the pods show, and ask about storms. Raises ToolFailed when they cannot be seen."""
+        if self._policy.mode == "off":
+            return
+        now = self._now()
+        since = now - timedelta(seconds=self._policy.window_seconds)
+        snapshot = await read_pods(self._cluster, self._policy.namespaces, events=True)
+        await self._storms.add(self._crashes(snapshot, now))
+        await self._storms.forget(now - _KEPT)
+        for instance, count in (await self._storms.counts(since)).items():
+            if count > self._policy.threshold:
+                await self._storm(instance, count, since, snapshot)
+
+    def _crashes(self, snapshot: Snapshot, now: datetime) -> Iterator[Crash]:
+        """The ends that count. One that the node's clock puts into the future is of now."""
+        instance_of = {
+            id(member.pod): instance.key
+            for instance in instances_of(snapshot, self._rules)
+            for member in instance.members
+        }
+        for pod in snapshot.all("Pod"):
+            namespace, name = text(pod, "metadata", "namespace"), text(pod, "metadata", "name")
+            workload = snapshot.workload_of(pod)
+            key = instance_of.get(id(pod), f"{namespace}/workload/{workload.kind}/{workload.name}")
+            leaving = bool(text(pod, "metadata", "deletionTimestamp"))
+            uid = text(pod, "metadata", "uid")
+            # events of an earlier pod of the same name tell nothing of this one
+            events = [event for event in snapshot.events_for("Pod", namespace, name) if event.uid in ("", uid)]
+            for container in containers_of(pod):
+                for restart in restarts_of(container, events):
+                    if restart.ending not in self._policy.crash_classes:
+                        continue
+                    if leaving and not restart.is_last_state:  # however it left when it was asked to
+                        continue
+                    when = restart.finished.isoformat() if restart.finished else str(container.restarts)
+                    yield Crash(
+                        id=content_id("crash", namespace, uid or name, container.name, when),
+                        at=min(restart.finished or now, now),
+                        instance=key,
+                        workload=workload,
+                        pod=name,
+                        ending=restart.ending.value,
+                    )
+
+    # --- a storm ----------------------------------------------------------------------------------------------------
+
+    async def _storm(self, instance: str, count: int, since: datetime, snapshot: Snapshot) -> None:
+        crashes = await self._storms.crashes(instance, since)
+        target = Counter(crash.workload for crash in crashes).most_common(1)[0][0]
+        begun = await self._begun(instance, since)
+        about = await self._about(target)
+        if begun is not None and begun.mode == self._policy.mode:
+            if begun.mode == "propose" and begun.incident_id is None:  # killed before the incident was noted
+                await self._ask(begun, crashes, about, since)
+            return
+        release = _release(snapshot.get(target.kind, target.namespace, target.name))
+        if self._policy.mode == "dry-run":
+            await self._storms.begin(instance, target, count, "dry-run", release=release)
+            said = f"dry run: {self._sentence(count, crashes, instance)}; people would be asked to {_ways(release)}"
+            log.warning("crash storm", instance=instance, target=str(target), count=count, dry_run=True)
+            if about:
+                await self._incidents.add_step(about[0].id, "storm", said, data={"count": count, "dry_run": True})
+            return
+        declined = (one for one in about if one.status is IncidentStatus.DECLINED and one.updated_at > since)
+        if any(not one.status.ended for one in about) or next(declined, None) is not None:
+            return
+        log.warning("crash storm", instance=instance, target=str(target), count=count, dry_run=False)
+        storm = await self._storms.begin(instance, target, count, "propose", release=release)
+        await self._ask(storm, crashes, about, since)
+
+    async def _begun(self, instance: str, since: datetime) -> Storm | None:
+        """The storm that is going on, or was within the window."""
+        storm = await self._storms.latest(instance)
+        if storm is None:
+            return None
+        if storm.incident_id is None:
+            return storm if storm.opened_at > since else None
+        incident = await self._incidents.get(storm.incident_id)
+        return storm if not incident.status.ended or incident.updated_at > since else None
+
+    async def _about(self, target: ObjectRef) -> list[Incident]:
+        """Incidents about the target, newest first."""
+        recent = await self._incidents.recent(namespace=target.namespace, limit=_RECENT)
+        return [one for one in recent if one.target.model_copy(update={"container": None}) == target]
+
+    async def _ask(self, storm: Storm, crashes: list[Crash], about: list[Incident], since: datetime) -> None:
+        """Open the storm's incident, once: one that was opened before a kill is taken up."""
+        mine = (one for one in about if one.via is Via.POLICY and one.created_at >= storm.opened_at)
+        incident = next(mine, None) or await self._runner.submit(
+            storm.target,
+            f"crash storm: {self._sentence(storm.count, crashes, storm.instance)}",
+            requested_by=REQUESTER,
+            via=Via.POLICY,
+            core=await self._core(storm.target, since),
+            force=True,  # it is a question of its own, also where the crash is known
+        )
+        await self._storms.asked(storm.id, incident.id)
+
+    async def _core(self, target: ObjectRef, since: datetime) -> CoreRef | None:
+        """The newest whole core of the storm that the store has confirmed."""
+        for job in await self._jobs.since(since):
+            if "completeness" not in job.document:
+                continue
+            record = CollectedCore.model_validate(job.document)
+            owner = record.origin.owner if record.origin else None
+            keys = {one.kind: one.key for one in record.stored}
+            key = keys.get("minimal") or keys.get("full")
+            if owner == target and record.completeness is Completeness.COMPLETE and key:
+                return CoreRef(url=f"{SCHEME}{key}")
+        return None
+
+    def _sentence(self, count: int, crashes: list[Crash], instance: str) -> str:
+        kinds = Counter(crash.ending for crash in crashes)
+        by_kind = ", ".join(f"{number} {kind}" for kind, number in kinds.most_common())
+        pods = len({crash.pod for crash in crashes})
+        minutes = self._policy.window_seconds / 60
+        return f"{count} crashes of {instance} in {pods} pod(s) within {minutes:g} min ({by_kind})"
+
+
+def _release(workload: Object | None) -> ObjectRef | None:
+    name = text(workload, "metadata", "annotations", "meta.helm.sh/release-name")
+    if not name:
+        return None
+    namespace = text(workload, "metadata", "annotations", "meta.helm.sh/release-namespace")
+    return ObjectRef(kind="HelmRelease", namespace=namespace or text(workload, "metadata", "namespace"), name=name)
+
+
+def _ways(release: ObjectRef | None) -> str:
+    ways = "roll it back, else to scale it to zero"
+    return f"{ways}, else to uninstall helm release {release.name}" if release else ways

@@ -1,0 +1,320 @@
+"""Crash storms: what counts, when people are asked, and that nothing happens without them."""
+
+from __future__ import annotations
+
+import copy
+from datetime import datetime, timedelta
+from typing import Any
+
+import pytest
+
+from errors import Forbidden, ToolFailed
+from graph.storms import REQUESTER, StormWatch
+from incidents.collected import CollectedCore, Completeness, Origin, StoredObject
+from incidents.core_jobs import CoreJobStore
+from incidents.models import Diagnosis, DiagnosisStatus, Incident, IncidentStatus, ObjectRef, Via
+from incidents.plan import EvidenceNeed, Scale
+from settings import PolicySettings, Settings
+from tests.graph.conftest import SPACE, Service
+from tests.standins.kube_api import Object
+
+CART = ObjectRef(kind="Deployment", namespace=SPACE, name="cart")
+
+
+def watch(service: Service, **policy: Any) -> StormWatch:
+    settings = PolicySettings(**({"mode": "propose", "threshold": 3} | policy))
+    jobs = CoreJobStore(service.database, now=lambda: service.clock)
+    return StormWatch(
+        service.storms,
+        service.incidents,
+        jobs,
+        service.runner,
+        service.cluster,
+        Settings().instances,
+        settings,
+        now=lambda: service.clock,
+    )
+
+
+def pods(service: Service, name: str = "cart") -> list[str]:
+    return sorted(key[3] for key, pod in service.api.objects.items() if key[1] == "Pod" and key[3].startswith(name))
+
+
+def crash(service: Service, pod: str, at: datetime, **state: Any) -> None:
+    """The container `main` of the pod ended at `at`, and runs again."""
+
+    def change(item: Object) -> None:
+        status = item["status"]["containerStatuses"][1]
+        status["restartCount"] += 1
+        ended = {"exitCode": 139, "reason": "Error", "finishedAt": at.strftime("%Y-%m-%dT%H:%M:%SZ")} | state
+        status["lastState"] = {"terminated": ended}
+
+    service.controllers.asleep = True
+    service.api.edit("Pod", SPACE, pod, change)
+    service.controllers.asleep = False
+
+
+async def storm(service: Service, watching: StormWatch, number: int, **state: Any) -> None:
+    """So many crashes, one after the other, each seen twice."""
+    pod = pods(service)[0]
+    for _ in range(number):
+        service.clock += timedelta(seconds=20)
+        crash(service, pod, service.clock, **state)
+        await watching.sweep()
+        await watching.sweep()
+
+
+async def all_of(service: Service) -> list[Incident]:
+    return await service.incidents.recent(namespace=SPACE)
+
+
+def unknown(service: Service) -> None:
+    service.researcher.diagnosis = Diagnosis(status=DiagnosisStatus.UNKNOWN)
+
+
+async def test_more_crashes_than_allowed_are_asked_about_once_and_nothing_is_done(service: Service) -> None:
+    unknown(service)
+    watching = watch(service)
+    await storm(service, watching, 3)
+    assert await all_of(service) == [], "three are allowed"
+    await storm(service, watching, 4)
+    (incident,) = await all_of(service)
+    assert (incident.target, incident.via, incident.requested_by) == (CART, Via.POLICY, REQUESTER)
+    assert "4 crash_signal" in incident.event
+    approval = await service.asked(incident)
+    assert approval.plan.action == Scale(target=CART, replicas=0)
+    assert approval.plan.evidence_need is EvidenceNeed.CORE, "without a kept core people have to waive it"
+    assert service.writes == []
+    with pytest.raises(Forbidden):
+        await service.vote(approval, identity=REQUESTER)
+
+
+async def test_the_storm_is_stopped_when_a_person_waives_the_core(service: Service) -> None:
+    unknown(service)
+    await storm(service, watch(service), 4)
+    (incident,) = await all_of(service)
+    approval = await service.asked(incident)
+    decision = {"digest": approval.digest, "channel": "api", "reason": None, "identity": "api:ann"}
+    await service.runner.decide(approval.id, verdict="approve", waive_evidence=True, **decision)
+    assert (await service.until(incident)).status is IncidentStatus.FIXED
+    assert service.api.objects["apps/v1", "Deployment", SPACE, "cart"]["spec"]["replicas"] == 0
+    assert len(service.writes) == 1
+
+
+async def test_a_cause_that_has_a_repair_is_repaired(service: Service) -> None:
+    await storm(service, watch(service), 4)
+    (incident,) = await all_of(service)
+    approval = await service.asked(incident)
+    assert approval.plan.action.type == "change_probe"
+
+
+async def test_no_second_question_while_declined_in_the_window_and_a_new_one_after_it(service: Service) -> None:
+    unknown(service)
+    watching = watch(service)
+    await storm(service, watching, 4)
+    (first,) = await all_of(service)
+    await service.vote(await service.asked(first), "reject")
+    assert (await service.until(first)).status is IncidentStatus.DECLINED
+    await storm(service, watching, 20)
+    assert len(await all_of(service)) == 1
+    service.clock += timedelta(hours=2)
+    await watching.sweep()
+    assert len(await all_of(service)) == 1, "what is over is not asked about"
+    await storm(service, watching, 4)
+    assert len(await all_of(service)) == 2
+
+
+async def test_a_persons_own_incident_is_not_doubled(service: Service) -> None:
+    reported = await service.report()
+    await service.asked(reported)
+    watching = watch(service)
+    await storm(service, watching, 6)
+    assert [one.id for one in await all_of(service)] == [reported.id]
+    (approval,) = await service.approvals.list(incident_id=reported.id)
+    await service.vote(approval, "reject")
+    await service.until(reported)
+    await storm(service, watching, 2)
+    assert [one.id for one in await all_of(service)] == [reported.id], "a person has just said no"
+
+
+async def test_the_window_slides(service: Service) -> None:
+    """Five crashes, never more than three within the hour."""
+    watching = watch(service)
+    pod = pods(service)[0]
+    for _ in range(8):
+        service.clock += timedelta(minutes=25)
+        crash(service, pod, service.clock)
+        await watching.sweep()
+    assert await all_of(service) == []
+    assert await service.storms.counts(service.clock - timedelta(days=1)) == {f"{SPACE}/workload/Deployment/cart": 8}
+
+
+async def test_counts_and_the_question_survive_a_restart(service: Service) -> None:
+    unknown(service)
+    await storm(service, watch(service), 3)
+    await service.restart()
+    await storm(service, watch(service), 1)
+    assert len(await all_of(service)) == 1
+    await service.restart()
+    await storm(service, watch(service), 5)
+    assert len(await all_of(service)) == 1
+
+
+async def test_a_kill_between_storm_and_incident_loses_and_doubles_nothing(service: Service) -> None:
+    unknown(service)
+    watching = watch(service)
+    await storm(service, watching, 3)
+    begun = await service.storms.begin(f"{SPACE}/workload/Deployment/cart", CART, 4, "propose")
+    await storm(service, watching, 1)
+    (incident,) = await all_of(service)
+    newest = await service.storms.latest(begun.instance)
+    assert newest is not None and (newest.id, newest.incident_id) == (begun.id, incident.id)
+
+
+async def test_a_dry_run_says_what_it_would_ask_and_off_does_nothing(service: Service) -> None:
+    reported = await service.report()
+    await service.asked(reported)
+    await storm(service, watch(service, mode="off"), 9)
+    assert await service.storms.counts(service.clock - timedelta(days=1)) == {}
+    await storm(service, watch(service, mode="dry-run"), 9)
+    assert len(await all_of(service)) == 1
+    said = [step.text for step in await service.incidents.steps(reported.id) if step.type == "storm"]
+    assert len(said) == 1 and "dry run" in said[0] and "scale it to zero" in said[0]
+
+
+@pytest.mark.parametrize(
+    "state",
+    [
+        {"exitCode": 0, "reason": "Completed"},
+        {"exitCode": 143},
+        {"exitCode": 137},  # killed, nobody says by whom
+        {"exitCode": 127},
+        {"exitCode": 255, "reason": "ContainerStatusUnknown"},
+    ],
+)
+async def test_what_is_no_crash_is_not_counted(service: Service, state: Object) -> None:
+    watching = watch(service)
+    await storm(service, watching, 6, **state)
+    assert await service.storms.counts(service.clock - timedelta(days=1)) == {}
+
+
+@pytest.mark.parametrize("code", [0, 1, 137, 143])
+async def test_a_probe_kill_is_not_counted_whatever_the_exit_code(service: Service, code: int) -> None:
+    pod = pods(service)[0]
+    event = {
+        "apiVersion": "v1",
+        "kind": "Event",
+        "metadata": {"name": "kill", "namespace": SPACE},
+        "involvedObject": {
+            "kind": "Pod",
+            "name": pod,
+            "namespace": SPACE,
+            "uid": service.api.objects["v1", "Pod", SPACE, pod]["metadata"]["uid"],
+            "fieldPath": "spec.containers{main}",
+        },
+        "reason": "Killing",
+        "message": "Container main failed liveness probe, will be restarted",
+        "lastTimestamp": service.clock.strftime("%Y-%m-%dT%H:%M:%SZ"),
+        "firstTimestamp": service.clock.strftime("%Y-%m-%dT%H:%M:%SZ"),
+    }
+    service.api.put(event)
+    crash(service, pod, service.clock, exitCode=code)
+    await watch(service).sweep()
+    assert await service.storms.counts(service.clock - timedelta(days=1)) == {}
+
+
+async def test_a_program_that_fails_while_it_is_scaled_away_did_not_crash(service: Service) -> None:
+    pod = pods(service)[0]
+
+    def leave(item: Object) -> None:
+        item["metadata"]["deletionTimestamp"] = service.clock.strftime("%Y-%m-%dT%H:%M:%SZ")
+        ended = {"exitCode": 1, "finishedAt": service.clock.strftime("%Y-%m-%dT%H:%M:%SZ")}
+        item["status"]["containerStatuses"][1]["state"] = {"terminated": ended}
+
+    service.controllers.asleep = True
+    service.api.edit("Pod", SPACE, pod, leave)
+    await watch(service).sweep()
+    assert await service.storms.counts(service.clock - timedelta(days=1)) == {}
+
+
+async def test_a_clock_that_is_ahead_or_long_past_makes_no_storm_of_its_own(service: Service) -> None:
+    watching = watch(service, threshold=1)
+    first, second = pods(service)
+    crash(service, first, service.clock + timedelta(days=400))
+    crash(service, second, service.clock - timedelta(days=400))
+    await watching.sweep()
+    await watching.sweep()
+    counts = await service.storms.counts(service.clock - timedelta(minutes=1))
+    assert sum(counts.values()) == 1
+    service.clock += timedelta(hours=2)
+    await watching.sweep()
+    assert await service.storms.counts(service.clock - timedelta(hours=1)) == {}
+
+
+async def test_events_that_cannot_be_read_count_nothing(service: Service) -> None:
+    """Without them a probe's kill looks like a crash."""
+    crash(service, pods(service)[0], service.clock)
+
+    def gone() -> None:
+        raise ConnectionResetError
+
+    for _ in range(3):
+        service.api.before("GET", gone, match="/events")
+    with pytest.raises(ToolFailed):
+        await watch(service).sweep()
+    assert await service.storms.counts(service.clock - timedelta(days=1)) == {}
+
+
+async def test_the_instances_pods_count_together_and_the_one_beside_it_apart(service: Service) -> None:
+    for name, instance in (("cart", "blue"), ("pay", "blue"), ("mail", "green")):
+        marks = {"app.kubernetes.io/name": "milvus", "app.kubernetes.io/instance": instance}
+        service.api.edit("Deployment", SPACE, name, lambda item, marks=marks: item["metadata"].update(labels=marks))
+    unknown(service)
+    watching = watch(service)
+    for name in ("cart", "pay", "pay", "mail", "mail", "mail"):
+        service.clock += timedelta(seconds=5)
+        crash(service, pods(service, name)[0], service.clock)
+        await watching.sweep()
+    assert await all_of(service) == []
+    crash(service, pods(service, "pay")[0], service.clock + timedelta(seconds=1))
+    await watching.sweep()
+    (incident,) = await all_of(service)
+    assert incident.target == ObjectRef(kind="Deployment", namespace=SPACE, name="pay"), "it crashed most"
+    assert "blue" in incident.event
+
+
+async def test_the_storms_incident_gets_a_core_that_the_store_has_confirmed(service: Service) -> None:
+    unknown(service)
+    record = CollectedCore(
+        id="core_1",
+        sha256="a" * 64,
+        completeness=Completeness.COMPLETE,
+        collected_at=service.clock,
+        node="n1",
+        origin=Origin(namespace=SPACE, pod=pods(service)[0], owner=CART),
+        stored=[StoredObject(kind="full", key="p/x.core.zst", size=9, sha256="b" * 64)],
+    )
+    cut = record.model_copy(update={"id": "core_2", "completeness": Completeness.TRUNCATED})
+    lost = record.model_copy(update={"id": "core_3", "stored": []})
+    jobs = CoreJobStore(service.database, now=lambda: service.clock)
+    for one in (record, cut, lost):
+        service.clock += timedelta(seconds=1)
+        await jobs.add(f"job_{one.id}", ("t", "s", one.id), copy.deepcopy(one.model_dump(mode="json")), "api:agent")
+    await storm(service, watch(service), 4)
+    (incident,) = await all_of(service)
+    assert incident.core is not None and incident.core.url is not None
+    assert incident.core.url.endswith("p/x.core.zst")
+
+
+async def test_many_instances_storm_at_once(service: Service) -> None:
+    """Each is one question."""
+    unknown(service)
+    watching = watch(service)
+    for _ in range(4):
+        service.clock += timedelta(seconds=20)
+        for name in ("cart", "pay", "mail"):
+            for pod in pods(service, name):
+                crash(service, pod, service.clock)
+        await watching.sweep()
+    found = await all_of(service)
+    assert sorted(one.target.name for one in found) == ["cart", "mail", "pay"]
