@@ -240,6 +240,40 @@ class PolicySettings(_Section):
     namespaces: list[str] = Field(default_factory=list, description="Where; empty: everywhere")
 
 
+class NotifyChannel(_Section):
+    """A group that is told beside the one of `[feishu]`, and what it wants to hear: all filters must let it through."""
+
+    name: str = Field(pattern="^[a-z0-9-]{1,24}$", description="In logs and metrics")
+    kind: Literal["slack", "wecom", "feishu"] = Field(description="Incoming webhook, group robot or custom bot")
+    webhook_url: SecretStr | None = None
+    webhook_url_file: Path | None = None
+    webhook_secret: SecretStr | None = Field(default=None, description="Feishu only: the bot's signature")
+    namespaces: list[str] = Field(default_factory=list, description="Patterns (`team-*`); empty: all")
+    owners: list[str] = Field(default_factory=list, description="Patterns of workloads: `Deployment/shop-*`, `shop`")
+    min_severity: Literal["info", "warning", "error", "critical"] = "info"
+    keyword: str | None = Field(default=None, min_length=1, description="In what is said of the incident")
+    template: str | None = Field(
+        default=None, min_length=1, max_length=2000, description="Slack and WeCom: the text, with variables in braces"
+    )
+
+    @model_validator(mode="after")
+    def _one_address(self) -> NotifyChannel:
+        if (self.webhook_url is None) == (self.webhook_url_file is None):
+            raise ValueError(f"channel {self.name} needs webhook_url or webhook_url_file")
+        return self
+
+
+class NotifySettings(_Section):
+    channels: list[NotifyChannel] = Field(default_factory=list)
+
+    @field_validator("channels")
+    @classmethod
+    def _names(cls, value: list[NotifyChannel]) -> list[NotifyChannel]:
+        if len({channel.name for channel in value}) < len(value):
+            raise ValueError("two channels have the same name")
+        return value
+
+
 class StoreSettings(_Section):
     """Where collected cores are kept: a bucket of an S3-compatible store, or a folder such as a mounted NFS."""
 
@@ -345,6 +379,9 @@ class LlmSettings(_Section):
     tokens_per_incident: int = 200_000
     calls_per_hour: int = 50
     usd_per_month: float = 100.0
+    min_value: float = Field(
+        default=0.0, ge=0, le=10, description="A crash whose value is below this is not given to the model"
+    )
     prices: dict[str, ModelPrice] = Field(default_factory=dict, description="A model without a price costs `unknown`")
 
 
@@ -391,6 +428,7 @@ class Settings(BaseSettings):
     instances: list[InstanceRule] = Field(default_factory=_milvus, description="The first that matches a pod decides")
     policy: PolicySettings = Field(default_factory=PolicySettings)
     feishu: FeishuSettings = Field(default_factory=FeishuSettings)
+    notify: NotifySettings = Field(default_factory=NotifySettings)
     llm: LlmSettings = Field(default_factory=LlmSettings)
     runbooks: RunbookSettings = Field(default_factory=RunbookSettings)
     search: SearchSettings = Field(default_factory=SearchSettings)

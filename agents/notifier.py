@@ -8,18 +8,19 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from datetime import datetime
-from typing import Any
+from typing import Any, cast
 
 import structlog
 from sqlalchemy.exc import SQLAlchemyError
 
-from errors import ToolFailed
+from agents.notice import channel_id, cores_of, notice_of, posts_of, severity_of, wants
+from errors import InvalidInput, ToolFailed
 from incidents.database import Database, utcnow
 from incidents.deliveries import LEASE, Deliveries, Delivery
-from incidents.models import Diagnosis, Incident, IncidentStatus
+from incidents.models import Diagnosis, Incident, IncidentStatus, Severity
 from incidents.plan import Approval, Proposal, canonical_json
 from settings import Settings
 from tools.feishu.approval_card import approval_card
@@ -29,8 +30,14 @@ from tools.feishu.channels import CARD_BYTES, Channel, Channels, configured_chan
 from tools.feishu.client import Card
 from tools.feishu.diagnosis_card import diagnosis_card, notice_card, result_card
 from tools.feishu.errors import FeishuError
-from tools.feishu.texts import language_of
+from tools.feishu.texts import language_of, text
+from tools.notices.message import VARIABLES, unknown_variables
+from tools.notices.message import render as body_of
+from tools.notices.post import NoticeError
 
+_Told = tuple[str, dict[str, Any]]
+"""A channel's id, and the payload of its message."""
+_BAD_ENDS = {IncidentStatus.ESCALATED, IncidentStatus.FAILED, IncidentStatus.NOT_FIXED}
 _TOLD_BY_DIAGNOSIS = {IncidentStatus.DIAGNOSED, IncidentStatus.UNKNOWN, IncidentStatus.HEALTHY}
 _QUEUED = "queued for"
 _WORKERS = 4
@@ -47,6 +54,8 @@ log = structlog.get_logger(__name__)
 class Notifier:
     """Channels are the app bot (`feishu.app_id`, `app_secret`, `chat_id`) and the custom bot (`feishu.webhook_url`).
 
+    `notify.channels` are told beside them what their filters let through: Slack, WeCom and further groups of Feishu.
+    Raises InvalidInput when the address of one cannot be read, or its template names what is no variable.
     `diagnosis`, `request` and `outcome` return one sentence for the incident's timeline and raise nothing.
     """
 
@@ -58,6 +67,12 @@ class Notifier:
         self._channels = configured_channels(settings.feishu)
         self._buttons = callbacks_enabled(settings.feishu)
         self._sender = Channels(settings.feishu, now=now)
+        self._database = database
+        for channel in settings.notify.channels:
+            if channel.template and (wrong := unknown_variables(channel.template)):
+                known = ", ".join(VARIABLES)
+                raise InvalidInput(f"the template of channel {channel.name} names {wrong[0]!r}; variables are {known}")
+        self._posts = posts_of(settings.notify.channels)
         self._news = asyncio.Event()
 
     # --- telling --------------------------------------------------------------------------------------------------
@@ -77,7 +92,11 @@ class Notifier:
             )
             return {"card": card}
 
-        return await self._tell(incident.id, "diagnosis", f"{incident.id}:{content}", render)
+        async def others() -> list[_Told]:
+            title, severity = text(self._language, f"title.{diagnosis.status.value}"), severity_of(diagnosis)
+            return await self._others(incident, title, severity, render, diagnosis=diagnosis, proposals=proposals)
+
+        return await self._tell(incident.id, "diagnosis", f"{incident.id}:{content}", render, others)
 
     async def request(self, incident: Incident, approval: Approval) -> str:
         """Ask for a decision, once for each approval."""
@@ -85,7 +104,11 @@ class Notifier:
         def render(channel: Channel) -> dict[str, Any]:
             return {"card": self._approval_card(channel, incident, approval), "approval_id": approval.id}
 
-        return await self._tell(incident.id, "request", approval.id, render)
+        async def others() -> list[_Told]:
+            title = text(self._language, "title.request")
+            return await self._others(incident, title, None, render, approval=approval)
+
+        return await self._tell(incident.id, "request", approval.id, render, others)
 
     async def outcome(self, incident: Incident, approval: Approval | None) -> str:
         """Tell where an approval or a whole incident stands now; the card of the request is updated."""
@@ -101,7 +124,13 @@ class Notifier:
 
         view = f"{approval.state.value}:{incident.status.value if incident.status.ended else 'open'}"
         key = f"{base}:{view}:{len(approval.votes)}"
-        return await self._tell(incident.id, "result", key, render, supersedes=base)
+
+        async def others() -> list[_Told]:
+            if not incident.status.ended:  # buttons and votes are Feishu's
+                return []
+            return await self._others(incident, self._ended(incident), None, render, approval=approval)
+
+        return await self._tell(incident.id, "result", key, render, others, supersedes=base)
 
     async def notice(self, title: str, text: str, severity: str) -> bool:
         """Tell people something that is no incident's. False without a channel, or for a repeat within 5 minutes."""
@@ -111,7 +140,10 @@ class Notifier:
         def render(channel: Channel) -> dict[str, Any]:
             return {"card": notice_card(title, text, severity, language=self._language, max_bytes=CARD_BYTES[channel])}
 
-        return (await self._tell(None, "notice", content, render)).startswith(_QUEUED)
+        async def others() -> list[_Told]:
+            return []
+
+        return (await self._tell(None, "notice", content, render, others)).startswith(_QUEUED)
 
     async def _end(self, incident: Incident) -> str:
         if incident.status in _TOLD_BY_DIAGNOSIS:
@@ -122,7 +154,56 @@ class Notifier:
             card = result_card(incident, language=self._language, link=link, max_bytes=CARD_BYTES[channel])
             return {"card": card}
 
-        return await self._tell(incident.id, "result", f"{incident.id}:{incident.status.value}", render)
+        async def others() -> list[_Told]:
+            return await self._others(incident, self._ended(incident), None, render)
+
+        return await self._tell(incident.id, "result", f"{incident.id}:{incident.status.value}", render, others)
+
+    def _ended(self, incident: Incident) -> str:
+        status = text(self._language, f"incident.{incident.status.value}")
+        return f"{text(self._language, 'title.result')}: {status}"
+
+    async def _others(
+        self,
+        incident: Incident,
+        title: str,
+        severity: Severity | None,
+        render: Callable[[Channel], dict[str, Any]],
+        *,
+        diagnosis: Diagnosis | None = None,
+        proposals: Sequence[Proposal] = (),
+        approval: Approval | None = None,
+    ) -> list[_Told]:
+        """What `notify.channels` are told. Without a severity: those that heard of the incident before, and of a bad
+        end all that want such."""
+        if not self._posts:
+            return []
+        cores = await cores_of(self._database, incident.id)
+        found: list[_Told] = []
+        for channel in self._settings.notify.channels:
+            name = channel_id(channel)
+            wanted = severity is not None or incident.status in _BAD_ENDS
+            if not (wanted and wants(channel, incident, severity or Severity.ERROR, cores)) and (
+                severity is not None or not await self._deliveries.told(incident.id, name)
+            ):
+                continue
+            if channel.kind == "feishu":
+                found.append((name, {"body": render("feishu_webhook")["card"]}))
+                continue
+            notice = notice_of(
+                incident,
+                title,
+                severity or Severity.ERROR,
+                cores,
+                language=self._language,
+                link=self._link(incident.id),
+                diagnosis=diagnosis,
+                proposals=proposals,
+                approval=approval,
+            )
+            # a template is for what crashed; what became of it is told in our own words
+            found.append((name, {"body": body_of(channel.kind, notice, channel.template if diagnosis else None)}))
+        return found
 
     async def _tell(
         self,
@@ -130,12 +211,20 @@ class Notifier:
         kind: str,
         key: str,
         render: Callable[[Channel], dict[str, Any]],
+        others: Callable[[], Awaitable[list[_Told]]],
         supersedes: str | None = None,
     ) -> str:
-        if not self._channels:
+        if not self._channels and not self._posts:
             return "no notification channel is configured"
         queued: list[str] = []
-        for channel in self._channels:
+        told: dict[str, dict[str, Any] | None] = dict.fromkeys(self._channels)
+        try:
+            told |= dict(await others())
+        except Exception as error:  # the channels of [feishu] are told all the same
+            log.exception("further channels are not told", incident_id=incident_id, kind=kind, error=str(error)[:200])
+        if not told:
+            return "no channel wants this"
+        for channel, payload in told.items():
             older = f"{channel}:{kind}:{supersedes}:" if supersedes else None
             try:
                 added = await self._deliveries.enqueue(
@@ -143,7 +232,7 @@ class Notifier:
                     incident_id=incident_id,
                     channel=channel,
                     kind=kind,
-                    payload=render(channel),
+                    payload=payload if payload is not None else render(cast(Channel, channel)),
                     supersedes=older,
                 )
             except (SQLAlchemyError, ToolFailed) as error:
@@ -209,6 +298,8 @@ class Notifier:
 
     async def close(self) -> None:
         await self._sender.close()
+        for post in self._posts.values():
+            await post.close()
 
     async def _work(self) -> int:
         count = 0
@@ -223,7 +314,7 @@ class Notifier:
         except _NotYet:
             await self._deliveries.defer(delivery, _BASE_PENDING_SECONDS)
             return False
-        except FeishuError as error:
+        except (FeishuError, NoticeError) as error:
             await self._deliveries.failed(
                 delivery, str(error), retryable=error.retryable, retry_after=error.retry_after
             )
@@ -235,6 +326,11 @@ class Notifier:
         return True
 
     async def _send(self, delivery: Delivery) -> str | None:
+        if (body := delivery.payload.get("body")) is not None:
+            if delivery.channel not in self._posts:
+                raise NoticeError(f"the channel {delivery.channel} is no longer configured", retryable=False)
+            await self._posts[delivery.channel].send(body)
+            return None
         base = delivery.payload.get("updates")
         earlier = await self._deliveries.receipt(base) if base else None
         if earlier is not None and earlier.state == "queued":

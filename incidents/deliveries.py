@@ -180,6 +180,12 @@ class Deliveries:
             row = (await session.execute(query)).one_or_none()
         return Receipt(row[0], row[1]) if row else None
 
+    async def told(self, incident_id: str, channel: str) -> bool:
+        """Whether the channel was told anything of the incident, or is about to be."""
+        query = select(DeliveryRow.id).where(DeliveryRow.incident_id == incident_id, DeliveryRow.channel == channel)
+        async with self._db.read() as session:
+            return await session.scalar(query.limit(1)) is not None
+
     async def _settle(self, delivery: Delivery, changes: dict[str, Any]) -> None:
         """Change a row only while the lease is still ours."""
         ours = (DeliveryRow.id == delivery.id, DeliveryRow.state == "queued", DeliveryRow.attempts == delivery.attempts)

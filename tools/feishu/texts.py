@@ -57,6 +57,8 @@ TEXTS: dict[str, tuple[str, str]] = {
     "label.digest": ("Plan digest", "方案摘要"),
     "label.expires": ("Valid until", "有效期至"),
     "label.requested_by": ("Requested by", "申请人"),
+    "label.storm": ("Crashes", "崩溃次数"),
+    "storm": ("same crash {count} times on {nodes} nodes", "同一崩溃在 {nodes} 个节点上发生 {count} 次"),
     "label.quorum": ("Approvals", "审批"),
     "label.votes": ("Decisions", "审批记录"),
     "label.outcome": ("Outcome", "结果"),

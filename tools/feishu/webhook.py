@@ -42,7 +42,7 @@ class FeishuWebhook:
         self._http = http
         self._limits = limits or RateLimits()
         self._now = now
-        _hide_in_logs(self._url.get_secret_value())
+        hide_in_logs(self._url.get_secret_value())
 
     async def send_card(self, card: dict[str, Any]) -> None:
         body: dict[str, Any] = {"msg_type": "interactive", "card": card}
@@ -94,7 +94,8 @@ class _AddressFilter(logging.Filter):
 _FILTER = _AddressFilter()
 
 
-def _hide_in_logs(address: str) -> None:
+def hide_in_logs(address: str) -> None:
+    """Keep the path of an address, which is its credential, out of httpx's log."""
     try:
         path = httpx.URL(address).raw_path.decode("ascii")
     except httpx.InvalidURL:

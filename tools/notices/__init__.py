@@ -1,0 +1,1 @@
+"""Notices by incoming webhooks: Slack, and the group robot of WeCom."""
