@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import fcntl
 from collections.abc import Sequence
 from contextlib import AsyncExitStack
@@ -21,7 +22,7 @@ from collector.pods import Pods
 from collector.programs import Programs
 from collector.reduce import Program
 from collector.shipper import Shipper
-from errors import Conflict, InvalidInput, ParamedicError, ToolMissing
+from errors import Conflict, InvalidInput, NotFound, ParamedicError, ToolFailed, ToolMissing
 from incidents.collected import CollectedCore
 from settings import Settings
 from tools.cloudevents.sink import Sink
@@ -97,7 +98,11 @@ async def _tidy(programs: Programs, outbox: Outbox, stop: asyncio.Event) -> None
 
 
 def _in_use(outbox: Outbox) -> set[Path]:
-    return {program.path for id in outbox.unfinished() for program in outbox.item(id).programs}
+    found: set[Path] = set()
+    for id in outbox.unfinished():
+        with contextlib.suppress(ToolFailed, NotFound):  # done meanwhile; or a damaged row, which nobody can deliver
+            found |= {program.path for program in outbox.item(id).programs}
+    return found
 
 
 async def _cluster(settings: Settings, stack: AsyncExitStack) -> Cluster | None:
