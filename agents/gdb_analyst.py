@@ -12,6 +12,7 @@ from agents.reading import read_with_model
 from agents.recall import Recall
 from agents.runbooks import with_runbooks
 from diagnosis.crashes.identity import identity_of
+from diagnosis.crashes.value import value_score
 from diagnosis.merge import CODE_FAULTS
 from errors import ParamedicError
 from incidents.models import CoreRef, Diagnosis, DiagnosisStatus, Incident
@@ -102,11 +103,16 @@ class GdbAnalyst:
             async def report(text: str, type: str = "tool.called", data: dict[str, object] | None = None) -> None:
                 await self._incidents.add_step(incident.id, type, text, agent="gdb_analyst", data=data)
 
+            read = local.described(analysis.diagnosis)
+            unasked = await self._not_worth_a_model(incident, read, known, own)
+            if unasked is not None:
+                await report(unasked, "model.skipped")
+                read = read.model_copy(update={"unseen": [*read.unseen, unasked]})
             found = await read_with_model(
-                self._models,
+                self._models if unasked is None else None,
                 agent="gdb_analyst",
                 incident=incident,
-                diagnosis=local.described(analysis.diagnosis),
+                diagnosis=read,
                 tools=core_tools(
                     core=local.core,
                     executable=local.executable,
@@ -127,6 +133,19 @@ class GdbAnalyst:
             found = await self._placed(incident, found, known, own, analysed=_complete(found))
         await self._incidents.save_evidence(incident.id, found.evidence, analysis.whole)
         return found
+
+    async def _not_worth_a_model(
+        self, incident: Incident, found: Diagnosis, known: Diagnosis | None, own: Diagnosis | None
+    ) -> str | None:
+        """Why the crash is not given to the model; None when it is, or when there is none."""
+        least = self._settings.llm.min_value
+        if self._models is None or not least or found.crash is None:
+            return None
+        placed = (await self._placed_only(incident, found, known, own)).crash or found.crash
+        value = (placed.value_score or value_score(found.crash)).total
+        if value >= least:
+            return None
+        return f"the model was not asked: the crash's value is {value:g} of 10, below llm.min_value ({least:g})"
 
     async def _index(self, files: Mapping[str, Path]) -> None:
         async with self._indexing:
@@ -158,10 +177,24 @@ class GdbAnalyst:
     ) -> Diagnosis:
         if self._crashes is None:
             return found
-        identity = identity_of(own.crash) if own and own.crash else None
-        found = await self._crashes.placed(incident, found, workload, identity, analysed=analysed)
+        found = await self._placed_only(incident, found, workload, own, analysed=analysed)
         found = await self._recall.of_crash(incident, found, workload) if self._recall else found
         return await with_runbooks(self._runbooks, incident, found, beside=workload)
+
+    async def _placed_only(
+        self,
+        incident: Incident,
+        found: Diagnosis,
+        workload: Diagnosis | None,
+        own: Diagnosis | None,
+        *,
+        analysed: bool = False,
+    ) -> Diagnosis:
+        """With the crash's group and value, and nothing else; it may be asked for twice."""
+        if self._crashes is None:
+            return found
+        identity = identity_of(own.crash) if own and own.crash else None
+        return await self._crashes.placed(incident, found, workload, identity, analysed=analysed)
 
     async def _on_node(self, incident: Incident, known: Diagnosis | None) -> Path | None:
         """The newest core of the crashed container on the node folder."""
