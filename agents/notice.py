@@ -24,6 +24,7 @@ from tools.notices.post import Post
 
 _ORDER = list(Severity)
 _MOST_CORES = 500
+_BY_URGENCY = {"critical": Severity.CRITICAL, "high": Severity.ERROR, "medium": Severity.WARNING}
 _BY_STATUS = {DiagnosisStatus.HEALTHY: Severity.INFO, DiagnosisStatus.UNKNOWN: Severity.WARNING}
 
 
@@ -74,6 +75,14 @@ def wants(channel: NotifyChannel, incident: Incident, severity: Severity, cores:
         return False
     executable = cores.newest.executable if cores.newest else None
     said = " ".join([incident.event, incident.summary or "", str(target), executable or ""])
+    return channel.keyword is None or channel.keyword.casefold() in said.casefold()
+
+
+def wants_notice(channel: NotifyChannel, said: str, urgency: str) -> bool:
+    """Whether a notice that is no incident's is for it: one that asks for namespaces or owners never gets those."""
+    severity = _BY_URGENCY.get(urgency, Severity.INFO)
+    if channel.namespaces or channel.owners or _ORDER.index(severity) < _ORDER.index(Severity(channel.min_severity)):
+        return False
     return channel.keyword is None or channel.keyword.casefold() in said.casefold()
 
 

@@ -16,7 +16,7 @@ from typing import Any, cast
 import structlog
 from sqlalchemy.exc import SQLAlchemyError
 
-from agents.notice import channel_id, cores_of, notice_of, posts_of, severity_of, wants
+from agents.notice import channel_id, cores_of, notice_of, posts_of, severity_of, wants, wants_notice
 from errors import InvalidInput, ToolFailed
 from incidents.database import Database, utcnow
 from incidents.deliveries import LEASE, Deliveries, Delivery
@@ -31,7 +31,7 @@ from tools.feishu.client import Card
 from tools.feishu.diagnosis_card import diagnosis_card, notice_card, result_card
 from tools.feishu.errors import FeishuError
 from tools.feishu.texts import language_of, text
-from tools.notices.message import VARIABLES, unknown_variables
+from tools.notices.message import VARIABLES, Notice, unknown_variables
 from tools.notices.message import render as body_of
 from tools.notices.post import NoticeError
 
@@ -141,7 +141,16 @@ class Notifier:
             return {"card": notice_card(title, text, severity, language=self._language, max_bytes=CARD_BYTES[channel])}
 
         async def others() -> list[_Told]:
-            return []
+            found: list[_Told] = []
+            for channel in self._settings.notify.channels:
+                if not wants_notice(channel, f"{title} {text}", severity):
+                    continue
+                if channel.kind == "feishu":
+                    found.append((channel_id(channel), {"body": render("feishu_webhook")["card"]}))
+                else:
+                    body = body_of(channel.kind, Notice(title, [(severity, text)]), None)
+                    found.append((channel_id(channel), {"body": body}))
+            return found
 
         return (await self._tell(None, "notice", content, render, others)).startswith(_QUEUED)
 

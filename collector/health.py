@@ -82,7 +82,7 @@ class Health:
         self._outbox.counts()
         probe = self._folder / "probe.part"
         probe.write_bytes(_PROBE)  # a full disk refuses this as it would the next core's record
-        probe.unlink()
+        probe.unlink(missing_ok=True)  # another answer may be under way
 
 
 @asynccontextmanager

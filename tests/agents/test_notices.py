@@ -189,6 +189,18 @@ async def test_the_end_goes_to_those_who_heard_of_it(make: Make, servers: Notice
     assert await make(wecom(servers, namespaces=["elsewhere"])).outcome(fixed, None) == "no channel wants this"
 
 
+async def test_a_call_for_help_reaches_who_asked_for_no_namespace(
+    make: Make, servers: NoticeServers, database: Database
+) -> None:
+    notifier = make(slack(servers), wecom(servers), wecom(servers, name="shop", namespaces=["shop"]))
+    assert await notifier.notice("Disk full", "node-1 has <!here> no room", "high")
+    assert not await notifier.notice("Disk full", "node-1 has <!here> no room", "high")
+    await notifier.deliver_due()
+    assert len(servers.slack) == len(servers.wecom) == 1
+    assert "Disk full" in shown(servers.slack[0]) and "no room" in shown(servers.wecom[0])
+    assert not await make(slack(servers, name="two", min_severity="critical")).notice("Disk", "full", "high")
+
+
 HOSTILE = (
     "<!channel> <@U123> <@all> & <https://evil.example|click> [click](http://evil.example) *b* `c` "
     "</font> \u202egnp\x00 \n> quote\n# head password=hunter2canary"
