@@ -8,6 +8,8 @@ from typing import Any
 
 import pytest
 
+from actions.gate import Gate
+from agents.k8s_fixer import K8sFixer
 from errors import Forbidden, ToolFailed
 from graph.storms import REQUESTER, StormWatch
 from incidents.collected import CollectedCore, Completeness, Origin, StoredObject
@@ -16,7 +18,10 @@ from incidents.models import Diagnosis, DiagnosisStatus, Incident, IncidentStatu
 from incidents.plan import EvidenceNeed, Scale
 from settings import PolicySettings, Settings
 from tests.graph.conftest import SPACE, Service
+from tests.standins.helm import HelmStandIn
 from tests.standins.kube_api import Object
+from tests.standins.rollout import deployment
+from tools.helm.client import Helm
 
 CART = ObjectRef(kind="Deployment", namespace=SPACE, name="cart")
 
@@ -62,6 +67,12 @@ async def storm(service: Service, watching: StormWatch, number: int, **state: An
         crash(service, pod, service.clock, **state)
         await watching.sweep()
         await watching.sweep()
+
+
+def _mark(service: Service, name: str, **metadata: Any) -> None:
+    service.controllers.asleep = True
+    service.api.edit("Deployment", SPACE, name, lambda item: item["metadata"].update(metadata))
+    service.controllers.asleep = False
 
 
 async def all_of(service: Service) -> list[Incident]:
@@ -268,7 +279,7 @@ async def test_events_that_cannot_be_read_count_nothing(service: Service) -> Non
 async def test_the_instances_pods_count_together_and_the_one_beside_it_apart(service: Service) -> None:
     for name, instance in (("cart", "blue"), ("pay", "blue"), ("mail", "green")):
         marks = {"app.kubernetes.io/name": "milvus", "app.kubernetes.io/instance": instance}
-        service.api.edit("Deployment", SPACE, name, lambda item, marks=marks: item["metadata"].update(labels=marks))
+        _mark(service, name, labels=marks)
     unknown(service)
     watching = watch(service)
     for name in ("cart", "pay", "pay", "mail", "mail", "mail"):
@@ -318,3 +329,42 @@ async def test_many_instances_storm_at_once(service: Service) -> None:
         await watching.sweep()
     found = await all_of(service)
     assert sorted(one.target.name for one in found) == ["cart", "mail", "pay"]
+
+
+async def test_what_an_operator_manages_gets_a_proposed_change_and_no_approval(service: Service) -> None:
+    unknown(service)
+    owner = {"apiVersion": "example.io/v1", "kind": "Shop", "name": "s", "uid": "u", "controller": True}
+    _mark(service, "cart", ownerReferences=[owner])
+    await storm(service, watch(service), 4)
+    (incident,) = await all_of(service)
+    await service.until(incident)
+    assert incident.target == CART
+    assert await service.approvals.list(incident_id=incident.id) == []
+    (proposal,) = await service.incidents.proposals(incident.id)
+    assert "Shop s" in proposal.title and proposal.change
+    await storm(service, watch(service), 4)
+    assert len(await all_of(service)) == 1
+
+
+@pytest.mark.parametrize(("revisions", "action", "quorum"), [(2, "helm_rollback", 1), (1, "helm_uninstall", 2)])
+async def test_a_helm_release_goes_back_else_two_people_may_remove_it(
+    service: Service, revisions: int, action: str, quorum: int
+) -> None:
+    async with HelmStandIn(service.api, service.folder) as program:
+        for number in range(revisions):
+            image = {"name": "main", "image": f"example.test/app:{number}", "resources": {}}
+            program.install(SPACE, "db", [deployment("db", SPACE, replicas=1, containers=[image])], {})
+        marks = {"meta.helm.sh/release-name": "db", "meta.helm.sh/release-namespace": SPACE}
+        _mark(service, "db", annotations=marks)
+        helm = Helm(service.cluster.settings, program=str(program.program), write_timeout=5.0)
+        gate = Gate(service.database, service.settings, service.cluster, helm)
+        release = ObjectRef(kind="HelmRelease", namespace=SPACE, name="db")
+        target = ObjectRef(kind="Deployment", namespace=SPACE, name="db")
+        await service.storms.begin("x", target, 9, "propose", release=release)
+        incident = await service.incidents.create(target, "storm", requested_by=REQUESTER, via=Via.POLICY)
+        fixer = K8sFixer(service.incidents, gate, helm, None, service.storms)
+        offer = await fixer.run(incident, Diagnosis(status=DiagnosisStatus.UNKNOWN))
+        assert offer.plan is not None, offer.proposals
+        assert (offer.plan.action.type, offer.plan.quorum) == (action, quorum)
+        assert offer.plan.evidence_need is EvidenceNeed.CORE
+        assert program.writes == []
