@@ -76,7 +76,7 @@ class GdbAnalyst:
         async with open_core(ref, settings.core, self._uploads, store=settings.store, any_path=trusted) as local:
             own = await self._look(local) if self._crashes else None
             if own and self._crashes and not incident.force and (same := await self._crashes.recall(incident, own)):
-                text = "the crash is known: it is named after the first one, without a debugger"
+                text = "the crash is known: it is named after the first one, without a debugger or a model"
                 await self._incidents.add_step(incident.id, "crash.known", text, agent="gdb_analyst")
                 found = local.described(same)
                 if incident.target.kind != "Process":  # only the gate asks for the hash, and it is most of the work
