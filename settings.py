@@ -110,6 +110,9 @@ class CollectorSettings(_Section):
     )
     service_key: SecretStr | None = Field(default=None, description="Sent as bearer token; scope `autofix`")
     service_key_file: Path | None = None
+    tell_node: bool = Field(
+        default=False, description="Annotate the Node with what it does with cores, so that the webhook can warn"
+    )
     metrics_host: str = "127.0.0.1"
     metrics_port: int = Field(
         default=0, ge=0, le=65535, description="/metrics, /livez and /readyz of the agent; 0: it listens nowhere"

@@ -22,6 +22,7 @@ from collector.pods import Pods
 from collector.programs import Programs
 from collector.reduce import Program
 from collector.shipper import Shipper
+from collector.telling import keep_telling
 from errors import Conflict, InvalidInput, NotFound, ParamedicError, ToolFailed, ToolMissing
 from incidents.collected import CollectedCore
 from settings import Settings
@@ -79,6 +80,8 @@ async def run(settings: Settings, stop: asyncio.Event) -> None:
         parts = [agent.run(stop), shipper.run(stop), _tidy(programs, outbox, stop)]
         if collector.socket is not None:
             parts.append(CoredumpSocket(collector.socket, collector.roots[0], collector.proc).serve(stop))
+        if collector.tell_node and cluster is not None:
+            parts.append(keep_telling(cluster, node, collector, stop))
         log.info("collecting", node=node, folders=[str(root) for root in collector.roots], store=store.where)
         async with asyncio.TaskGroup() as group:
             for part in parts:

@@ -232,7 +232,7 @@ def test_agent_and_webhook_mean_the_same_folder(tmp_path: Path, monkeypatch: pyt
     assert agent.collector.roots == [webhook.node_folder] == [setup.webhook.node_folder] == [Path("/data/pm/cores")]
     assert setup.webhook.mount_path == webhook.mount_path == "/dumps"
     assert agent.collector.proc == Path("/proc")
-    assert agent.collector.service_url == "http://pm-paramedic.ops.svc:80"
+    assert agent.collector.service_url == "http://pm-paramedic.ops.svc:80/api/v1/events"
     assert agent.collector.metrics_port == daemon["containers"][0]["ports"][0]["containerPort"]
     assert setup.data_dir == agent.data_dir == Path("/data/pm/agent")
 
