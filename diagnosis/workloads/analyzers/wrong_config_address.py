@@ -21,9 +21,7 @@ from incidents.models import CauseClass, Fact
 
 NAME = "wrong_config_address"
 READS = ("Pod", "Service", "ConfigMap")
-RULED_OUT = (
-    "addresses in ConfigMaps: those that failing containers read are there (Secrets are not read)"
-)
+RULED_OUT = "addresses in ConfigMaps: those that failing containers read are there (Secrets are not read)"
 CAUSES = wrong_address.CAUSES
 
 
