@@ -81,7 +81,8 @@ def analyze(core: Path, executable: Path | None) -> CrashReport:
 
 
 def contained(work: Callable[[], CrashReport]) -> Outcome:
-    """Run `work` in a process of its own."""
+    """Run `work` in a process of its own. Its memory is what it takes beyond the pages that it is born with."""
+    born_with = int(Path("/proc/self/statm").read_text().split()[1]) * (resource.getpagesize() >> 10)
     reading, writing = os.pipe()
     child = os.fork()
     if child == 0:
@@ -100,9 +101,10 @@ def contained(work: Callable[[], CrashReport]) -> Outcome:
     os.close(reading)
     _, status, used = os.wait4(child, 0)
     kind, detail = json.loads(said) if said else ("crash", f"status {status}")
-    if kind == "report" and used.ru_maxrss > RESIDENT_KB:
-        kind, detail = "memory", f"{used.ru_maxrss} KB"
-    return Outcome(kind, detail, used.ru_utime + used.ru_stime, used.ru_maxrss)
+    resident = max(0, used.ru_maxrss - born_with)
+    if kind == "report" and resident > RESIDENT_KB:
+        kind, detail = "memory", f"{resident} KB"
+    return Outcome(kind, detail, used.ru_utime + used.ru_stime, resident)
 
 
 def _run(work: Callable[[], CrashReport], writing: int) -> None:

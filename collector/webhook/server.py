@@ -98,6 +98,9 @@ async def run(settings: Settings, ready: Callable[[str], None]) -> None:
         reloading = asyncio.create_task(_reload(config.ssl, webhook.certificate, webhook.key))
         try:
             await server.serve()
+        except asyncio.CancelledError:
+            await server.shutdown()  # else its listener stays open
+            raise
         except SystemExit:  # uvicorn's way to say that it cannot listen
             raise InvalidInput(f"cannot listen on {webhook.host}:{webhook.port}") from None
         finally:

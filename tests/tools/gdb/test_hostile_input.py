@@ -15,8 +15,8 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
+from agents.briefing import briefing
 from agents.fencing import Fence
-from agents.reading import briefing
 from errors import UnusableCore
 from settings import GdbSettings
 from terminal.crash_view import show_crash
