@@ -206,7 +206,26 @@ def _probe_kill(
         if failed is not None:
             return failed
     lately = [event for event in kills if event.last and timedelta(0) <= finished - event.last <= _EVENT_GAP]
-    return lately[0] if lately and by_signal else None
+    # a program that obeys SIGTERM ends with 0: then it must also have lived as long as the probe needs to fail
+    if not lately or (number_of_signal is not None and not by_signal):
+        return None
+    return lately[0] if by_signal or _lived_until_killed(container, started, finished) else None
+
+
+def _lived_until_killed(container: Container, started: datetime | None, finished: datetime) -> bool:
+    """Whether the instance ended when its liveness or startup probe could have failed once too often, or soon after."""
+    if started is None:
+        return False
+    for kind in ("startupProbe", "livenessProbe"):
+        if not mapping(container.spec, kind):
+            continue
+        period = number(container.spec, kind, "periodSeconds") or 10
+        failures = number(container.spec, kind, "failureThreshold") or 3
+        least = (number(container.spec, kind, "initialDelaySeconds") or 0) + period * (failures - 1)
+        lived = (finished - started).total_seconds()
+        if least - 1 <= lived <= least + 2 * period + _grace(container) + _CLOCK.total_seconds():
+            return True
+    return False
 
 
 def _is_probe_kill(event: Event, container: Container) -> bool:

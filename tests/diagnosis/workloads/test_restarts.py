@@ -70,6 +70,28 @@ def test_a_liveness_kill_of_a_program_that_obeys_sigterm_is_one() -> None:
     assert {restart.ending for restart in found} == {Ending.LIVENESS_KILL}
 
 
+@pytest.mark.parametrize(("lived", "ending"), [(None, Ending.LIVENESS_KILL), (0.4, Ending.COMPLETED)])
+def test_a_later_end_with_0_is_a_kill_too_where_it_lived_as_long_as_the_probe_needs(
+    lived: float | None, ending: Ending
+) -> None:
+    """The kubelet sends few events of a crash loop: the last kill that it told of is older than the last end."""
+
+    def later(item: Object) -> None:
+        def change(state: Object) -> None:
+            times = {
+                key: datetime.fromisoformat(state[key]) + timedelta(minutes=4) for key in ("startedAt", "finishedAt")
+            }
+            if lived is not None:
+                times["startedAt"] = times["finishedAt"] - timedelta(seconds=lived)
+            state |= {key: time.isoformat().replace("+00:00", "Z") for key, time in times.items()}
+
+        terminated(item, change)
+        if item["kind"] == "Event" and item["reason"] == "Unhealthy":
+            item["reason"] = "Gone"
+
+    assert {restart.ending for restart in endings("liveness_graceful_exit", later)} == {ending}
+
+
 def test_137_without_any_record_is_not_guessed() -> None:
     found = endings("liveness_wrong_port", without_events)
     assert {restart.ending for restart in found} == {Ending.KILLED}
