@@ -92,6 +92,9 @@ class Agent:
         for root in self._settings.roots:
             try:
                 await self._give_places(root)
+            except OSError as error:
+                log.warning("what came through pipe or socket has no place", folder=str(root), error=error.strerror)
+            try:
                 files += await asyncio.to_thread(find_files, root, self._settings.max_files)
             except OSError as error:
                 log.warning("a folder of cores cannot be read", folder=str(root), error=error.strerror)

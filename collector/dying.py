@@ -6,9 +6,11 @@ its pod, waits until the last byte was read.
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import re
+import stat
 import sys
 import time
 from collections.abc import Callable
@@ -55,13 +57,21 @@ def lay_down(read: Callable[[int], bytes], target: int) -> int:
     return size
 
 
+def private_folder(path: str) -> str:
+    """Make the folder, or see that it is ours alone: where cores lie, others may write. Raises OSError when not."""
+    os.makedirs(path, mode=0o700, exist_ok=True)
+    status = os.lstat(path)
+    if not stat.S_ISDIR(status.st_mode) or status.st_uid != os.geteuid() or status.st_mode & 0o077:
+        raise PermissionError(errno.EPERM, "it is not a folder of ours alone", path)
+    return path
+
+
 def keep(root: str, told: dict[str, str | int | None], read: Callable[[int], bytes]) -> str:
     """Keep a core in `root`/.incoming: `<name>.json` says whose it is, `<name>.core` appears once it is whole.
 
     Returns the name. Raises OSError and leaves `<name>.part`: a core that the disk had no room for is still evidence.
     """
-    folder = os.path.join(root, INCOMING)
-    os.makedirs(folder, mode=0o700, exist_ok=True)
+    folder = private_folder(os.path.join(root, INCOMING))
     name = os.path.join(folder, f"{told['time']}-{told['pid']}-{time.monotonic_ns()}")
     with open(f"{name}.tmp", "x", encoding="utf-8") as file:
         json.dump(told, file)

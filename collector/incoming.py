@@ -13,7 +13,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from collector.dying import INCOMING
+from collector.dying import INCOMING, private_folder
 from collector.places import Place, place_of
 from diagnosis.workloads.containers import containers_of
 from diagnosis.workloads.fields import Object, mapping, text
@@ -43,10 +43,13 @@ class Arrived:
 def arrived(root: Path, now: float) -> list[Arrived]:
     """What lies in the incoming folder of `root`, oldest first. Blocking. Unreadable facts are as if nothing is known.
 
-    A part that nobody has written to for a minute before `now` (seconds since the epoch) will not become whole.
+    A part that nobody has written to for a minute before `now` (seconds since the epoch) will not become whole. Raises
+    OSError when the folder is not ours alone.
     """
-    found = []
-    for facts in sorted((root / INCOMING).glob("*.json")):
+    found: list[Arrived] = []
+    if not (root / INCOMING).exists():
+        return found
+    for facts in sorted(Path(private_folder(str(root / INCOMING))).glob("*.json")):
         core, part = facts.with_suffix(".core"), facts.with_suffix(".part")
         try:
             if not core.exists() and now - part.stat().st_mtime < _STALE_SECONDS:

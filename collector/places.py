@@ -20,6 +20,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from collector.dying import private_folder
+
 _LABEL = re.compile(r"[a-z0-9](?:[-a-z0-9]{0,61}[a-z0-9])?")
 _DNS_NAME = re.compile(r"[a-z0-9](?:[-a-z0-9.]{0,251}[a-z0-9])?")
 _UID = re.compile(r"[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}|[0-9a-f]{32}")
@@ -102,9 +104,9 @@ def opened(file: FoundFile) -> Iterator[Path]:
 @contextmanager
 def pinned(file: FoundFile, opened_as: Path, folder: Path) -> Iterator[Path]:
     """As `opened`, but a name that other processes can open too: a hard link in a private folder of the same disk."""
-    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     link = folder / f"{file.device:x}-{file.inode:x}"
     try:
+        private_folder(str(folder))
         with contextlib.suppress(FileNotFoundError):
             link.unlink()  # of a run that was killed
         os.link(opened_as, link, follow_symlinks=True)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
 
@@ -37,11 +40,8 @@ def core(
     """
     import asyncio
 
-    from rich.console import Console
-
     from incidents.models import Diagnosis, DiagnosisStatus
     from settings import load_settings
-    from terminal.crash_view import show_crash
     from tools.cores.plain import plain_core
     from tools.cores.sparse import Limits
     from tools.gdb.analysis import analyze_core
@@ -55,7 +55,6 @@ def core(
     for folder in debug_dir or ():
         _must_be_folder("--debug-dir", folder)
     settings = load_settings()
-    errors = Console(stderr=True)
     debuginfod = None
     if settings.core.debuginfod_urls:  # its HTTP client takes longer to import than a core to read
         from tools.debuginfod.client import configured
@@ -69,7 +68,7 @@ def core(
 
     # it returns nothing: asyncio.run ends by asking for SIGINT's handler, and that costs a repr of what a task returned
     async def run() -> None:
-        with errors.status("opening the core") as status:
+        with _saying("opening the core") as say:
             async with plain_core(core, Limits(max_bytes=settings.core.max_bytes)) as plain:
                 analysis = await analyze_core(
                     plain.core,
@@ -79,7 +78,7 @@ def core(
                     debug_dirs=[*(debug_dir or ()), *settings.core.debug_dirs],
                     executable_dirs=[*plain.executable_dirs, *settings.core.executable_dirs],
                     debuginfod=debuginfod,
-                    progress=status.update,
+                    progress=say,
                 )
                 not_indexed.update(analysis.not_indexed)
                 found = plain.described(analysis.diagnosis)
@@ -90,14 +89,30 @@ def core(
     if as_json:
         format = ReportFormat.JSON
     if format is ReportFormat.TEXT:
+        from rich.console import Console
+
+        from terminal.crash_view import show_crash
+
         show_crash(Console(highlight=False, soft_wrap=True), diagnosis)
     else:
         typer.echo(rendered(diagnosis, format), nl=False)
     if not_indexed:
-        with errors.status("indexing debug information: the next core of this program is opened faster"):
+        with _saying("indexing debug information: the next core of this program is opened faster"):
             asyncio.run(keep_indexes(not_indexed, settings.gdb))
     if diagnosis.status is not DiagnosisStatus.DIAGNOSED:
         raise typer.Exit(1)
+
+
+@contextmanager
+def _saying(text: str) -> Iterator[Callable[[str], None]]:
+    """A line of the terminal that says what is going on; where nobody watches, nothing is loaded for it."""
+    if not sys.stderr.isatty():
+        yield lambda now: None
+        return
+    from rich.console import Console
+
+    with Console(stderr=True).status(text) as status:
+        yield lambda now: status.update(now)
 
 
 def _must_be_folder(option: str, folder: Path | None) -> None:

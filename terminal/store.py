@@ -44,7 +44,7 @@ async def _list(settings: Settings, namespace: str | None, as_json: bool) -> Non
         for one in kept:
             place = f"{one.namespace}/{one.workload}"
             typer.echo(f"{one.stored_at:%Y-%m-%d %H:%M}  {one.id}  {place:<40}  {one.value:>4.1f}  {_size(one.size)}")
-        typer.echo(f"{len(kept)} cores, {_size(sum(one.size for one in kept))}", err=True)
+        typer.echo(f"{len(kept)} core{'s' * (len(kept) != 1)}, {_size(sum(one.size for one in kept))}", err=True)
     for key in found.unreadable:
         typer.echo(f"this record cannot be read: {key}", err=True)
 

@@ -76,7 +76,7 @@ def pod(name: str = "shop-1", uid: str = UID, container_id: str = CONTAINER) -> 
 
 def incoming(root: Path, facts: object, core: bytes = b"core") -> Path:
     folder = root / INCOMING
-    folder.mkdir(exist_ok=True)
+    folder.mkdir(mode=0o700, exist_ok=True)
     (folder / "1-1-1.json").write_text(facts if isinstance(facts, str) else json.dumps(facts))
     (folder / "1-1-1.core").write_bytes(core)
     return folder
