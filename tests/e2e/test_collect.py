@@ -90,6 +90,9 @@ def site(
 ) -> Iterator[Site]:
     folder = tmp_path_factory.mktemp("collecting")
     (folder / "store").mkdir()
+    # its own place in the run's folder: what other tests' pods dumped is not to be collected here as well
+    cores = CoreFolder(cores.here / folder.name, f"{cores.on_node}/{folder.name}")
+    cores.here.mkdir()
     store = {"url": (folder / "store").as_uri()}
     service = services(store=store, core={"executable_dirs": []}).start()
     agent = Process(
