@@ -1,0 +1,120 @@
+"""What a series is about: a workload, one of its pods, a node, or a call from one workload to another."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from diagnosis.workloads.metrics import ALIASES
+from incidents.models import ObjectRef
+
+Owners = Mapping[tuple[str, str], ObjectRef]
+"""(namespace, pod) to the workload at the top of its owners."""
+
+_KINDS = {
+    "deployment": "Deployment",
+    "statefulset": "StatefulSet",
+    "daemonset": "DaemonSet",
+    "job_name": "Job",
+    "cronjob": "CronJob",
+}
+_CALLERS = ("source_workload", "source_canonical_service", "source_app", "client", "caller", "source_service")
+_CALLEES = (
+    "destination_workload", "destination_canonical_service", "destination_service_name", "destination_app",
+    "server", "callee", "destination_service",
+)  # fmt: skip
+_NOBODY = ("", "unknown", "user")
+# names that the ReplicaSet, the DaemonSet and the StatefulSet controllers make: the alphabet is that of
+# k8s.io/apimachinery/pkg/util/rand, which has no vowels and none of 0, 1 and 3
+_OF_REPLICA_SET = re.compile(r"^(.+)-[bcdfghjklmnpqrstvwxz2456789]{6,10}-[bcdfghjklmnpqrstvwxz2456789]{5}$")
+_OLD_REPLICA_SET = re.compile(r"^(.+)-[a-z0-9]{8,10}-[a-z0-9]{5}$")
+_OF_STATEFUL_SET = re.compile(r"^(.+)-\d{1,4}$")
+_OF_OTHERS = re.compile(r"^(.+)-(?=[a-z0-9]*\d)[bcdfghjklmnpqrstvwxz2456789]{5}$")
+
+
+@dataclass(frozen=True)
+class Subject:
+    """Empty strings for what the labels do not say. `caller` and `callee` are those of a call's measurement."""
+
+    namespace: str = ""
+    workload: str = ""
+    pod: str = ""
+    container: str = ""
+    node: str = ""
+    service: str = ""
+    caller: str = ""
+    callee: str = ""
+    callee_namespace: str = ""
+    kind: str = "Workload"
+
+    @property
+    def entity(self) -> str:
+        """The name that is ranked: of a call the callee's, then the workload's, the service's, the node's. Empty when
+        nothing is said; such series are about the system as a whole."""
+        if self.callee:
+            return _joined(self.callee_namespace or self.namespace, self.callee)
+        if self.workload or self.service:
+            return _joined(self.namespace, self.workload or self.service)
+        return f"node/{self.node}" if self.node else ""
+
+    @property
+    def calling(self) -> str:
+        """The caller's entity, of a call's measurement; else empty."""
+        return _joined(self.namespace, self.caller) if self.caller else ""
+
+    @property
+    def instance(self) -> str:
+        """What has peers in the same workload: the pod."""
+        return self.pod
+
+    @property
+    def ref(self) -> ObjectRef:
+        """The object that is ranked."""
+        if self.callee:
+            return ObjectRef(
+                kind="Workload", namespace=self.callee_namespace or self.namespace or None, name=self.callee
+            )
+        if self.workload:
+            return ObjectRef(kind=self.kind, namespace=self.namespace or None, name=self.workload)
+        if self.service:
+            return ObjectRef(kind="Service", namespace=self.namespace or None, name=self.service)
+        return ObjectRef(kind="Node", name=self.node)
+
+
+def subject_of(labels: Mapping[str, str], owners: Owners | None = None) -> Subject:
+    """The subject by the labels' usual names; the workload of a pod by its owner, else by its name's form."""
+    namespace, pod, node = _about(labels, "namespace"), _about(labels, "pod"), _about(labels, "node")
+    workload, service = _about(labels, "workload"), _about(labels, "service")
+    kind = next((_KINDS[key] for key in _KINDS if workload and labels.get(key) == workload), "Workload")
+    if pod:
+        owner = (owners or {}).get((namespace, pod))
+        if owner is not None:
+            workload, kind = owner.name, owner.kind
+        elif not workload:
+            workload = workload_of_pod(pod)
+    callee = next((labels[key] for key in _CALLEES if labels.get(key, "") not in _NOBODY), "")
+    caller = next((labels[key] for key in _CALLERS if labels.get(key, "") not in _NOBODY), "")
+    if callee:
+        inside = (
+            labels.get("destination_workload_namespace") or labels.get("destination_service_namespace") or namespace
+        )
+        outside = labels.get("source_workload_namespace") or namespace
+        return Subject(outside, workload, pod, "", node, service, caller, callee.split(".")[0], inside, kind)
+    return Subject(namespace, workload, pod, _about(labels, "container"), node, service, kind=kind)
+
+
+def workload_of_pod(pod: str) -> str:
+    """The workload's name in a pod's, by the form that its controller gives it; the pod's own when it has none."""
+    for form in (_OF_REPLICA_SET, _OLD_REPLICA_SET, _OF_STATEFUL_SET, _OF_OTHERS):
+        if found := form.match(pod):
+            return found[1]
+    return pod
+
+
+def _about(labels: Mapping[str, str], what: str) -> str:
+    return next((labels[key] for key in ALIASES[what] if labels.get(key)), "")
+
+
+def _joined(namespace: str, name: str) -> str:
+    return f"{namespace}/{name}" if namespace else name
