@@ -1,9 +1,9 @@
 """Series from files: CSV tables, wide or long, and saved answers of Prometheus' query API.
 
 A wide table has a time column and one column a series; what is no number in it is a label of its row. A column named
-`service_metric` (the form of the RCAEval sets) or `name{label="value"}` carries its labels in the name. A long table has
-the columns time, name and value, and each further column is a label. A table of two columns that are called source and
-target (or caller and callee) holds edges. `.gz` is read as what is in it.
+`service_metric` (the form of the RCAEval sets), `caller_callee` or `name{label="value"}` carries its labels in its
+name. A long table has the columns time, name and value, and each further column is a label. A table with the columns
+source and target (or caller and callee) and without a time holds edges. `.gz` is read as what is in it.
 """
 
 from __future__ import annotations

@@ -24,6 +24,7 @@ _CALLEES = (
     "destination_workload", "destination_canonical_service", "destination_service_name", "destination_app",
     "server", "callee", "destination_service",
 )  # fmt: skip
+_CALLEES_NAMESPACES = ("destination_workload_namespace", "destination_service_namespace")
 _NOBODY = ("", "unknown", "user")
 # names that the ReplicaSet, the DaemonSet and the StatefulSet controllers make: the alphabet is that of
 # k8s.io/apimachinery/pkg/util/rand, which has no vowels and none of 0, 1 and 3
@@ -96,9 +97,7 @@ def subject_of(labels: Mapping[str, str], owners: Owners | None = None) -> Subje
     callee = next((labels[key] for key in _CALLEES if labels.get(key, "") not in _NOBODY), "")
     caller = next((labels[key] for key in _CALLERS if labels.get(key, "") not in _NOBODY), "")
     if callee:
-        inside = (
-            labels.get("destination_workload_namespace") or labels.get("destination_service_namespace") or namespace
-        )
+        inside = next((labels[key] for key in _CALLEES_NAMESPACES if labels.get(key)), namespace)
         outside = labels.get("source_workload_namespace") or namespace
         return Subject(outside, workload, pod, "", node, service, caller, callee.split(".")[0], inside, kind)
     return Subject(namespace, workload, pod, _about(labels, "container"), node, service, kind=kind)

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
 import numpy as np
+import numpy.typing as npt
 
 from diagnosis.metrics.edges import Edge
 from diagnosis.metrics.series import FloatArray, MetricSeries, plain
@@ -25,8 +26,8 @@ _SHAPE = re.compile(r"^(?P<name>[^{]+)\{(?P<labels>.*)\}$", re.DOTALL)
 _LABEL = re.compile(r'\s*([\w.-]+)\s*=\s*"((?:[^"\\]|\\.)*)"\s*,?')
 _MEASURES = {
     "cpu", "mem", "memory", "disk", "fs", "net", "network", "latency", "request", "requests", "error", "errors", "http",
-    "grpc", "rpc", "container", "pod", "node", "process", "go", "jvm", "kube", "kubelet", "istio", "up", "tcp", "socket",
-    "load", "queue", "response", "success", "duration", "rate", "total", "syscall", "system", "value",
+    "grpc", "rpc", "container", "pod", "node", "process", "go", "jvm", "kube", "kubelet", "istio", "up", "tcp",
+    "socket", "load", "queue", "response", "success", "duration", "rate", "total", "syscall", "system", "value",
 }  # fmt: skip
 """First words of a column that name what is measured, and so no service."""
 _ZONE = re.compile(r" ([+-]\d{2}):?(\d{2})(?: [A-Z]{3,5})?(?: m=.*)?$")  # as Go's time.Time prints itself
@@ -86,14 +87,14 @@ def read_table(text: str, source: str) -> Table:
         given = dict(zip([header[index] for index in marks], cells[1:] if called is not None else cells, strict=True))
         for index, array in numbers.items():
             name, labels = _named(cells[0] if called is not None else header[index], services)
-            if not labels and not given and name.lower() in _VALUES:
-                name = source.split("/")[-1].split(".")[0]
+            if not name or name.lower() in _VALUES:
+                name = source.split(".")[0]
             labels |= {_label_name(key): cell.strip() for key, cell in given.items() if cell.strip()}
             table.series.append(MetricSeries.of(name, labels, times[chosen], array[chosen], source=source))
     return table
 
 
-def _groups(columns: Sequence[Sequence[str]], rows: int) -> Iterable[tuple[tuple[str, ...], FloatArray]]:
+def _groups(columns: Sequence[Sequence[str]], rows: int) -> Iterable[tuple[tuple[str, ...], npt.NDArray[np.intp]]]:
     if not columns:
         return [((), np.arange(rows))]
     members: dict[tuple[str, ...], list[int]] = {}
@@ -102,21 +103,29 @@ def _groups(columns: Sequence[Sequence[str]], rows: int) -> Iterable[tuple[tuple
     return [(key, np.array(chosen)) for key, chosen in members.items()]
 
 
-def _named(column: str, services: dict[str, tuple[str, str]]) -> tuple[str, dict[str, str]]:
+def _named(column: str, services: dict[str, tuple[str, dict[str, str]]]) -> tuple[str, dict[str, str]]:
     if found := _SHAPE.match(column):
         return found["name"].strip(), dict(_LABEL.findall(found["labels"]))
     if column in services:
-        service, metric = services[column]
-        return metric, {"service": service}
+        metric, labels = services[column]
+        return metric, dict(labels)
     return column, {}
 
 
-def _services(columns: list[str]) -> dict[str, tuple[str, str]]:
-    """Column to (service, metric) of those in the form `service_metric`: the first word is no measure."""
+def _services(columns: list[str]) -> dict[str, tuple[str, dict[str, str]]]:
+    """Column to metric and labels of those in the form `service_metric`, whose first word is no measure; or in the form
+    `caller_callee`, where a name stands on both sides: then the metric has the file's name."""
     parts = {column: column.partition("_")[::2] for column in columns if "_" in column and "{" not in column}
-    if any(first.lower() in _MEASURES for first, _ in parts.values()):
+    parts = {column: (first, rest) for column, (first, rest) in parts.items() if first and rest}
+    firsts = {first for first, _ in parts.values()}
+    if any(first.lower() in _MEASURES for first in firsts):
         return {}
-    return {column: (first, rest) for column, (first, rest) in parts.items() if first and rest}
+    if firsts & {rest for _, rest in parts.values()}:
+        return {
+            column: ("", {"source_workload": first, "destination_workload": rest})
+            for column, (first, rest) in parts.items()
+        }
+    return {column: (rest, {"service": first}) for column, (first, rest) in parts.items()}
 
 
 def _label_name(header: str) -> str:
