@@ -19,7 +19,8 @@ from agents.notifier import Notifier
 from agents.researcher import Researcher
 from agents.supervisor import Hop, Notice, Route, Situation, allowed
 from diagnosis.merge import merge
-from graph.outcomes import another_cause, end_status
+from graph.outcomes import end_status
+from graph.second_look import further
 from graph.state import State
 from incidents.approvals import ApprovalStore
 from incidents.drafts import Drafts
@@ -253,19 +254,18 @@ class Nodes:
         """After a verified repair: a cause that shows only now gets a plan, which needs an approval of its own."""
         assert self._researcher is not None and self._fixer is not None
         incident = await self._begin(state, "researcher", "looks whether another cause shows after the repair")
-        before = await self._incidents.diagnosis(incident.id)
-        async with self._turn:
-            found = await self._researcher.run(incident)
         nothing_new: Command[Literal["supervisor"]] = Command(update={"looked_again": True}, goto="supervisor")
-        if before is None or not another_cause(before, found):
+        async with self._turn:
+            more = await further(self._incidents, self._researcher, self._fixer, incident)
+        if more is None:
             return nothing_new
-        offer = await self._fixer.run(incident, found)
+        offer = more.offer
         done = [approval.plan.action for approval in await self._approvals.list(incident_id=incident.id)]
         if offer.plan is None or offer.plan.action in done:
             for proposal in offer.proposals:
                 await self._incidents.add_step(incident.id, "proposal", proposal.title, agent="k8s_fixer", once=True)
             return nothing_new
-        await self._conclude(incident, workload=found)
+        await self._conclude(incident, workload=more.diagnosis)
         await self._incidents.update(incident.id, proposals=offer.proposals)
         await self._drafts.save_plan(incident.id, offer.plan)
         told = [name for name in state.get("told", []) if name not in (Notice.REQUEST, Notice.RESULT)]

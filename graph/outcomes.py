@@ -1,8 +1,9 @@
-"""What an incident comes to: how it ends, and whether a verified repair leaves another cause."""
+"""What an incident comes to: how it ends, whether a verified repair leaves another cause, what went wrong in words."""
 
 from __future__ import annotations
 
 from agents.remedies.choose import TOGETHER_CONFIDENCE
+from errors import ParamedicError
 from incidents.models import Diagnosis, DiagnosisStatus, IncidentStatus
 from incidents.plan import Approval, ApprovalState
 
@@ -32,3 +33,8 @@ def another_cause(before: Diagnosis, found: Diagnosis) -> bool:
     first, repaired = found.causes[0], before.causes[0]
     same = (first.cause_class, first.object) == (repaired.cause_class, repaired.object)
     return not same and first.confidence >= TOGETHER_CONFIDENCE
+
+
+def words(error: Exception) -> str:
+    """One sentence for the timeline. What is not ours may hold anything, so only its type is told."""
+    return str(error) if isinstance(error, ParamedicError) else f"internal error ({type(error).__name__})"

@@ -16,6 +16,7 @@ from actions.gate import Gate
 from errors import ParamedicError, ToolMissing
 from graph.build import thread
 from graph.intake import Intake
+from graph.outcomes import words
 from graph.state import State
 from incidents.approvals import IN_PROGRESS, ApprovalStore
 from incidents.models import CoreRef, Incident, IncidentStatus, ObjectRef, Via
@@ -189,16 +190,19 @@ class Runner:
 
     async def _tell(self, incident_id: str, error: Exception) -> None:
         with contextlib.suppress(ParamedicError):
-            await self._incidents.add_step(incident_id, "error", _words(error), once=True)
+            await self._incidents.add_step(incident_id, "error", words(error), once=True)
 
     async def _give_up(self, incident_id: str, error: Exception) -> None:
-        """End the incident truthfully: escalated when a write may have happened, else failed."""
-        status = IncidentStatus.FAILED
-        for approval in await self._approvals.list(incident_id=incident_id):
+        """End the incident truthfully: escalated when a write may have happened, fixed when the last one was verified,
+        else failed."""
+        approvals = await self._approvals.list(incident_id=incident_id)
+        verified = bool(approvals) and approvals[0].state is ApprovalState.DONE
+        status = IncidentStatus.FIXED if verified else IncidentStatus.FAILED
+        for approval in approvals:
             if approval.state in IN_PROGRESS:
                 status = IncidentStatus.ESCALATED
                 # an abandoned execution would keep its target closed to every later plan
-                outcome = f"given up, a person has to look: {_words(error)}"
+                outcome = f"given up, a person has to look: {words(error)}"
                 await self._approvals.settle(approval.id, ApprovalState.FAILED, outcome=outcome, expected=IN_PROGRESS)
         await self._tell(incident_id, error)
         await self._incidents.add_step(incident_id, "done", f"ended: {status.value}", data={"status": status.value})
@@ -216,8 +220,3 @@ class Runner:
                         self._spawn(incident.id)
             except (ParamedicError, SQLAlchemyError) as error:
                 log.warning("looking at approvals failed", exc_info=error)
-
-
-def _words(error: Exception) -> str:
-    """One sentence for the timeline. What is not ours may hold anything, so only its type is told."""
-    return str(error) if isinstance(error, ParamedicError) else f"internal error ({type(error).__name__})"

@@ -112,6 +112,33 @@ async def test_a_doubtful_cause_after_a_repair_is_not_acted_upon(service: Servic
     assert len(await service.approvals.list(incident_id=incident.id)) == 1
 
 
+@pytest.mark.parametrize(
+    ("trouble", "told"),
+    [
+        (ToolFailed("the API server does not answer"), "the API server does not answer"),
+        (RuntimeError("s3cr3t"), "internal error (RuntimeError)"),
+        (None, "the cluster could not be read: gone"),
+    ],
+    ids=["tool", "bug", "failed diagnosis"],
+)
+async def test_a_second_look_that_fails_takes_nothing_from_the_repair(
+    service: Service, trouble: Exception | None, told: str
+) -> None:
+    incident = await service.report()
+    first = await service.asked(incident)
+    unread = Diagnosis(status=DiagnosisStatus.FAILED, unseen=["the cluster could not be read: gone"])
+    service.researcher.diagnosis = unread
+    service.researcher.trouble = [trouble] * 9 if trouble else []
+    await service.vote(first)
+    assert (await service.until(incident)).status is IncidentStatus.FIXED
+    steps = await service.incidents.steps(incident.id)
+    (said,) = [step.text for step in steps if step.type == "error"]
+    assert said == f"The repair was verified; whether another cause is left could not be looked at: {told}"
+    kept = await service.incidents.diagnosis(incident.id)
+    assert kept is not None and kept.causes, "the diagnosis of what was repaired stays"
+    assert steps[-1].type == "done" and steps[-1].data == {"status": "fixed"}
+
+
 async def test_a_rejected_plan_writes_nothing(service: Service) -> None:
     incident = await service.report()
     await service.vote(await service.asked(incident), "reject")
