@@ -70,6 +70,17 @@ class CoreSettings(_Section):
     )
 
 
+class HandlerSettings(_Section):
+    """The team's own program, run once for each core and each crash without one. See the README for its variables."""
+
+    command: list[str] = Field(default_factory=list, description="Program and arguments, without a shell; empty: none")
+    timeout: float = Field(default=300.0, gt=0, le=3600, description="Then it is killed, with all that it started")
+    parallel: int = Field(default=2, ge=1, le=16, description="Runs at the same time")
+    namespaces: list[str] = Field(default_factory=list, description="Patterns (`team-*`); empty: all")
+    owners: list[str] = Field(default_factory=list, description="Patterns of workloads: `Deployment/shop-*`, `shop`")
+    keyword: str | None = Field(default=None, min_length=1, description="In the executable's path, or the pod's name")
+
+
 class CollectorSettings(_Section):
     """The node agent, `paramedic collect`."""
 
@@ -110,6 +121,7 @@ class CollectorSettings(_Section):
     )
     service_key: SecretStr | None = Field(default=None, description="Sent as bearer token; scope `autofix`")
     service_key_file: Path | None = None
+    handler: HandlerSettings = Field(default_factory=HandlerSettings)
     tell_node: bool = Field(
         default=False, description="Annotate the Node with what it does with cores, so that the webhook can warn"
     )

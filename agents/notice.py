@@ -139,7 +139,7 @@ def _core_values(incident: Incident, cores: Cores) -> dict[str, str]:
         "pod.name": origin.pod if origin else "",
         "pod.uid": (origin.pod_uid if origin else None) or "",
         "pod.node": core.node if core else "",
-        "host.ip": "",
+        "host.ip": (origin.host_ip if origin else None) or "",
         "corefile.path": key,
         "corefile.filename": PurePosixPath(key).name,
         "corefile.url": f"{stored.key} (ask `paramedic store link`)" if stored else "",

@@ -32,6 +32,7 @@ ALIASES: Mapping[str, tuple[str, Mapping[str, str]]] = {
 """The older name after its prefix: ours after ours, and the labels that are chosen; the sum over all others."""
 _KINDS = ("minimal", "full", "executable", "library")
 _STEPS = ("collect", "ship")
+_HANDLED = ("ok", "failed")
 _SECONDS = (0.1, 0.5, 1.0, 5.0, 15.0, 60.0, 300.0, 1800.0)
 _SCORES = tuple(float(score) for score in range(11))
 
@@ -62,6 +63,7 @@ class Measures:
         self._lost = counter("lost", "Cores of which nothing, or less than was to be kept, is stored")
         self._objects = counter("stored_objects", "Objects that the store confirmed", "kind")
         self._bytes = counter("stored_bytes", "Bytes that the store confirmed, as stored", "kind")
+        self._handled = counter("handler_runs", "Runs of the team's own program, by how they ended", "result")
         self._seconds = Histogram(
             f"{PREFIX}upload_seconds",
             "Time from the first byte sent to the store's confirmation",
@@ -83,6 +85,8 @@ class Measures:
             self._bytes.labels(kind)
         for step in _STEPS:
             self._errors.labels(step)
+        for result in _HANDLED:
+            self._handled.labels(result)
 
     def collected(self, record: CollectedCore) -> None:
         """A record is in the outbox for good."""
@@ -97,6 +101,10 @@ class Measures:
     def failed(self, step: str) -> None:
         """`step`: collect, or ship (what comes after it)."""
         self._errors.labels(step).inc()
+
+    def handled(self, *, ok: bool) -> None:
+        """The team's own program has ended."""
+        self._handled.labels(_HANDLED[0] if ok else _HANDLED[1]).inc()
 
     def stored(self, stored: StoredObject, seconds: float) -> None:
         self._objects.labels(stored.kind).inc()

@@ -39,6 +39,8 @@ CREATE TABLE IF NOT EXISTS objects (
   stored INTEGER NOT NULL DEFAULT 0, PRIMARY KEY (item, key)) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS programs (key TEXT PRIMARY KEY, object TEXT NOT NULL) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS groups (name TEXT PRIMARY KEY) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS handled (
+  item TEXT PRIMARY KEY REFERENCES items ON DELETE CASCADE, at REAL NOT NULL, outcome TEXT) WITHOUT ROWID;
 """
 
 
@@ -136,10 +138,8 @@ class Outbox:
 
     def stored_here(self) -> list[Item]:
         """What the store has, and whose files are still here."""
-        rows = self._rows(
-            "SELECT id FROM items WHERE state = ? AND path IS NOT NULL ORDER BY added_at", (State.STORED,)
-        )
-        return [self.item(row[0]) for row in rows]
+        query = "SELECT id FROM items WHERE state IN (?, ?) AND path IS NOT NULL ORDER BY added_at"
+        return self._readable(self._rows(query, (State.STORED, State.ANNOUNCED)))
 
     def item(self, id: str) -> Item:
         """Raises NotFound, ToolFailed (the row cannot be read)."""
@@ -230,6 +230,21 @@ class Outbox:
     def stored_program(self, key: str) -> StoredObject | None:
         rows = self._rows("SELECT object FROM programs WHERE key=?", (key,))
         return StoredObject.model_validate_json(rows[0][0]) if rows else None
+
+    # the team's own program: at most once a core, also over a kill
+
+    def was_handled(self, id: str) -> bool:
+        """Whether it was begun, however it ended."""
+        return bool(self._rows("SELECT 1 FROM handled WHERE item=?", (id,)))
+
+    def begin_handling(self, id: str) -> bool:
+        """False when it was begun before."""
+        with self._write() as db:
+            return db.execute("INSERT OR IGNORE INTO handled VALUES (?, ?, NULL)", (id, time.time())).rowcount == 1
+
+    def end_handling(self, id: str, outcome: str) -> None:
+        with self._write() as db:
+            db.execute("UPDATE handled SET outcome=? WHERE item=?", (outcome, id))
 
     def forget(self, before: float) -> int:
         """Drop what was done and was added before `before` (seconds since the epoch); the number of items."""

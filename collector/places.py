@@ -69,6 +69,13 @@ def place_of(parts: tuple[str, ...]) -> Place | None:
     return Place(namespace, pod, uid or None, container)
 
 
+def root_of(path: Path) -> Path:
+    """The folder that a file was found in: above its container's, on a plain host the file's own."""
+    if place_of((path.parents[2].name, path.parents[1].name, path.parents[0].name)) is not None:
+        return path.parents[3]
+    return path.parent
+
+
 def find_files(root: Path, limit: int) -> list[FoundFile]:
     """The files below `root` that may be cores, oldest first, at most `limit` of them. Blocking.
 

@@ -54,6 +54,7 @@ class Pods:
         told: dict[str, object] = {
             "pod_uid": text(metadata, "uid") or base.pod_uid,
             "node": text(pod, "spec", "nodeName") or self._node,
+            "host_ip": text(pod, "status", "hostIP")[:64] or None,
             "owner": owner,
         }
         if container is not None:

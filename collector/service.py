@@ -14,6 +14,7 @@ import structlog
 from collector.agent import Agent, node_name
 from collector.announce import Announcer
 from collector.coredump_socket import CoredumpSocket
+from collector.handler import Handler
 from collector.health import Health, listening
 from collector.ledger import Ledger
 from collector.measures import Measures
@@ -56,8 +57,15 @@ async def run(settings: Settings, stop: asyncio.Event) -> None:
         announcer = Announcer(sink, folder / "dead-letters")
         store = await asyncio.to_thread(open_store, settings)
         measures = Measures()
+        handler = Handler(collector.handler, outbox, store.where, measures) if collector.handler.command else None
         shipper = Shipper(
-            outbox, store, settings.shipping, announcer.announce, folder=folder / "staging", measures=measures
+            outbox,
+            store,
+            settings.shipping,
+            announcer.announce,
+            folder=folder / "staging",
+            measures=measures,
+            handler=handler,
         )
         programs = Programs(folder / "programs", collector.proc, collector.image_layers, settings.gdb)
         node = node_name(collector)

@@ -16,6 +16,7 @@ from pathlib import Path
 
 import structlog
 
+from collector.handler import Handler
 from collector.local_file import dispose
 from collector.measures import Measures
 from collector.outbox import Item, Outbox, Pending, State
@@ -56,12 +57,13 @@ class Shipper:
         *,
         folder: Path,
         measures: Measures | None = None,
+        handler: Handler | None = None,
         clock: Callable[[], float] = time.monotonic,
         free: Callable[[Path], int] = free_bytes,
     ) -> None:
         self._measures = measures or Measures()
         self._outbox, self._store, self._settings, self._announce = outbox, store, settings, announce
-        self._folder, self._clock = folder, clock
+        self._folder, self._clock, self._handler = folder, clock, handler
         self._reducer = Reducer(settings, folder, store.prefix, store.keyring)
         self._room = Room(outbox, store, self._reducer, settings.disk_reserve_bytes, settings.local_file, folder, free)
         self._pauses: dict[str, _Pause] = {}
@@ -90,6 +92,8 @@ class Shipper:
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
+            if self._handler is not None:
+                await self._handler.stop()
 
     def _idle(self) -> float:
         """Seconds until something is to be tried again, or looked at."""
@@ -108,6 +112,8 @@ class Shipper:
         for id in ids:
             if len(self._under_way) >= self._settings.parallel:
                 return
+            if self._handler is not None and self._handler.busy(id):
+                continue
             pause = self._pauses.get(id)
             if id not in self._under_way and (pause is None or self._clock() >= pause.until):
                 task = asyncio.ensure_future(self._ship(id))
@@ -120,8 +126,13 @@ class Shipper:
 
     async def _ship(self, id: str) -> None:
         try:
-            while (await self._step(await asyncio.to_thread(self._outbox.item, id))) is not State.REMOVED:
-                pass
+            item = await asyncio.to_thread(self._outbox.item, id)
+            while item.state is not State.REMOVED:
+                handler = self._handler if item.state is State.ANNOUNCED else None
+                if handler is not None and await handler.holds(item, self._awake.set):
+                    break
+                await self._step(item)
+                item = await asyncio.to_thread(self._outbox.item, id)
             self._pauses.pop(id, None)
         except Exception as error:  # a core that nobody foresaw stands in no other's way
             seconds = min(2 * self._pauses[id].seconds if id in self._pauses else _FIRST_PAUSE, self._most)
@@ -134,23 +145,19 @@ class Shipper:
     def _most(self) -> float:
         return self._settings.retry_seconds
 
-    async def _step(self, item: Item) -> State:
-        """Do the next step of `item` and note it; the state after it."""
+    async def _step(self, item: Item) -> None:
+        """Do the next step of `item` and note it."""
         if item.state is State.COLLECTED:
             await self._reduce(item)
-            return State.REDUCED
-        if item.state in (State.REDUCED, State.UPLOADING):
+        elif item.state in (State.REDUCED, State.UPLOADING):
             await self._store_all(item)
-            return State.STORED
-        if item.state is State.STORED:
+        elif item.state is State.STORED:
             await self._announce(item.record)
             await asyncio.to_thread(self._outbox.announced, item.record)
             self._measures.announced(item.record)
-            return State.ANNOUNCED
-        if item.state is State.ANNOUNCED:
+        elif item.state is State.ANNOUNCED:
             await asyncio.to_thread(self._remove, item)
             await asyncio.to_thread(self._outbox.removed, item.record)
-        return State.REMOVED
 
     async def _reduce(self, item: Item) -> None:
         record = item.record

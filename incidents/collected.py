@@ -35,6 +35,7 @@ class Origin(Frozen):
     container: str | None = None
     init: bool = False
     node: str | None = None
+    host_ip: str | None = Field(default=None, max_length=64, description="Of the node, as the pod's status has it")
     image: str | None = None
     image_digest: str | None = Field(default=None, description="`sha256:…`, of the image that really ran")
     owner: ObjectRef | None = Field(default=None, description="The workload at the top: Deployment, not ReplicaSet")

@@ -10,11 +10,13 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from collector.handler import Handler
+from collector.measures import Measures
 from collector.outbox import Outbox, State
 from collector.shipper import Shipper
 from incidents.collected import CollectedCore, Completeness, Origin
 from incidents.models import ObjectRef
-from settings import ShippingSettings, StoreSettings
+from settings import HandlerSettings, ShippingSettings, StoreSettings
 from tests.standins import crashing
 from tools.objectstore.store import ObjectStore
 
@@ -76,7 +78,7 @@ class Depot:
         self.outbox.add(self.record(path, id, **more), path)
         return path
 
-    def shipper(self, **more: Any) -> Shipper:
+    def shipper(self, handler: HandlerSettings | None = None, **more: Any) -> Shipper:
         """A new process, as far as that can be seen from the disk."""
         self.outbox.close()
         self.outbox = _Counting(self.folder / "agent" / "outbox.db", self._step)
@@ -89,6 +91,7 @@ class Depot:
             self._announce,
             folder=self.folder / "agent" / "staging",
             free=lambda _: self.free,
+            handler=Handler(handler, self.outbox, store.where, Measures()) if handler else None,
             **more,
         )
 
