@@ -1,8 +1,9 @@
 """A container that the kernel killed for memory: its own limit, a leak, or a node without memory.
 
 The suggested limit is twice the present one, within a LimitRange's maximum: how much the program needs cannot be seen
-in a snapshot, only that it is more. Whether it leaks is told by its measured use, and by that only; then no limit is
-suggested, as a higher one only delays the end. A container that was killed below its limit is a victim of its node.
+in a snapshot, only that it is more. Whether it leaks is told by its measured use; where nothing was measured, by lives
+that are long and alike. Then no limit is suggested, as a higher one only delays the end. A container that was killed
+below its limit is a victim of its node.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from datetime import datetime, timedelta
 from diagnosis.workloads.contract import Claim, Documented, Found
 from diagnosis.workloads.evidence import of_event, of_object
 from diagnosis.workloads.fields import condition, objects, quantity, text
+from diagnosis.workloads.lives import Lives, lives_of
 from diagnosis.workloads.memory_use import Trend, trend_of
 from diagnosis.workloads.restarts import Ending, Restart
 from diagnosis.workloads.scope import Scope
@@ -25,7 +27,7 @@ CAUSES = {
     CauseClass.OOM_KILLED: Documented(
         "The kernel killed the container because it used more memory than its limit allows.",
         "The termination reason OOMKilled, with the limit in the container's spec; a node without memory is "
-        "told apart.",
+        "told apart. A leak by measured use, or, without measurements, by lives that are long and alike.",
         "A higher limit, with headroom and within the LimitRange; a leak by trend needs the program corrected.",
     ),
 }
@@ -59,6 +61,7 @@ def _found(scope: Scope, killed: Restart) -> Found:
     if killed.lifetime is not None:
         facts["lifetime_seconds"] = int(killed.lifetime.total_seconds())
     trend = trend_of(scope, container)
+    lives = lives_of(scope, container) if limit and (trend is None or trend.leak is None) else None
     if limit:
         spec = of_object(container.pod, f"{container.spec_at}/resources", now)
         claims.append(Claim(f"Its memory limit is {limit}", [spec], Severity.INFO))
@@ -77,6 +80,9 @@ def _found(scope: Scope, killed: Restart) -> Found:
     elif trend is not None and trend.leak is True:
         facts |= {"oom_of": "leak", "mebibytes_per_hour": round((trend.bytes_per_hour or 0) / _MEBI, 1)}
         why = f"its use grows steadily until the limit of {limit}, as that of a leak does"
+    elif lives is not None and lives.course == "alike":
+        facts |= {"oom_of": "leak", "leak_seen_in": "lifetimes"}
+        why = f"it reaches its limit of {limit} after about as long each time, as a leak does"
     elif limit:
         facts["oom_of"] = "limit"
         suggested = suggested_limit(limit, _maximum(scope, container.namespace))
@@ -90,10 +96,15 @@ def _found(scope: Scope, killed: Restart) -> Found:
     else:
         why = "it has no limit of its own"
     slow = killed.lifetime is not None and killed.lifetime > _SLOW and facts.get("oom_of") == "limit"
+    if lives is not None and not by_node:
+        claims.append(_lived(lives))
+        facts["lives"] = lives.course
     owner = scope.owner(container)
     steps = [f"Compare the memory use of container {container.name} over time with its limit {limit or '(none)'}"]
     if slow:
         steps.append("It ran for over an hour before it was killed: look for a leak, a higher limit only delays it")
+    if facts.get("lives") == "shorter":
+        steps.append("Each life is shorter than before: look at what it loads at its start, and at its load")
     return Found(
         CauseClass.OOM_KILLED,
         owner,
@@ -114,6 +125,16 @@ def _measured(trend: Trend, now: datetime) -> Claim:
     elif trend.leak is False:
         said += " and stood level before the end"
     return Claim(said, [trend.series.evidence(now)], Severity.INFO)
+
+
+def _lived(lives: Lives) -> Claim:
+    shortest, longest = (round(span.total_seconds() / 60) for span in lives.typical)
+    said = {
+        "alike": "Nothing was measured, but each life before it was killed took about as long",
+        "shorter": "Its last life was much shorter than those before",
+        "longer": "Its last life was much longer than those before",
+    }[lives.course]
+    return Claim(f"{said}: {shortest} to {longest} minutes", lives.evidence, Severity.INFO)
 
 
 def suggested_limit(limit: str, maximum: float | None = None) -> str | None:
