@@ -76,14 +76,17 @@ class Agent:
         """Look until `stop` is set. What fails is logged and tried again; nothing ends it."""
         restarts_at = 0.0
         async for _ in wakes(self._settings, stop, lambda: self.waiting):
-            await self.look()
+            try:
+                await self.look()
+                await asyncio.to_thread(self._ledger.forget_old, self._wall().timestamp())
+            except ParamedicError as error:
+                log.warning("folders could not be looked at", error=str(error))
             if self._settings.restarts and self._clock() >= restarts_at:
                 restarts_at = self._clock() + self._settings.scan_seconds
                 try:
                     await self.look_at_restarts()
                 except ParamedicError as error:
                     log.warning("restarts of pods could not be looked at", error=str(error))
-            await asyncio.to_thread(self._ledger.forget_old, self._wall().timestamp())
 
     async def look(self) -> int:
         """Scan once and hand over what is ready; the number of records. A file that fails is tried again next time."""

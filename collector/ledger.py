@@ -7,11 +7,13 @@ was written again is looked at again.
 from __future__ import annotations
 
 import sqlite3
-from contextlib import closing
+from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
+from typing import Any
 
 from collector.places import FoundFile
+from errors import ToolFailed
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS files (
@@ -26,7 +28,10 @@ _KEEP_SECONDS = 30 * 86_400.0
 
 
 class Ledger:
-    """Blocking, and short: call it where a few milliseconds do not matter. Times are seconds since the epoch."""
+    """Blocking, and short: call it where a few milliseconds do not matter. Times are seconds since the epoch.
+
+    Every method raises ToolFailed when the disk does not allow it.
+    """
 
     def __init__(self, path: Path) -> None:
         """Open or make the file. Raises sqlite3.DatabaseError when it is no database."""
@@ -41,30 +46,27 @@ class Ledger:
 
     def knows(self, file: FoundFile) -> bool:
         query = "SELECT 1 FROM files WHERE device=? AND inode=? AND size=? AND modified_ns=?"
-        with closing(self._db.execute(query, _key(file))) as rows:
-            return rows.fetchone() is not None
+        return bool(self._run(query, _key(file)))
 
     def note(self, file: FoundFile, record_id: str, signature: str | None, now: float) -> None:
         """The file was dealt with, as record `record_id`."""
         place = file.place
         where = f"{place.pod_uid or place.pod}/{place.container}" if place else None
-        self._db.execute(
+        self._run(
             "INSERT OR REPLACE INTO files VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
             (*_key(file), record_id, where, signature, now),
         )
 
     def earlier(self, signature: str) -> int:
         """How many cores of this signature this node had."""
-        with closing(self._db.execute("SELECT count(*) FROM files WHERE signature=?", (signature,))) as rows:
-            return int(rows.fetchone()[0])
+        return int(self._run("SELECT count(*) FROM files WHERE signature=?", (signature,))[0][0])
 
     def knows_crash(self, pod_uid: str, container: str, finished: datetime) -> bool:
         query = "SELECT 1 FROM crashes WHERE pod_uid=? AND container=? AND finished=?"
-        with closing(self._db.execute(query, (pod_uid, container, finished.isoformat()))) as rows:
-            return rows.fetchone() is not None
+        return bool(self._run(query, (pod_uid, container, finished.isoformat())))
 
     def note_crash(self, pod_uid: str, container: str, finished: datetime, record_id: str, now: float) -> None:
-        self._db.execute(
+        self._run(
             "INSERT OR REPLACE INTO crashes VALUES (?, ?, ?, ?, ?)",
             (pod_uid, container, finished.isoformat(), record_id, now),
         )
@@ -80,14 +82,19 @@ class Ledger:
         )
         ended = int(finished.timestamp() * 1e9)
         values = (f"{pod_uid}/{container}", *span_ns, pod_uid, container, ended)
-        with closing(self._db.execute(query, values)) as rows:
-            row = rows.fetchone()
-        return str(row[0]) if row else None
+        rows = self._run(query, values)
+        return str(rows[0][0]) if rows else None
 
     def forget_old(self, now: float) -> None:
         """Drop what nobody will ask for any more, so that the file stays small."""
         for table in ("files", "crashes"):
-            self._db.execute(f"DELETE FROM {table} WHERE at < ?", (now - _KEEP_SECONDS,))  # noqa: S608 (two constants)
+            self._run(f"DELETE FROM {table} WHERE at < ?", (now - _KEEP_SECONDS,))  # noqa: S608 (two constants)
+
+    def _run(self, query: str, values: Sequence[object]) -> list[tuple[Any, ...]]:
+        try:
+            return self._db.execute(query, values).fetchall()
+        except sqlite3.Error as error:
+            raise ToolFailed(f"what was dealt with cannot be looked up or noted: {error}") from None
 
 
 def _key(file: FoundFile) -> tuple[str, str, int, int]:

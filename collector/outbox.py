@@ -37,6 +37,9 @@ CREATE INDEX IF NOT EXISTS items_by_state ON items (state);
 CREATE TABLE IF NOT EXISTS objects (
   item TEXT NOT NULL REFERENCES items ON DELETE CASCADE, key TEXT NOT NULL, staged TEXT NOT NULL, upload TEXT,
   stored INTEGER NOT NULL DEFAULT 0, PRIMARY KEY (item, key)) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS twins (
+  item TEXT NOT NULL REFERENCES items ON DELETE CASCADE, path BLOB, device TEXT, inode TEXT, size INTEGER,
+  modified_ns INTEGER, PRIMARY KEY (item, device, inode)) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS programs (key TEXT PRIMARY KEY, object TEXT NOT NULL) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS groups (name TEXT PRIMARY KEY) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS handled (
@@ -97,7 +100,7 @@ class Outbox:
             self._db.close()
 
     def add(self, record: CollectedCore, path: Path | None, programs: Sequence[Program] = ()) -> None:
-        """Take a core, for good; one that is known by its record's id is left as it is.
+        """Take a core, for good; one that is known by its record's id is left as it is, and its file goes with it.
 
         `path` leads to the core through no symbolic link; None for a crash without one. Raises NotFound,
         InvalidInput (no regular file), ToolFailed (the disk).
@@ -108,8 +111,9 @@ class Outbox:
         if path is not None and path.parent.resolve() != path.parent.absolute():
             raise InvalidInput("the core's path leads through a symbolic link")
         told = [{**asdict(program), "path": str(program.path)} for program in programs]
+        place = _columns(file) if file else [None] * 5
         with self._write() as db:
-            db.execute(
+            added = db.execute(
                 "INSERT OR IGNORE INTO items VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
                 (
                     record.id,
@@ -117,12 +121,15 @@ class Outbox:
                     State.COLLECTED,
                     record.value,
                     time.time(),
-                    os.fsencode(file.path) if file else None,
-                    *((str(file.device), str(file.inode), file.size, file.modified_ns) if file else [None] * 4),
+                    *place,
                     "keep" if record.completeness is Completeness.NOT_A_CORE else None,
                     json.dumps(told),
                 ),
             )
+            if file and not added.rowcount:  # a copy: the same bytes in the same container
+                query = """INSERT OR REPLACE INTO twins SELECT ?, ?, ?, ?, ?, ? WHERE NOT EXISTS
+                           (SELECT 1 FROM items WHERE id=? AND device=? AND inode=?)"""
+                db.execute(query, (record.id, *place, record.id, *place[1:3]))
 
     def unfinished(self) -> list[str]:
         """Ids of what is not done, the most valuable first, then the oldest."""
@@ -147,17 +154,22 @@ class Outbox:
         rows = self._rows(query, (id,))
         if not rows:
             raise NotFound(f"there is no {id} in the outbox")
-        record, state, path, device, inode, size, modified, disposal, programs = rows[0]
+        record, state, *place, disposal, programs = rows[0]
         try:
             return Item(
                 CollectedCore.model_validate_json(record),
                 State(state),
-                LocalFile(Path(os.fsdecode(path)), int(device), int(inode), size, modified) if path else None,
+                _file(place) if place[0] else None,
                 [Program(**{**told, "path": Path(told["path"])}) for told in json.loads(programs)],
                 disposal,
             )
         except (ValidationError, ValueError, TypeError):
             raise ToolFailed(f"the outbox's row of {id} cannot be read") from None
+
+    def twins(self, id: str) -> list[LocalFile]:
+        """Further files with the very bytes of the core, of the same container."""
+        rows = self._rows("SELECT path, device, inode, size, modified_ns FROM twins WHERE item=?", (id,))
+        return [_file(row) for row in rows]
 
     def objects(self, id: str) -> list[Pending]:
         rows = self._rows("SELECT staged, upload, stored FROM objects WHERE item=? ORDER BY key", (id,))
@@ -282,6 +294,16 @@ class Outbox:
                     raise
             except sqlite3.Error as error:
                 raise ToolFailed(f"the outbox cannot be written: {error}") from None
+
+
+def _columns(file: LocalFile) -> list[Any]:
+    # SQLite's integers have a sign: device and inode numbers may need all 64 bits
+    return [os.fsencode(file.path), str(file.device), str(file.inode), file.size, file.modified_ns]
+
+
+def _file(columns: Sequence[Any]) -> LocalFile:
+    path, device, inode, size, modified = columns
+    return LocalFile(Path(os.fsdecode(path)), int(device), int(inode), size, modified)
 
 
 def _staged(text: str) -> Staged:

@@ -73,6 +73,9 @@ class Shipper:
     async def take(self, record: CollectedCore, path: Path | None, programs: tuple[Program, ...] = ()) -> None:
         """Into the outbox, for good; shipping begins at once. Raises as `Outbox.add` does."""
         await asyncio.to_thread(self._outbox.add, record, path, programs)
+        item = await asyncio.to_thread(self._outbox.item, record.id)
+        if item.state is State.REMOVED:  # a copy that came late
+            await asyncio.to_thread(self._remove, item)
         self._awake.set()
 
     async def run(self, stop: asyncio.Event) -> None:
@@ -250,10 +253,9 @@ class Shipper:
 
     def _remove(self, item: Item) -> None:
         self._reducer.forget(item.record)
-        if item.file is None:
-            return
-        done = dispose(item.file, item.disposal or self._settings.local_file)
-        log.info("the core's file on the node", record=item.id, done=done)
+        for file in [*([item.file] if item.file else []), *self._outbox.twins(item.id)]:
+            done = dispose(file, item.disposal or self._settings.local_file)
+            log.info("the core's file on the node", record=item.id, done=done)
 
 
 def _confirmed(staged: Staged, done: Confirmed) -> StoredObject:

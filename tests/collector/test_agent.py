@@ -171,6 +171,21 @@ async def test_what_the_outbox_refuses_is_handed_over_again_as_the_same_record(n
     assert again.id == record.id
 
 
+async def test_a_full_disk_of_its_own_does_not_end_it(node: Node) -> None:
+    assert node.ledger is not None
+    database = node.ledger._db
+    (pages,) = database.execute("PRAGMA page_count").fetchone()
+    database.execute(f"PRAGMA max_page_count={pages}")
+    folder = node.folder("x" * 60)
+    for number in range(60):
+        (folder / f"core.{number}").write_text(f"no core {number}")
+    records = await node.looks(20)
+    assert len(records) > len({record.id for record in records}), "what could not be noted is handed over again"
+    database.execute("PRAGMA max_page_count=100000")
+    await node.looks(2)
+    assert await node.looks(2) == []
+
+
 async def test_the_same_crash_again_is_worth_less(node: Node) -> None:
     records = []
     for run in (0, 1, 2):

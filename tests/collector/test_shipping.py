@@ -68,6 +68,18 @@ async def test_a_core_is_stored_reduced_and_whole_then_told_then_removed(tmp_pat
     assert [one.kind for one in depot.told[1].stored] == ["minimal"]
 
 
+async def test_copies_of_a_core_are_told_once_and_go_with_it(tmp_path: Path) -> None:
+    depot = Depot(tmp_path)
+    content = os.urandom(1000)
+    first, early = depot.add("core", content=content), depot.add("early", content=content)
+    await depot.ship()
+    late = depot.core("late", content=content)
+    shipper = depot.shipper()
+    await shipper.take(depot.record(late), late)
+    assert [path for path in (first, early, late) if path.exists()] == []
+    assert len(depot.told) == 1
+
+
 async def test_killed_at_any_step_it_ends_the_same(tmp_path: Path) -> None:
     count, steps = 0, 1
     while count < steps:
