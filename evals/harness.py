@@ -70,7 +70,8 @@ async def evaluate(
     images = {"busybox"}.union(*(job.source.images() for job in left)) if left else {"busybox"}
     given = await build(images, store.folder / "programs")
     with registry() as address, denying_webhook() as (url, bundle):
-        given |= {"registry": address, "webhook:url": url, "webhook:bundle": bundle}
+        given |= {"registry": address, "webhook:url": f"{url}/check", "webhook:bundle": bundle}
+        given |= {"webhook:security": f"{url}/pod-security"}
         async with open_services(settings_for(settings, store.folder)) as services:
             if services.cluster is None:
                 return

@@ -16,6 +16,7 @@ from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import Any
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
@@ -65,11 +66,14 @@ def registry() -> Iterator[str]:
 
 
 class _Denies(BaseHTTPRequestHandler):
-    """Answers every admission review with a no (admission.k8s.io/v1)."""
+    """Answers every admission review with a no (admission.k8s.io/v1): `/check` with a company's own words,
+    `/pod-security` with those of the pod security webhook of Kubernetes."""
 
     def do_POST(self) -> None:
         asked = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
         said = {"code": 403, "message": "images must come from the company's registry"}
+        if self.path.startswith("/pod-security"):
+            said["message"] = _violation(asked["request"].get("object") or {})
         answer = {
             "apiVersion": asked["apiVersion"],
             "kind": asked["kind"],
@@ -86,9 +90,18 @@ class _Denies(BaseHTTPRequestHandler):
         """Say nothing."""
 
 
+def _violation(pod: dict[str, Any]) -> str:
+    """As kubernetes/pod-security-admission says it of a pod whose containers may all run as root."""
+    names = [f'"{container["name"]}"' for container in (pod.get("spec") or {}).get("containers") or []]
+    which = f"container{'s' if len(names) > 1 else ''} {', '.join(names)}"
+    name = (pod.get("metadata") or {}).get("name") or (pod.get("metadata") or {}).get("generateName")
+    rule = f"runAsNonRoot != true (pod or {which} must set securityContext.runAsNonRoot=true)"
+    return f'pods "{name}" is forbidden: violates PodSecurity "restricted:latest": {rule}'
+
+
 @contextmanager
 def denying_webhook() -> Iterator[tuple[str, str]]:
-    """URL and base64 CA bundle of the webhook, while it runs."""
+    """URL without a path and base64 CA bundle of the webhook, while it runs."""
     certificate, key = _certificate()
     tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     with tempfile.TemporaryDirectory() as folder:
@@ -100,7 +113,7 @@ def denying_webhook() -> Iterator[tuple[str, str]]:
     server.socket = tls.wrap_socket(server.socket, server_side=True)
     threading.Thread(target=server.serve_forever, daemon=True).start()
     try:
-        yield f"https://{_HERE}:{server.server_port}/check", base64.b64encode(certificate).decode()
+        yield f"https://{_HERE}:{server.server_port}", base64.b64encode(certificate).decode()
     finally:
         server.shutdown()
         server.server_close()

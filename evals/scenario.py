@@ -28,6 +28,7 @@ MADE_UP = {
     "namespace": "somewhere",
     "registry": "localhost:1",
     "webhook:url": "https://127.0.0.1:1/check",
+    "webhook:security": "https://127.0.0.1:1/pod-security",
     "webhook:bundle": "bm9uZQ==",
 }
 """Values for reading a scenario without running it."""

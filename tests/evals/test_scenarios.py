@@ -26,6 +26,7 @@ def test_what_a_scenario_names_is_made_by_its_files(source: Source) -> None:
     files = ["manifests.yaml", *(step.apply for step in scenario.steps if step.apply)]
     made = {f"{item['kind']}/{item['metadata']['name']}" for file in files for item in source.manifests(names, file)}
     assert len(made) >= len(files)
+    made |= {f"{name.replace('StatefulSet', 'Pod')}-0" for name in made if name.startswith("StatefulSet/")}
     assert {file.name for file in source.folder.iterdir()} == {"scenario.yaml", *files}
     named = [
         scenario.target,

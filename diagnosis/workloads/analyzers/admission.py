@@ -69,21 +69,29 @@ def _found(scope: Scope, refusal: Refusal) -> Found | None:
         return _account(scope, refusal, match["name"])
     if match := OUTAGE.search(message):
         return _outage(scope, refusal, match["webhook"], match["said"].strip())
-    if match := DENIED.search(message):
-        said = (match["said"] or "").strip()
+    denied, security = DENIED.search(message), SECURITY.search(message)
+    if denied and not by_pod_security(denied):
+        match, said = denied, (denied["said"] or "").strip()
         facts: dict[str, Fact] = {"webhook": match["webhook"], "webhook_says": said[:300] or None}
         why = f"admission webhook {match['webhook']} refuses them{f': {said[:200]}' if said else ''}"
         claims, _ = _configuration(scope, match["webhook"])
         step = "Change the template as it asks"
         return replace(_refused(CauseClass.WEBHOOK_DENIED, refusal, why, facts, step, claims), subject=match["webhook"])
-    if match := SECURITY.search(message):
+    if match := security:
         rule = next((match[name] for name in ("rule", "policy", "other") if match[name]), "").strip()
         facts = {"level": match["level"], "rule": rule[:400]}
         why = f"pod security forbids them: {rule[:250]}"
-        claims = []
+        claims = _configuration(scope, denied["webhook"])[0] if denied else []
         step = "Change the security context of its pods as the rule says"
         return _refused(CauseClass.POD_SECURITY_DENIED, refusal, why, facts, step, claims)
     return None
+
+
+def by_pod_security(denied: re.Match[str]) -> bool:
+    """Whether a webhook that refuses is pod security itself, which is one where the API server does not bring it
+    (kubernetes/pod-security-admission/webhook): the words are those of the API server's own."""
+    said = SECURITY.search(denied["said"] or "")
+    return said is not None and bool(said["level"])
 
 
 def _refused(

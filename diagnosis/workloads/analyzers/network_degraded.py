@@ -148,11 +148,16 @@ def _failing_on(scope: Scope, node: str) -> list[ObjectRef]:
 
 
 def _timeouts(scope: Scope) -> Iterator[tuple[str, list[Claim], list[ObjectRef]]]:
-    """One node of several on which workloads time out."""
+    """One node of several on which workloads time out. Who asks about one of them is told by its neighbours."""
     snapshot, now = scope.snapshot, scope.snapshot.observed_at
     told: dict[str, dict[ObjectRef, Claim]] = defaultdict(dict)
     well: dict[str, set[ObjectRef]] = defaultdict(set)
-    for pod in scope.pods:
+    pods = scope.pods
+    asked = scope.target is not None and any(_timed_out_probe(scope, pod) is not None for pod in pods)
+    if asked:
+        spaces = sorted({text(pod, "metadata", "namespace") for pod in pods})
+        pods = [pod for space in spaces for pod in snapshot.all("Pod", space)]
+    for pod in pods:
         node, owner = text(pod, "spec", "nodeName"), snapshot.workload_of(pod)
         event = _timed_out_probe(scope, pod)
         if event is not None:
@@ -164,7 +169,7 @@ def _timeouts(scope: Scope) -> Iterator[tuple[str, list[Claim], list[ObjectRef]]
             well[node].add(owner)
     for call in services_of(snapshot).calls:
         node = text(call.pod, "spec", "nodeName")
-        if call.timed_out and call.workload in scope.workloads:
+        if call.timed_out and (asked or call.workload in scope.workloads):
             well[node].discard(call.workload)
             claim = Claim(f"{call.workload} times out: {quoted(call.line.text)}", [call.evidence(snapshot)])
             told[node].setdefault(call.workload, claim)

@@ -100,7 +100,8 @@ def _read(said: str) -> _Told | None:
         (admission.OUTAGE, CauseClass.WEBHOOK_UNAVAILABLE, "does not answer"),
         (admission.DENIED, CauseClass.WEBHOOK_DENIED, "refuses it"),
     ):
-        if match := pattern.search(said):
+        match = pattern.search(said)
+        if match and not (pattern is admission.DENIED and admission.by_pod_security(match)):
             webhook = match["webhook"]
             return _Told(cause, f"admission webhook {webhook} {words}", {"webhook": webhook}, webhook)
     if match := admission.SECURITY.search(said):

@@ -90,7 +90,7 @@ def test_what_may_be_chance_a_clock_or_a_peak_of_load_is_no_leak() -> None:
         "one life": [lived(pod(), 131)],
         "one life and a mean": [lived(pod(), 131, **regular)],
         "lives of all lengths": [lived(pod(), 131, 95, **regular)],
-        "at the same minute of each hour": [lived(pod(), 118, 116, restarts=6, age=7 * 120)],
+        "at the same minute of each hour": [lived(pod(), 117, 116, restarts=6, age=7 * 119)],
         "replicas killed at once": [lived(pod(n), 200 + 3 * n, running=1, restarts=1) for n in range(3)],
         "it lives on": [
             *(lived(pod(n), 60 + n, ended=5 + 17 * n, running=17 * n) for n in range(2)),
