@@ -23,6 +23,7 @@ from terminal import (
     collect,
     core_group,
     core_shrink,
+    deliveries,
     diagnose_core,
     diagnose_workload,
     eval,
@@ -70,6 +71,7 @@ app.add_typer(models.app, name="models")
 app.add_typer(runbooks.app, name="runbooks")
 app.add_typer(store.app, name="store")
 app.command()(audit.audit)
+app.command()(deliveries.deliveries)
 app.command()(schema.schema)
 keys_app = typer.Typer(help="API keys.", no_args_is_help=True)
 keys_app.command("new")(keys.new)

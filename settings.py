@@ -7,6 +7,7 @@ until a kubeconfig is found. Unknown keys in the file are an error. Durations ar
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -289,6 +290,45 @@ class NotifySettings(_Section):
         return value
 
 
+EventType = Literal[
+    "io.paramedic.incident.opened",
+    "io.paramedic.incident.diagnosed",
+    "io.paramedic.approval.requested",
+    "io.paramedic.incident.ended",
+]
+
+
+class EventSink(_Section):
+    """Who is told of incidents by CloudEvents over HTTP. Both filters must let an event through."""
+
+    name: str = Field(pattern="^[a-z0-9-]{1,24}$", description="In logs and metrics")
+    url: SecretStr = Field(description="Posted to as it is")
+    key: SecretStr | None = Field(default=None, description="Sent as bearer token")
+    key_file: Path | None = None
+    mode: Literal["structured", "binary"] = "structured"
+    types: list[EventType] = Field(default_factory=list, description="Empty: all")
+    namespaces: list[str] = Field(default_factory=list, description="Patterns (`team-*`); empty: all")
+
+    @field_validator("url")
+    @classmethod
+    def _address(cls, value: SecretStr) -> SecretStr:
+        if not re.fullmatch(r"https?://[^/@\s]+(/[^@\s]*)?", value.get_secret_value()):
+            raise ValueError("a sink of events is an http or https URL without credentials")
+        return value
+
+
+class EventsSettings(_Section):
+    source: str = Field(default="/paramedic", min_length=1, max_length=200, description="`source` of every event")
+    sinks: list[EventSink] = Field(default_factory=list)
+
+    @field_validator("sinks")
+    @classmethod
+    def _names(cls, value: list[EventSink]) -> list[EventSink]:
+        if len({sink.name for sink in value}) < len(value):
+            raise ValueError("two sinks have the same name")
+        return value
+
+
 class StoreSettings(_Section):
     """Where collected cores are kept: a bucket of an S3-compatible store, or a folder such as a mounted NFS."""
 
@@ -444,6 +484,7 @@ class Settings(BaseSettings):
     policy: PolicySettings = Field(default_factory=PolicySettings)
     feishu: FeishuSettings = Field(default_factory=FeishuSettings)
     notify: NotifySettings = Field(default_factory=NotifySettings)
+    events: EventsSettings = Field(default_factory=EventsSettings)
     llm: LlmSettings = Field(default_factory=LlmSettings)
     runbooks: RunbookSettings = Field(default_factory=RunbookSettings)
     search: SearchSettings = Field(default_factory=SearchSettings)

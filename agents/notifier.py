@@ -17,6 +17,7 @@ import structlog
 from sqlalchemy.exc import SQLAlchemyError
 
 from agents.notice import channel_id, cores_of, notice_of, posts_of, severity_of, wants, wants_notice
+from agents.publisher import Publisher
 from errors import InvalidInput, ToolFailed
 from incidents.database import Database, utcnow
 from incidents.deliveries import LEASE, Deliveries, Delivery
@@ -55,6 +56,7 @@ class Notifier:
     """Channels are the app bot (`feishu.app_id`, `app_secret`, `chat_id`) and the custom bot (`feishu.webhook_url`).
 
     `notify.channels` are told beside them what their filters let through: Slack, WeCom and further groups of Feishu.
+    `events.sinks` get CloudEvents through the same outbox.
     Raises InvalidInput when the address of one cannot be read, or its template names what is no variable.
     `diagnosis`, `request` and `outcome` return one sentence for the incident's timeline and raise nothing.
     """
@@ -73,13 +75,27 @@ class Notifier:
                 known = ", ".join(VARIABLES)
                 raise InvalidInput(f"the template of channel {channel.name} names {wrong[0]!r}; variables are {known}")
         self._posts = posts_of(settings.notify.channels)
+        self._publisher = Publisher(settings.events, self._deliveries)
         self._news = asyncio.Event()
 
     # --- telling --------------------------------------------------------------------------------------------------
 
+    async def opened(self, incident: Incident) -> None:
+        """Sinks of events alone are told: people hear of it with the diagnosis."""
+        await self._published(self._publisher.opened(incident))
+
+    async def ended(self, incident: Incident, status: IncidentStatus, approval: Approval | None = None) -> None:
+        """Sinks of events alone are told, before `status` is on record."""
+        await self._published(self._publisher.ended(incident, status, approval))
+
+    async def _published(self, telling: Awaitable[bool]) -> None:
+        if await telling:
+            self._news.set()
+
     async def diagnosis(self, incident: Incident, diagnosis: Diagnosis, proposals: Sequence[Proposal]) -> str:
         """Tell what was found. The same diagnosis of the same incident is told once."""
         content = _same_diagnosis(diagnosis, proposals)
+        await self._published(self._publisher.diagnosed(incident, diagnosis, content))
 
         def render(channel: Channel) -> dict[str, Any]:
             card = diagnosis_card(
@@ -100,6 +116,7 @@ class Notifier:
 
     async def request(self, incident: Incident, approval: Approval) -> str:
         """Ask for a decision, once for each approval."""
+        await self._published(self._publisher.requested(incident, approval))
 
         def render(channel: Channel) -> dict[str, Any]:
             return {"card": self._approval_card(channel, incident, approval), "approval_id": approval.id}
@@ -307,6 +324,7 @@ class Notifier:
 
     async def close(self) -> None:
         await self._sender.close()
+        await self._publisher.close()
         for post in self._posts.values():
             await post.close()
 
@@ -335,6 +353,9 @@ class Notifier:
         return True
 
     async def _send(self, delivery: Delivery) -> str | None:
+        if self._publisher.owns(delivery):
+            await self._publisher.send(delivery)
+            return None
         if (body := delivery.payload.get("body")) is not None:
             if delivery.channel not in self._posts:
                 raise NoticeError(f"the channel {delivery.channel} is no longer configured", retryable=False)

@@ -85,6 +85,8 @@ class Nodes:
         ]
     ]:
         incident = await self._incidents.get(state["incident_id"])
+        if not state.get("hops", 0):
+            await self._notifier.opened(incident)
         approval = await self._approval(state)
         hop, notice = await self._next(state, incident, approval)
         hops = state.get("hops", 0) + 1
@@ -283,6 +285,7 @@ class Nodes:
         await self._incidents.add_step(
             incident_id, "done", f"ended: {status.value}", agent="supervisor", data={"status": status.value}, once=True
         )
+        await self._notifier.ended(await self._incidents.get(incident_id), status, approval)
         await self._incidents.update(incident_id, status=status)
         return Command(goto="__end__")
 

@@ -13,6 +13,7 @@ from langgraph.types import Command
 from sqlalchemy.exc import SQLAlchemyError
 
 from actions.gate import Gate
+from agents.notifier import Notifier
 from errors import ParamedicError, ToolMissing
 from graph.build import thread
 from graph.intake import Intake
@@ -42,8 +43,10 @@ class Runner:
         approvals: ApprovalStore,
         gate: Gate | None,
         intake: Intake | None = None,
+        notifier: Notifier | None = None,
     ) -> None:
         self._intake = intake
+        self._notifier = notifier
         self._graph = graph
         self._incidents = incidents
         self._approvals = approvals
@@ -206,6 +209,9 @@ class Runner:
                 await self._approvals.settle(approval.id, ApprovalState.FAILED, outcome=outcome, expected=IN_PROGRESS)
         await self._tell(incident_id, error)
         await self._incidents.add_step(incident_id, "done", f"ended: {status.value}", data={"status": status.value})
+        if self._notifier is not None:
+            newest = approvals[0] if approvals else None
+            await self._notifier.ended(await self._incidents.get(incident_id), status, newest)
         await self._incidents.update(incident_id, status=status)
 
     async def _watch_approvals(self, gate: Gate) -> None:

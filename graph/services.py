@@ -111,7 +111,7 @@ async def open_services(settings: Settings) -> AsyncIterator[Services]:
             max_analyses=settings.max_concurrent_analyses,
         )
         intake = Intake(known, settings, uploads)
-        runner = Runner(build_graph(nodes, saver), incidents, approvals, gate, intake)
+        runner = Runner(build_graph(nodes, saver), incidents, approvals, gate, intake, notifier)
         core_jobs = CoreJobStore(database)
         watch = None
         if cluster:

@@ -50,6 +50,19 @@ class Receipt:
     message_id: str | None
 
 
+@dataclass(frozen=True)
+class Dead:
+    """One message that was given up, and why."""
+
+    id: str
+    created_at: datetime
+    channel: str
+    kind: str
+    incident_id: str | None
+    attempts: int
+    error: str
+
+
 class Deliveries:
     """Every method is one transaction. `jitter` returns numbers in [0, 1)."""
 
@@ -179,6 +192,25 @@ class Deliveries:
         async with self._db.read() as session:
             row = (await session.execute(query)).one_or_none()
         return Receipt(row[0], row[1]) if row else None
+
+    async def dead(self, limit: int = 1000) -> list[Dead]:
+        """What was given up, newest first."""
+        query = select(DeliveryRow).where(DeliveryRow.state == "dead").order_by(DeliveryRow.created_at.desc())
+        async with self._db.read() as session:
+            rows = await session.scalars(query.limit(limit))
+            return [
+                Dead(row.id, row.created_at, row.channel, row.kind, row.incident_id, row.attempts, row.last_error or "")
+                for row in rows
+            ]
+
+    async def again(self, id: str | None = None) -> int:
+        """Queue what was given up anew, all of it or one; how many those were."""
+        chosen = [DeliveryRow.state == "dead", *([DeliveryRow.id == id] if id is not None else [])]
+        values = {"state": "queued", "attempts": 0, "next_attempt_at": self._now()}
+        async with self._db.write() as session:
+            ids = (await session.scalars(select(DeliveryRow.id).where(*chosen))).all()
+            await session.execute(update(DeliveryRow).where(*chosen).values(**values))
+        return len(ids)
 
     async def told(self, incident_id: str, channel: str) -> bool:
         """Whether the channel was told anything of the incident, or is about to be."""

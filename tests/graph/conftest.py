@@ -10,7 +10,7 @@ import shutil
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -45,7 +45,7 @@ from incidents.models import (
 from incidents.plan import Approval
 from incidents.store import IncidentStore
 from incidents.storms import StormStore
-from settings import GateSettings, KubernetesSettings, Settings
+from settings import EventsSettings, GateSettings, KubernetesSettings, Settings
 from tests.standins.kube_api import KubeApi, Write
 from tests.standins.rollout import Controllers, deployment
 from tools.kubernetes.client import Cluster
@@ -98,6 +98,8 @@ class Service:
     on_step: Callable[[str], None] | None = None
     stack: AsyncExitStack = field(default_factory=AsyncExitStack)
     clock: datetime = field(default_factory=utcnow)  # of the storms alone
+    events: EventsSettings = field(default_factory=EventsSettings)
+    ahead: timedelta = timedelta()  # of the notifier alone
 
     async def open(self) -> None:
         self.database = await Database.open(f"sqlite+aiosqlite:///{self.folder / 'paramedic.db'}")
@@ -109,7 +111,9 @@ class Service:
         self.cluster = cluster = await self.stack.enter_async_context(await Cluster.connect(kube))
         self.incidents = IncidentStore(self.database, self.folder / "evidence")
         self.approvals = ApprovalStore(self.database)
-        settings = Settings(data_dir=self.folder)
+        settings = Settings(data_dir=self.folder, events=self.events)
+        self.notifier = Notifier(settings, self.database, now=lambda: utcnow() + self.ahead)
+        self.stack.push_async_callback(self.notifier.close)
         self.gate = Gate(
             self.database, self.settings, cluster, None, lease_seconds=0.3, on_step=lambda step: self._stepped(step)
         )
@@ -123,12 +127,12 @@ class Service:
             GdbAnalyst(self.incidents, settings, self.folder, None),
             K8sFixer(self.incidents, self.gate, None, self.recall, self.storms),
             self.gate,
-            Notifier(settings, self.database),
+            self.notifier,
             None,
             max_analyses=4,
         )
         self.graph = build_graph(nodes, saver)
-        self.runner = Runner(self.graph, self.incidents, self.approvals, self.gate)
+        self.runner = Runner(self.graph, self.incidents, self.approvals, self.gate, notifier=self.notifier)
         self.stack.push_async_callback(self.runner.drain)
 
     def _stepped(self, step: str) -> None:

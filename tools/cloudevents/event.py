@@ -1,4 +1,4 @@
-"""CloudEvents 1.0 over HTTP: structured, binary and batched content modes, read strictly and written structured.
+"""CloudEvents 1.0 over HTTP: structured, binary and batched content modes, read strictly, written in the first two.
 
 Sources: the CloudEvents specification 1.0.2, its JSON event format and its HTTP protocol binding.
 """
@@ -12,7 +12,7 @@ import re
 from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
-from urllib.parse import unquote
+from urllib.parse import quote, unquote
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -21,6 +21,8 @@ from errors import InvalidInput
 STRUCTURED = "application/cloudevents+json"
 BATCH = "application/cloudevents-batch+json"
 MAX_BATCH = 100
+_IN_HEADERS = "".join(chr(code) for code in range(0x21, 0x7F) if chr(code) not in '"%')
+"""What the HTTP binding does not percent-encode in a header's value (§3.1.3.2)."""
 _EXTENSION = re.compile(r"[a-z0-9]{1,20}")
 
 
@@ -41,6 +43,13 @@ class CloudEvent(BaseModel):
     def structured(self) -> bytes:
         """The body of a structured-mode request."""
         return self.model_dump_json(exclude_none=True).encode()
+
+    def binary(self) -> tuple[dict[str, str], bytes]:
+        """Headers and body of a binary-mode request. The data is JSON."""
+        names = ("specversion", "id", "source", "type", "time", "subject")
+        told = self.model_dump(mode="json", exclude_none=True)
+        headers = {f"ce-{name}": quote(str(told[name]), safe=_IN_HEADERS) for name in names if name in told}
+        return headers | {"content-type": "application/json"}, json.dumps(told.get("data")).encode()
 
 
 def read_events(headers: Mapping[str, str], body: bytes) -> list[CloudEvent]:

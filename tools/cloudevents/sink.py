@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from types import TracebackType
+from typing import Literal
 from urllib.parse import urlsplit
 
 import httpx
 
 from errors import InvalidInput, ToolFailed, ToolTimeout
 from tools.cloudevents.event import STRUCTURED, CloudEvent
+from tools.feishu.webhook import hide_in_logs
+from tools.trust import trusted
 
 _TIMEOUT = httpx.Timeout(30.0, connect=10.0)
 _AGAIN = {401, 403, 404, 408, 409, 425, 429}
@@ -22,23 +25,30 @@ class EventRefused(ToolFailed):
 
 
 class Sink:
-    """`url` is where events are posted to as they are; `key` is sent as bearer token, and is in no message."""
+    """`url` is where events are posted to; `key` is sent as bearer token. Neither is in a message or a log."""
 
-    def __init__(self, url: str, key: str | None = None) -> None:
+    def __init__(self, url: str, key: str | None = None, *, mode: Literal["structured", "binary"] = "structured"):
         parts = urlsplit(url)
         if parts.scheme not in ("http", "https") or not parts.hostname or parts.username or parts.password:
             raise InvalidInput("a sink of events is an http or https URL without credentials")
         self._url, self._host = url, parts.hostname
-        headers = {"Content-Type": STRUCTURED} | ({"Authorization": f"Bearer {key}"} if key else {})
-        self._client = httpx.AsyncClient(timeout=_TIMEOUT, follow_redirects=False, trust_env=False, headers=headers)
+        headers = {"Authorization": f"Bearer {key}"} if key else {}
+        self._mode = mode
+        hide_in_logs(url)
+        self._client = httpx.AsyncClient(
+            timeout=_TIMEOUT, follow_redirects=False, trust_env=False, verify=trusted(), headers=headers
+        )
 
     async def send(self, event: CloudEvent) -> None:
-        """Post it in structured mode. Raises EventRefused (never will), ToolFailed and ToolTimeout (may later)."""
+        """Post it. Raises EventRefused (never will), ToolFailed and ToolTimeout (may later)."""
+        headers, body = ({"content-type": STRUCTURED}, event.structured())
+        if self._mode == "binary":
+            headers, body = event.binary()
         try:
-            response = await self._client.post(self._url, content=event.structured())
+            response = await self._client.post(self._url, content=body, headers=headers)
         except httpx.TimeoutException:
             raise ToolTimeout(f"{self._host} did not answer in time") from None
-        except httpx.HTTPError as error:
+        except (httpx.HTTPError, httpx.InvalidURL) as error:
             raise ToolFailed(f"{self._host} cannot be reached: {type(error).__name__}") from None
         code = response.status_code
         if 200 <= code < 300:
