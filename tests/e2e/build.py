@@ -45,14 +45,15 @@ def build(folder: Path) -> Images:
         list(pool.map(lambda command: run(*command), jobs.values()))
     return Images(
         executables=folder,
-        quotes=_image("quotes", folder / "quotes-1", "/app/quotes"),
-        quotes_next=_image("quotes", folder / "quotes-2", "/app/quotes"),
-        web=_image("web", folder / "web", "/app/web"),
-        cache=_image("cache", folder / "cache", "/app/cache"),
+        quotes=load("quotes", folder / "quotes-1", "/app/quotes"),
+        quotes_next=load("quotes", folder / "quotes-2", "/app/quotes"),
+        web=load("web", folder / "web", "/app/web"),
+        cache=load("cache", folder / "cache", "/app/cache"),
     )
 
 
-def _image(name: str, program: Path, inside: str) -> str:
+def load(name: str, program: Path, inside: str) -> str:
+    """The reference of an image that has the program and a busybox, in the cluster."""
     tag = hashlib.sha256(program.read_bytes()).hexdigest()[:12]
     reference = f"docker.io/local/{name}:{tag}"
     run(CLUSTER, "image", "--name", reference, "--busybox", "--libs", "--add", f"{program}={inside}", "--cmd", inside)

@@ -7,38 +7,49 @@ import json
 import os
 import re
 import secrets
+import sqlite3
 import subprocess
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 from collector.webhook.certificate import make
 from tests.e2e.harness import ROOT, until
 from tests.e2e.kube import Kube
-from tests.e2e.service import PARAMEDIC
+from tests.e2e.service import PARAMEDIC, Service
 
 _CONFIGURATIONS = "apis/admissionregistration.k8s.io/v1/mutatingwebhookconfigurations"
+Object = dict[str, Any]
 
 
 class Process:
     """One `paramedic` command with a configuration of its own, which is killed and started again as a test likes."""
 
-    def __init__(self, folder: Path, command: list[str], sections: Mapping[str, Mapping[str, object]]) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        command: list[str],
+        sections: Mapping[str, Mapping[str, object]],
+        *,
+        program: list[str] | None = None,
+        data: Path | None = None,
+    ) -> None:
         folder.mkdir(parents=True)
-        lines = [f"data_dir = {json.dumps(str(folder / 'data'))}", 'log_level = "info"']
+        lines = [f"data_dir = {json.dumps(str(data or folder / 'data'))}", 'log_level = "info"']
         for section, values in sections.items():
             lines += [f"[{section}]", *(f"{key} = {json.dumps(value)}" for key, value in values.items())]
-        self.folder, self._command, self._log = folder, command, folder / "log"
+        self.folder, self._log = folder, folder / "log"
+        self._command = [*(program or [str(PARAMEDIC)]), *command]
         (folder / "paramedic.toml").write_text("\n".join(lines) + "\n")
         self.process: subprocess.Popen[bytes] | None = None
 
-    def start(self) -> Process:
+    def start(self, **env: str) -> Process:
         inherited = {key: value for key, value in os.environ.items() if not key.startswith("PARAMEDIC_")}
-        inherited["PARAMEDIC_CONFIG"] = str(self.folder / "paramedic.toml")
+        inherited |= {"PARAMEDIC_CONFIG": str(self.folder / "paramedic.toml"), **env}
         with self._log.open("ab") as log:
-            command = [str(PARAMEDIC), *self._command]
-            self.process = subprocess.Popen(command, cwd=ROOT, env=inherited, stdout=log, stderr=log)
+            self.process = subprocess.Popen(self._command, cwd=ROOT, env=inherited, stdout=log, stderr=log)
         return self
 
     def log(self) -> str:
@@ -46,6 +57,14 @@ class Process:
 
     def says(self, pattern: str, timeout: float = 60) -> re.Match[str]:
         return until(lambda: re.search(pattern, self.log()), timeout, f"{pattern} in the log", show=self.log)
+
+    def running(self) -> bool:
+        return self.process is not None and self.process.poll() is None
+
+    def wait(self, timeout: float) -> int:
+        """The exit code of a process that is about to end by itself."""
+        assert self.process is not None
+        return self.process.wait(timeout)
 
     def kill(self) -> None:
         assert self.process is not None
@@ -69,6 +88,31 @@ class Process:
         return int(found[1]) // 1024
 
 
+def create_pod(kube: Kube, namespace: str, pod: Object) -> Object:
+    """A bare pod. Before 1.24 a new namespace's account has a token only some time after it is there."""
+
+    def made() -> Object | None:
+        try:
+            return kube.create(namespace, pod)[0]
+        except AssertionError as error:
+            if "No API token found" in str(error):
+                return None
+            raise
+
+    return until(made, 60, f"a pod in {namespace}")
+
+
+def jobs_of(service: Service, namespace: str) -> list[Object]:
+    """What the service was told of cores of the namespace, each once: id, incident_id, and the record as `core`."""
+    with closing(sqlite3.connect(f"file:{service.database}?mode=ro", uri=True)) as database:
+        rows = database.execute("SELECT id, incident_id, state, document FROM core_jobs").fetchall()
+    found = [
+        {"id": id, "incident_id": incident, "state": state, "core": json.loads(core)}
+        for id, incident, state, core in rows
+    ]
+    return [job for job in found if (job["core"].get("origin") or {}).get("namespace") == namespace]
+
+
 @contextmanager
 def webhook(kube: Kube, folder: Path, node_folder: str, label: str) -> Iterator[Process]:
     """Serve the webhook, and let the cluster call it for namespaces that have the label `label`."""
@@ -76,7 +120,7 @@ def webhook(kube: Kube, folder: Path, node_folder: str, label: str) -> Iterator[
     found = make(["localhost"], datetime.now(UTC))
     (folder / "tls.crt").write_bytes(found.certificate)
     (folder / "tls.key").write_bytes(found.key)
-    settings = {
+    settings: dict[str, object] = {
         "host": "127.0.0.1",
         "port": 0,
         "certificate": str(folder / "tls.crt"),
@@ -84,7 +128,7 @@ def webhook(kube: Kube, folder: Path, node_folder: str, label: str) -> Iterator[
         "node_folder": node_folder,
         "mount_path": "/cores",
     }
-    sections = {"webhook": settings, "kubernetes": {"kubeconfig": str(kube.kubeconfig)}}
+    sections: dict[str, dict[str, object]] = {"webhook": settings, "kubernetes": {"kubeconfig": str(kube.kubeconfig)}}
     process = Process(folder / "process", ["webhook"], sections).start()
     port = process.says(r"serves https://[0-9.]+:(\d+)")[1]
     name = f"paramedic-{secrets.token_hex(4)}"

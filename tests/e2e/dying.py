@@ -6,6 +6,11 @@
     during:N        half a second into the Nth write; what helm was started goes on
     told:<type>     right after the timeline step of this type: executed, verified, undone, done
 
+The node agent, of whose outbox every change is such a point:
+
+    before:<change> what is to be noted has happened, and is not noted: reduced, object_stored, announced, removed, …
+    after:<change>  it is noted, and nothing else has happened
+
 Without E2E_DIE_AT it is `paramedic` and nothing else. Run as `python -m tests.e2e.dying serve …`.
 """
 
@@ -21,6 +26,9 @@ from typing import Any
 
 DIES = [sys.executable, "-m", "tests.e2e.dying", "serve"]
 """The program for `Service`."""
+AGENT_DIES = [sys.executable, "-m", "tests.e2e.dying"]
+"""The program for `Process`."""
+_CHANGES = ("add", "reduced", "uploading", "object_stored", "stored", "announced", "removed")
 
 
 def die_at(point: str) -> None:
@@ -42,7 +50,30 @@ def after(owner: type, method: str, point: Callable[..., str]) -> None:
     setattr(owner, method, wrapped)
 
 
-def main() -> None:
+def around(owner: type, method: str) -> None:
+    """Die before or after `owner.method`."""
+    original: Callable[..., Any] = getattr(owner, method)
+
+    @functools.wraps(original)
+    def wrapped(*args: Any, **more: Any) -> Any:
+        die_at(f"before:{method}")
+        result = original(*args, **more)
+        die_at(f"after:{method}")
+        return result
+
+    setattr(owner, method, wrapped)
+
+
+def agent() -> None:
+    from cli import main as paramedic
+    from collector.outbox import Outbox
+
+    for change in _CHANGES:
+        around(Outbox, change)
+    paramedic()
+
+
+def service() -> None:
     os.environ.setdefault("LANGGRAPH_STRICT_MSGPACK", "true")  # as cli.py does, before anything imports langgraph
     from actions.effects.helm import HelmEffect
     from actions.effects.patch import PatchEffect
@@ -75,4 +106,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    agent() if sys.argv[1:2] == ["collect"] else service()

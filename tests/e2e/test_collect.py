@@ -14,7 +14,7 @@ import pytest
 
 from tests.e2e import manifests as make
 from tests.e2e.build import Images
-from tests.e2e.collecting import Process, webhook
+from tests.e2e.collecting import Process, create_pod, jobs_of, webhook
 from tests.e2e.conftest import Services
 from tests.e2e.cores import CoreFolder
 from tests.e2e.harness import name as random_name
@@ -51,17 +51,7 @@ class Site:
         return found
 
     def create_pod(self, namespace: str, pod: Object) -> Object:
-        """A bare pod. Before 1.24 a new namespace's account has a token only some time after it is there."""
-
-        def made() -> Object | None:
-            try:
-                return self.kube.create(namespace, pod)[0]
-            except AssertionError as error:
-                if "No API token found" in str(error):
-                    return None
-                raise
-
-        return until(made, 60, f"a pod in {namespace}")
+        return create_pod(self.kube, namespace, pod)
 
     def incident(self, namespace: str, kind: str, name: str) -> Object | None:
         page = self.service.ask("GET", f"/api/v1/incidents?namespace={namespace}")
@@ -71,12 +61,7 @@ class Site:
         return found[0] if found else None
 
     def jobs(self, namespace: str) -> list[Object]:
-        import sqlite3
-
-        with sqlite3.connect(f"file:{self.service.database}?mode=ro", uri=True) as database:
-            rows = database.execute("SELECT id, incident_id, document FROM core_jobs").fetchall()
-        found = [{"id": id, "incident_id": incident, "core": json.loads(core)} for id, incident, core in rows]
-        return [job for job in found if (job["core"].get("origin") or {}).get("namespace") == namespace]
+        return jobs_of(self.service, namespace)
 
 
 @pytest.fixture(scope="module")
