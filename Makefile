@@ -4,7 +4,7 @@ BIN := .venv/bin
 CLUSTER := deploy/dev-cluster/cluster
 PYTEST_ARGS ?=
 
-.PHONY: help setup demo serve test generated e2e eval lint type bench cluster lock clean
+.PHONY: help setup demo serve test unit generated e2e eval lint type bench cluster lock clean
 .DEFAULT_GOAL := help
 
 help: ## this list
@@ -28,9 +28,13 @@ lint: setup ## ruff (rules and format) and the import contract
 type: setup ## mypy --strict
 	$(BIN)/mypy
 
-test: lint type ## lint, types and every test that needs no cluster; ends with what was skipped, and why
-	$(BIN)/pytest -n auto --dist loadfile -m "not cluster and not generated" --ignore=tests/e2e --no-fold-skipped $(PYTEST_ARGS)
+test: lint ## lint, types and every test that needs no cluster; ends with what was skipped, and why
+	@$(MAKE) --no-print-directory -j2 type unit
 	@echo 'The tests on a real Kubernetes cluster are run by `make cluster` and `make e2e`.'
+
+unit: setup
+	$(BIN)/pytest -n auto --dist loadfile --no-loadscope-reorder -m "not cluster and not generated" --ignore=tests/e2e \
+	  --no-fold-skipped $(PYTEST_ARGS)
 
 generated: setup ## every cause of a crash in every kind of build: a few minutes more
 	$(BIN)/pytest -n auto -m generated tests/generated $(PYTEST_ARGS)

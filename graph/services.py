@@ -28,7 +28,7 @@ from graph.storms import StormWatch
 from incidents.approvals import ApprovalStore
 from incidents.audit import AuditLog
 from incidents.core_jobs import CoreJobStore
-from incidents.database import Database
+from incidents.database import SYNCHRONOUS, Database
 from incidents.drafts import Drafts
 from incidents.memory import Memory
 from incidents.past_steps import PastSteps
@@ -78,7 +78,7 @@ async def open_services(settings: Settings) -> AsyncIterator[Services]:
         saver = await stack.enter_async_context(
             AsyncSqliteSaver.from_conn_string(str(settings.data_dir / "checkpoints.db"))
         )
-        await saver.conn.execute("PRAGMA synchronous=FULL")
+        await saver.conn.execute(f"PRAGMA synchronous={SYNCHRONOUS}")
         cluster, helm = await _cluster(settings, stack)
         servers = monitoring(settings.prometheus, settings.alertmanager)
         stack.push_async_callback(servers.close)

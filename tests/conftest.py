@@ -15,11 +15,49 @@ from pathlib import Path
 import pytest
 import structlog
 
+import incidents.database
 from incidents.database import Database
 from incidents.store import IncidentStore
 
 # structlog's default prints every variable of a traceback, for seconds
 structlog.configure(processors=[structlog.processors.format_exc_info, structlog.processors.JSONRenderer()])
+
+# no test cuts the power, and waiting for the disk was a third of the run; what is killed here loses nothing by it
+incidents.database.SYNCHRONOUS = "OFF"
+
+
+LONG = (
+    "terminal/test_diagnose_core",
+    "terminal/test_demo",
+    "tools/gdb/test_analysis",
+    "tools/gdb/test_go_tables",
+    "graph/test_runs",
+    "graph/test_storms",
+    "graph/test_memory",
+    "actions/test_helm",
+    "actions/test_killed",
+    "actions/test_template_changes",
+    "api/test_events",
+    "api/test_server",
+    "collector/test_shipping",
+    "tools/cores/test_shrink",
+    "tools/gdb/test_fuzz",
+    "tools/gdb/test_containment",
+    "tools/gdb/test_architectures",
+    "tools/gdb/test_worker",
+    "tools/objectstore/test_store",
+    "generated/",
+)
+"""Files that take longest: begun first, so that none of them is left alone at the end."""
+
+
+def pytest_xdist_auto_num_workers() -> int:
+    """One more than there are processors: while one waits for a server or a debugger, another computes."""
+    return (os.cpu_count() or 1) + 1
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    items.sort(key=lambda item: not any(f"tests/{name}" in item.nodeid for name in LONG))
 
 
 def pytest_collection_finish() -> None:

@@ -107,6 +107,7 @@ class Service:
         saver = await self.stack.enter_async_context(
             AsyncSqliteSaver.from_conn_string(str(self.folder / "checkpoints.db"))
         )
+        await saver.conn.execute("PRAGMA synchronous=OFF")  # see tests/conftest.py
         kube = KubernetesSettings(kubeconfig=self.api.kubeconfig(self.folder), request_timeout=5.0)
         self.cluster = cluster = await self.stack.enter_async_context(await Cluster.connect(kube))
         self.incidents = IncidentStore(self.database, self.folder / "evidence")

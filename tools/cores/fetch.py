@@ -17,6 +17,7 @@ import httpx
 from errors import Forbidden, InputTooLarge, InvalidInput, ToolFailed, ToolTimeout
 from settings import CoreSettings
 from tools.cores.streams import create_private
+from tools.trust import trusted
 
 _CHUNK = 1 << 20
 _TRANSFER_SECONDS = 1800.0
@@ -51,7 +52,7 @@ async def _download(url: httpx.URL, address: str, target: Path, limit: int) -> N
     """GET `url` from exactly `address`; the certificate is checked against the name."""
     headers = {"Host": url.netloc.decode("ascii"), "Accept-Encoding": "identity"}
     async with (
-        httpx.AsyncClient(timeout=_TIMEOUT, follow_redirects=False, trust_env=False) as client,
+        httpx.AsyncClient(timeout=_TIMEOUT, follow_redirects=False, trust_env=False, verify=trusted()) as client,
         client.stream(
             "GET",
             url.copy_with(host=address, fragment=None),

@@ -24,6 +24,7 @@ from errors import ParamedicError
 from settings import GdbSettings, Settings
 from tools.debuginfod.wanted import Wanted
 from tools.gdb.contained import Request, run
+from tools.trust import trusted
 
 MAX_FILE_BYTES = 1 << 30
 MAX_FILES = 64
@@ -71,7 +72,9 @@ class Debuginfod:
         try:
             async with (
                 asyncio.timeout(_SECONDS),
-                httpx.AsyncClient(timeout=_TIMEOUT, follow_redirects=False, trust_env=False) as client,
+                httpx.AsyncClient(
+                    timeout=_TIMEOUT, follow_redirects=False, trust_env=False, verify=trusted()
+                ) as client,
             ):
                 await asyncio.gather(*(one(client, item) for item in missing))
         except TimeoutError:

@@ -14,6 +14,7 @@ from tools.feishu.cards import MAX_CARD_BYTES
 from tools.feishu.client import Card, FeishuClient
 from tools.feishu.errors import GONE_CODES, FeishuError
 from tools.feishu.webhook import ENVELOPE_BYTES, MAX_BODY_BYTES, FeishuWebhook
+from tools.trust import trusted
 
 Channel = Literal["feishu", "feishu_webhook"]
 CARD_BYTES: dict[Channel, int] = {"feishu": MAX_CARD_BYTES, "feishu_webhook": MAX_BODY_BYTES - ENVELOPE_BYTES}
@@ -73,7 +74,8 @@ class Channels:
             if self._http is not None:
                 return
             # reads the certificate store, which blocks
-            http = await asyncio.to_thread(httpx.AsyncClient, timeout=_HTTP_SECONDS, follow_redirects=False)
+            verify = await asyncio.to_thread(trusted)
+            http = httpx.AsyncClient(timeout=_HTTP_SECONDS, follow_redirects=False, verify=verify)
             channels = configured_channels(self._settings)
             if "feishu" in channels:
                 self._app = FeishuClient(self._settings, http)

@@ -55,7 +55,7 @@ class Cluster:
         self._configuration = configuration
         self._timeout = aiohttp.ClientTimeout(total=settings.request_timeout)
         self._session = aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(ssl=ssl_context, limit=32), trust_env=True, read_bufsize=2**21
+            connector=aiohttp.TCPConnector(ssl=ssl_context or True, limit=32), trust_env=True, read_bufsize=2**21
         )
         # aiohttp sends a DELETE again by itself when the connection breaks; only the gate may decide that
         self._session._retry_connection = False
@@ -84,8 +84,10 @@ class Cluster:
                 await config.load_kube_config(file, settings.context, configuration, persist_config=False)
         except (config.ConfigException, OSError, ValueError) as error:
             raise ToolMissing(f"no cluster: {error}; set KUBECONFIG or PARAMEDIC_KUBERNETES__KUBECONFIG") from error
-        rest = client.rest.RESTClientObject(configuration)
-        return cls(configuration, rest.ssl_context, settings, str(configuration.host))
+        tls = None
+        if not str(configuration.host).startswith("http://"):  # certificates take 50 ms to read
+            tls = client.rest.RESTClientObject(configuration).ssl_context
+        return cls(configuration, tls, settings, str(configuration.host))
 
     async def __aenter__(self) -> Cluster:
         return self

@@ -7,6 +7,7 @@ from urllib.parse import urlsplit
 
 from errors import InvalidInput
 from settings import LlmSettings
+from tools.trust import trusted
 
 if TYPE_CHECKING:
     from langchain_core.language_models import BaseChatModel
@@ -40,6 +41,7 @@ def build_client(settings: LlmSettings) -> BaseChatModel:
 
         # connections are not kept: a pool would belong to the event loop that made it, and a call takes seconds anyway
         once: dict[str, object] = {"limits": httpx.Limits(max_keepalive_connections=0), "timeout": settings.timeout}
+        once["verify"] = trusted()
         if key:
             once["headers"] = {"Authorization": f"Bearer {key}"}
         return ChatOllama(
@@ -66,5 +68,5 @@ def build_client(settings: LlmSettings) -> BaseChatModel:
         stream_usage=True,
         stream_chunk_timeout=None,
         use_responses_api=False,
-        http_async_client=openai.DefaultAsyncHttpxClient(limits=Limits(max_keepalive_connections=0)),
+        http_async_client=openai.DefaultAsyncHttpxClient(limits=Limits(max_keepalive_connections=0), verify=trusted()),
     )

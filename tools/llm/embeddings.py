@@ -19,6 +19,7 @@ from settings import LlmSettings
 from tools.llm.budget import Budget
 from tools.llm.clients import OPENAI_URL, parse_model
 from tools.llm.errors import translate, was_refused
+from tools.trust import trusted
 
 _TEXT_CHARS = 2000
 """Of one text; its beginning stands for the rest. Small embedding models take no more."""
@@ -66,7 +67,7 @@ class Embeddings:
         body = {"model": self._model, "input": texts, "encoding_format": "float"}
         headers = {"Authorization": f"Bearer {key}"}
         async with (
-            httpx.AsyncClient(timeout=self._settings.timeout) as client,
+            httpx.AsyncClient(timeout=self._settings.timeout, verify=trusted()) as client,
             client.stream("POST", url, json=body, headers=headers) as response,
         ):
             response.raise_for_status()

@@ -10,6 +10,7 @@ from pydantic import SecretStr
 
 from settings import FeishuSettings
 from tools.feishu.webhook import FeishuWebhook
+from tools.trust import trusted
 
 _HTTP_SECONDS = 10.0
 
@@ -27,7 +28,8 @@ class FeishuPost:
         """Raises FeishuError."""
         async with self._opening:
             if self._webhook is None:  # reads the certificate store, which blocks
-                self._http = await asyncio.to_thread(httpx.AsyncClient, timeout=_HTTP_SECONDS, follow_redirects=False)
+                verify = await asyncio.to_thread(trusted)
+                self._http = httpx.AsyncClient(timeout=_HTTP_SECONDS, follow_redirects=False, verify=verify)
                 self._webhook = FeishuWebhook(self._settings, self._http)
         await self._webhook.send_card(body)
 

@@ -15,6 +15,7 @@ from errors import ToolFailed
 from tools.feishu.limits import Rate, RateLimit
 from tools.feishu.webhook import hide_in_logs
 from tools.notices.message import Kind
+from tools.trust import trusted
 
 _HTTP_SECONDS = 10.0
 _TURN_SECONDS = 5.0
@@ -54,7 +55,8 @@ class Post:
         """Raises NoticeError."""
         async with self._opening:
             if self._http is None:  # reads the certificate store, which blocks
-                self._http = await asyncio.to_thread(httpx.AsyncClient, timeout=_HTTP_SECONDS, follow_redirects=False)
+                verify = await asyncio.to_thread(trusted)
+                self._http = httpx.AsyncClient(timeout=_HTTP_SECONDS, follow_redirects=False, verify=verify)
         try:
             async with asyncio.timeout(_TURN_SECONDS):
                 await self._limit.acquire()

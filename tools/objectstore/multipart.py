@@ -22,6 +22,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from errors import InvalidInput, ToolFailed
 from tools.objectstore.failures import Damaged, StoreUnreachable, failure
 from tools.objectstore.signing import Keys, canonical_query, sign
+from tools.trust import trusted
 
 MAX_PARTS = 10_000
 _PIECE = 1 << 18
@@ -64,7 +65,7 @@ class Multipart:
         """
         size = (await asyncio.to_thread(source.stat)).st_size
         part_bytes = max(self._part_bytes, -(-size // MAX_PARTS))
-        async with httpx.AsyncClient(timeout=self._timeout, verify=self._trust or True) as client:
+        async with httpx.AsyncClient(timeout=self._timeout, verify=self._trust or trusted()) as client:
             upload = _matching(known, key, sha256, size)
             if upload is None:
                 answer = await self._request(client, "POST", key, {"uploads": ""}, headers=metadata)
@@ -88,7 +89,7 @@ class Multipart:
             upload = Upload.model_validate_json(known)
         except ValidationError:
             return
-        async with httpx.AsyncClient(timeout=self._timeout, verify=self._trust or True) as client:
+        async with httpx.AsyncClient(timeout=self._timeout, verify=self._trust or trusted()) as client:
             await self._request(client, "DELETE", upload.key, {"uploadId": upload.id})
 
     async def _part(self, client: httpx.AsyncClient, source: Path, upload: Upload) -> None:

@@ -12,6 +12,7 @@ import httpx
 
 from diagnosis.redaction import redact
 from errors import InvalidInput, ToolFailed, ToolMissing, ToolTimeout
+from tools.trust import trusted
 
 _MAX_TOKEN = 64 * 1024
 _ANSWERS_WITH_JSON = (400, 422, 503)
@@ -36,7 +37,7 @@ class MonitoringServer:
     ) -> None:
         self._name, self._url, self._token_file = name, url.rstrip("/"), bearer_token_file
         self._seconds, self._max_bytes = timeout, max_bytes
-        verify: ssl.SSLContext | bool = True
+        verify = trusted()
         if ca is not None:
             try:
                 verify = ssl.create_default_context(cafile=str(ca))

@@ -19,6 +19,7 @@ import httpx
 
 from errors import BudgetExhausted, ToolFailed, ToolTimeout
 from settings import SearchSettings
+from tools.trust import trusted
 
 _ANSWER_BYTES = 1 << 20
 _URL_CHARS = 2000
@@ -57,7 +58,7 @@ class SearxNG:
         timeout = httpx.Timeout(self._settings.timeout)
         try:
             async with (
-                httpx.AsyncClient(timeout=timeout, follow_redirects=False, trust_env=False) as client,
+                httpx.AsyncClient(timeout=timeout, follow_redirects=False, trust_env=False, verify=trusted()) as client,
                 client.stream(
                     "GET",
                     f"{self._url}/search",

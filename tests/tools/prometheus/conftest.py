@@ -5,18 +5,15 @@ Tests that need one are skipped by its name where it is not installed.
 
 from __future__ import annotations
 
-import asyncio
 import json
 import os
-import shutil
-import socket
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator
 from pathlib import Path
 
-import httpx
 import pytest
 from aiohttp import web
+
+from tests.standins.prometheus_server import free_port, program, running, until
 
 EXPORTED = """
 container_memory_working_set_bytes{namespace="shop",pod="cart-0",container="web",id="/a"} 1.048576e+08
@@ -49,46 +46,6 @@ RULES = {
 @pytest.fixture(autouse=True)
 def no_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SSL_CERT_FILE", os.devnull)  # reading the machine's authorities takes long
-
-
-def program(name: str) -> str:
-    found = shutil.which(name)
-    if found is None:
-        pytest.skip(f"{name} is not installed")
-    return found
-
-
-def free_port() -> int:
-    with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))
-        return int(taken.getsockname()[1])
-
-
-@asynccontextmanager
-async def running(url: str, *command: str) -> AsyncIterator[str]:
-    """The server until the end; it is ready when `/-/ready` says so."""
-    process = await asyncio.create_subprocess_exec(
-        *command, stdout=asyncio.subprocess.DEVNULL, stderr=asyncio.subprocess.DEVNULL
-    )
-    try:
-        await until(lambda client: client.get(f"{url}/-/ready"), lambda answer: answer.status_code == 200)
-        yield url
-    finally:
-        process.terminate()
-        await process.wait()
-
-
-async def until(ask: Callable[[httpx.AsyncClient], object], seen: Callable[[httpx.Response], bool]) -> None:
-    async with httpx.AsyncClient(trust_env=False) as client:
-        for _ in range(150):
-            try:
-                answer = await ask(client)  # type: ignore[misc]
-                if seen(answer):
-                    return
-            except httpx.HTTPError:
-                pass
-            await asyncio.sleep(0.1)
-    raise AssertionError("the server did not come to it in 15 s")
 
 
 @pytest.fixture
