@@ -22,6 +22,14 @@ MAX_POINTS = 11_000
 _TYPES = ("vector", "matrix", "scalar", "string")
 
 
+class RefusedQuery(ToolFailed):
+    """The server said no to a query. `wrong` when that is the query's own fault."""
+
+    def __init__(self, message: str, *, wrong: bool) -> None:
+        super().__init__(message)
+        self.wrong = wrong
+
+
 class Prometheus:
     """One server. All methods raise InvalidInput for a query that is not sent, and ToolFailed (ToolTimeout,
     ToolMissing) when the server does not answer it."""
@@ -60,8 +68,8 @@ class Prometheus:
     async def range(self, query: str, start: datetime, end: datetime, step: timedelta) -> dict[str, Any]:
         """The answer at `start` and every `step` until `end`, at most `MAX_POINTS` times."""
         width = step.total_seconds()
-        if width < 1 or end < start:
-            raise InvalidInput("a range needs a step of at least a second, and an end that is not before its start")
+        if width < 0.1 or end < start:
+            raise InvalidInput("a range needs a step of at least 0.1 s, and an end that is not before its start")
         if (end - start).total_seconds() / width >= MAX_POINTS:
             raise InvalidInput(f"a range of {end - start} at a step of {step} has more than {MAX_POINTS} points")
         fields = [("query", _checked(query)), ("start", _seconds(start)), ("end", _seconds(end))]
@@ -80,6 +88,15 @@ class Prometheus:
             raise ToolFailed("Prometheus did not count: its answer has no number") from None
         return int(counted) if math.isfinite(counted) else 0
 
+    async def type_of(self, metric: str) -> str:
+        """What the exporters say of a metric: counter, gauge, histogram, summary …; empty when they say nothing."""
+        document = await self._server.ask("GET", "/api/v1/metadata", [("metric", metric), ("limit", "1")])
+        data = document.get("data") if isinstance(document, dict) else None
+        told = data.get(metric) if isinstance(data, dict) else None
+        first = told[0] if isinstance(told, list) and told else None
+        kind = first.get("type") if isinstance(first, dict) else None
+        return kind if isinstance(kind, str) else ""
+
     async def alerts(self) -> dict[str, Any]:
         """The alerts of the server's own rules, pending and firing."""
         document = await self._server.ask("GET", "/api/v1/alerts", [])
@@ -91,7 +108,9 @@ class Prometheus:
     async def _ask(self, path: str, fields: list[tuple[str, str]]) -> dict[str, Any]:
         document = await self._server.ask("POST", path, fields)
         if not isinstance(document, dict) or document.get("status") != "success":
-            raise ToolFailed(f"Prometheus refused a query: {said_by(document)}")
+            kind = document.get("errorType") if isinstance(document, dict) else None
+            wrong = kind in ("bad_data", "execution")  # it does not parse, or cannot be run
+            raise RefusedQuery(f"Prometheus refused a query: {said_by(document)}", wrong=wrong)
         data = document.get("data")
         if (
             not isinstance(data, dict)

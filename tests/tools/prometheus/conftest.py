@@ -6,7 +6,6 @@ Tests that need one are skipped by its name where it is not installed.
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -41,11 +40,6 @@ RULES = {
         }
     ]
 }
-
-
-@pytest.fixture(autouse=True)
-def no_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("SSL_CERT_FILE", os.devnull)  # reading the machine's authorities takes long
 
 
 @pytest.fixture

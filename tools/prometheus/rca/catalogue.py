@@ -1,0 +1,182 @@
+"""The metrics that are looked at by themselves, and how each is to be read: a rate before a sum, a quantile of buckets.
+
+Names are those of cAdvisor, kube-state-metrics, node_exporter, Istio, the service graphs of traces
+(https://grafana.com/docs/tempo/latest/metrics-from-traces/service_graphs/), the client libraries' process metrics, and,
+by their form, requests and durations of programs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Set
+from dataclasses import dataclass
+from typing import Literal
+
+from tools.prometheus.selectors import one_of, quoted, selector
+
+Form = Literal["value", "rate", "increase", "ratio", "quantile", "mean", "errors"]
+Matcher = tuple[str, str, str]
+QUANTILE = 0.9
+
+CONTAINER = ("namespace", "pod", "container")
+PROGRAM = ("namespace", "pod", "container", "deployment", "workload", "service", "app", "job", "instance")
+NODE = ("node", "instance")
+MESH = ("source_workload", "source_workload_namespace", "destination_workload", "destination_workload_namespace")
+TRACES = ("client", "server")
+_REAL: tuple[Matcher, ...] = (("container", "!=", quoted("")), ("container", "!=", quoted("POD")))
+"""cAdvisor counts a pod's containers once more in rows without a container: both together would be double."""
+_SOURCE: tuple[Matcher, ...] = (("reporter", "=", quoted("source")),)
+"""What the caller measured: it holds the network and the callee's queue, and is credited to the callee."""
+_FAILED: tuple[Matcher, ...] = (
+    *((label, "=~", quoted("5..")) for label in ("code", "status", "status_code", "response_code",
+                                                  "http_status_code", "http_response_status_code")),
+    ("grpc_code", "=~", quoted("Unknown|DeadlineExceeded|ResourceExhausted|Internal|Unavailable|DataLoss")),
+)  # fmt: skip
+"""What of requests counts as failed by the server."""
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """One family of series. `name` is how they are called in the answer, `metric` what the server has.
+
+    `inside` is the label that a namespace is looked for in; empty: the metric has none.
+    """
+
+    name: str
+    metric: str
+    form: Form
+    by: tuple[str, ...]
+    unit: str | None = None
+    matchers: tuple[Matcher, ...] = ()
+    over: str = ""  # of a ratio: the metric below the line
+    inside: str = "namespace"
+
+    def expression(self, namespace: str | None, rate: str) -> str:
+        """PromQL; `rate` is the range of rates, such as `60s`. Rates come before sums: a counter that began again is
+        seen by its own series alone."""
+        by = ", ".join(self.by)
+
+        def at(metric: str, *more: Matcher) -> str:
+            return selector(metric, *self.scope(namespace), *self.matchers, *more)
+
+        def rated(metric: str, *more: Matcher, also: str = "") -> str:
+            return f"sum by ({also}{by}) (rate({at(metric, *more)}[{rate}]))"
+
+        match self.form:
+            case "rate":
+                return rated(self.metric)
+            case "increase":
+                return f"sum by ({by}) (increase({at(self.metric)}[{rate}]))"
+            case "ratio":
+                return f"{rated(self.metric)} / ({rated(self.over)} > 0)"
+            case "quantile":
+                return f"histogram_quantile({QUANTILE}, {rated(self.metric, also='le, ')})"
+            case "mean":
+                base = self.metric.removesuffix("_bucket")
+                return f"{rated(f'{base}_sum')} / ({rated(f'{base}_count')} > 0)"
+            case "errors":
+                failed = " or ".join(f"rate({at(self.metric, code)}[{rate}])" for code in _FAILED)
+                whole = rated(self.metric)
+                return f"(sum by ({by}) ({failed}) or {whole} * 0) / ({whole} > 0)"
+            case _:
+                return f"sum by ({by}) ({at(self.metric)})"
+
+    def scope(self, namespace: str | None) -> list[Matcher]:
+        return [(self.inside, "=", quoted(namespace))] if namespace and self.inside else []
+
+
+def _container(name: str, form: Form, unit: str | None = None, over: str = "") -> Wanted:
+    return Wanted(name, name, form, CONTAINER, unit, _REAL, over)
+
+
+FIXED: tuple[Wanted, ...] = (
+    _container("container_cpu_usage_seconds_total", "rate", "cores"),
+    _container("container_memory_working_set_bytes", "value", "bytes"),
+    Wanted(
+        "container_cpu_throttled_share", "container_cpu_cfs_throttled_periods_total", "ratio", CONTAINER, "share",
+        _REAL, "container_cpu_cfs_periods_total",
+    ),
+    _container("container_fs_reads_bytes_total", "rate", "bytes/s"),
+    _container("container_fs_writes_bytes_total", "rate", "bytes/s"),
+    _container("container_sockets", "value"),
+    Wanted("container_network_receive_bytes_total", "container_network_receive_bytes_total", "rate",
+           ("namespace", "pod"), "bytes/s"),
+    Wanted("container_network_transmit_bytes_total", "container_network_transmit_bytes_total", "rate",
+           ("namespace", "pod"), "bytes/s"),
+    Wanted("kube_pod_container_status_restarts_total", "kube_pod_container_status_restarts_total", "increase",
+           CONTAINER, "restarts"),
+    Wanted("kube_deployment_status_replicas_unavailable", "kube_deployment_status_replicas_unavailable", "value",
+           ("namespace", "deployment"), "pods"),
+    Wanted("process_cpu_seconds_total", "process_cpu_seconds_total", "rate", PROGRAM, "cores"),
+    Wanted("process_resident_memory_bytes", "process_resident_memory_bytes", "value", PROGRAM, "bytes"),
+    Wanted("process_open_fds", "process_open_fds", "value", PROGRAM),
+    Wanted("up", "up", "value", PROGRAM),
+    Wanted("istio_requests_total", "istio_requests_total", "rate", MESH, "requests/s", _SOURCE,
+           inside="destination_workload_namespace"),
+    Wanted("istio_requests_total:errors", "istio_requests_total", "errors", MESH, "share", _SOURCE,
+           inside="destination_workload_namespace"),
+    Wanted("istio_request_duration_milliseconds:p90", "istio_request_duration_milliseconds_bucket", "quantile", MESH,
+           "ms", _SOURCE, inside="destination_workload_namespace"),
+    Wanted("istio_request_duration_milliseconds:mean", "istio_request_duration_milliseconds_bucket", "mean", MESH,
+           "ms", _SOURCE, inside="destination_workload_namespace"),
+    Wanted("traces_service_graph_request_client_seconds:p90", "traces_service_graph_request_client_seconds_bucket",
+           "quantile", TRACES, "s", inside=""),
+    Wanted("traces_service_graph_request_client_seconds:mean", "traces_service_graph_request_client_seconds_bucket",
+           "mean", TRACES, "s", inside=""),
+    Wanted("traces_service_graph_request_total", "traces_service_graph_request_total", "rate", TRACES, "requests/s",
+           inside=""),
+    Wanted("traces_service_graph_request_failed_share", "traces_service_graph_request_failed_total", "ratio", TRACES,
+           "share", over="traces_service_graph_request_total", inside=""),
+    Wanted("node_cpu_busy", "node_cpu_seconds_total", "rate", NODE, "cores",
+           (("mode", "!~", quoted("idle|iowait")),), inside=""),
+    Wanted("node_memory_MemAvailable_bytes", "node_memory_MemAvailable_bytes", "value", NODE, "bytes", inside=""),
+    Wanted("node_disk_io_time_seconds_total", "node_disk_io_time_seconds_total", "rate", NODE, "s/s", inside=""),
+    Wanted("node_network_receive_drop_total", "node_network_receive_drop_total", "rate", NODE, "packets/s", inside=""),
+)  # fmt: skip
+"""With every installation that has them."""
+
+_KNOWN = {wanted.metric for wanted in FIXED}
+_DURATION = ("_duration_seconds_bucket", "_latency_seconds_bucket", "_duration_milliseconds_bucket",
+             "_server_requests_seconds_bucket", "_request_seconds_bucket", "_response_time_seconds_bucket")  # fmt: skip
+_REQUESTS = ("_requests_total", "_handled_total", "_request_duration_seconds_count")
+_FAILURES = ("_errors_total", "_failures_total", "_failed_total", "_timeouts_total")
+_DEPTHS = ("_queue_length", "_queue_depth", "_connections_active", "_in_flight_requests", "_requests_in_flight")
+_OF_SYSTEMS = ("container_", "kube_", "kubelet_", "apiserver_", "node_", "istio_", "traces_", "prometheus_", "go_",
+               "process_", "etcd_", "scheduler_", "workqueue_", "rest_client_", "storage_operation_",
+               "net_conntrack_", "scrape_", "promhttp_")  # fmt: skip
+FORMS = f"[a-zA-Z_:][a-zA-Z0-9_:]*({'|'.join((*_DURATION, *_REQUESTS, *_FAILURES, *_DEPTHS))})"
+"""A regular expression of the names that `of_program` knows how to read."""
+
+
+def of_program(metric: str, have: Set[str]) -> list[Wanted]:
+    """What to ask of a program's own metric, by the form of its name; nothing of what the platform measures itself, and
+    nothing that another metric of `have` tells already."""
+    if metric.startswith(_OF_SYSTEMS) or metric in _KNOWN:
+        return []
+    if metric.endswith("_count") and any(name.endswith("_requests_total") for name in have):
+        return []
+    if metric.endswith(_DURATION):
+        return histogram(metric)
+    if metric.endswith(_REQUESTS):
+        return [
+            Wanted(metric, metric, "rate", PROGRAM, "requests/s"),
+            Wanted(f"{metric}:errors", metric, "errors", PROGRAM, "share"),
+        ]
+    if metric.endswith(_FAILURES):
+        return [Wanted(metric, metric, "rate", PROGRAM, "1/s")]
+    return [Wanted(metric, metric, "value", PROGRAM)]
+
+
+def histogram(metric: str) -> list[Wanted]:
+    """Quantile and mean of a histogram by the name of its buckets. The mean shows what stays inside one bucket."""
+    base = metric.removesuffix("_bucket")
+    unit = "ms" if "milliseconds" in base else "s" if base.endswith("seconds") else None
+    return [
+        Wanted(f"{base}:p90", metric, "quantile", PROGRAM, unit),
+        Wanted(f"{base}:mean", metric, "mean", PROGRAM, unit),
+    ]
+
+
+def names_of(fixed: tuple[Wanted, ...], form: str = "") -> str:
+    """A PromQL string that matches the metrics' names, and those of a form."""
+    known = one_of(list(dict.fromkeys(wanted.metric for wanted in fixed)))
+    return f'{known[:-1]}|{form}"' if form else known

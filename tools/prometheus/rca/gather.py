@@ -1,0 +1,247 @@
+"""Everything that an analysis needs of a Prometheus, fetched within bounds, and sentences about what was not.
+
+A family of series is counted before it is fetched. One that has too many is averaged to workloads by the server; what
+is still too much is left out and said. A server that is slow is asked no more after some queries got no answer.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from datetime import datetime
+
+from diagnosis.metrics.edges import Edge
+from diagnosis.metrics.prometheus_json import read_document
+from diagnosis.metrics.series import Kind, MetricSeries
+from errors import InvalidInput, ToolFailed, ToolTimeout
+from incidents.models import Evidence, Moment, ObjectRef
+from tools.prometheus.client import Prometheus
+from tools.prometheus.rca.asked import Given, understood
+from tools.prometheus.rca.catalogue import FIXED, FORMS, NODE, PROGRAM, Wanted, names_of, of_program
+from tools.prometheus.rca.discover import Found, discover, probe, vector
+from tools.prometheus.rca.edges import calls
+from tools.prometheus.rca.events import happened
+from tools.prometheus.rca.owners import owners_of
+from tools.prometheus.rca.windows import Windows, windows
+from tools.prometheus.selectors import quoted
+
+MAX_FAMILY = 500
+"""Series of one family (https://prometheus.io/docs/practices/instrumentation/: hundreds, not thousands)."""
+MAX_COUNTED = 50_000
+"""Series under one aggregation; the server needs all their samples in memory."""
+_MAX_PROGRAM_FAMILIES = 60
+_CONCURRENT = 4
+_COUNT_FROM = 100
+_MAX_TIMEOUTS = 3
+_UNNAMED = "result"
+_POD = r"(.+?)(?:-[bcdf-hj-np-tv-xz2-9]{6,10})?-(?:[bcdf-hj-np-tv-xz2-9]{5}|[0-9]{1,4})"
+
+Progress = Callable[[str], None]
+
+
+@dataclass
+class Gathered:
+    """`cut` counts series that were left out because there were too many."""
+
+    windows: Windows
+    series: list[MetricSeries] = field(default_factory=list)
+    edges: list[Edge] = field(default_factory=list)
+    owners: dict[tuple[str, str], ObjectRef] = field(default_factory=dict)
+    moments: list[Moment] = field(default_factory=list)
+    evidence: list[Evidence] = field(default_factory=list)
+    cut: int = 0
+    unseen: list[str] = field(default_factory=list)
+
+
+async def gather(
+    server: Prometheus,
+    start: datetime,
+    end: datetime,
+    *,
+    namespace: str | None = None,
+    metrics: list[str] | None = None,
+    max_series: int = 5_000,
+    progress: Progress = lambda _: None,
+) -> Gathered:
+    """The series of a range that `windows.checked` gave, with a baseline before it.
+
+    `metrics` are names or PromQL; by default what the server has of the catalogue and of programs. Raises InvalidInput
+    for a query that cannot be used and when there is no series at all, ToolFailed when the server does not answer.
+    """
+    progress("asking Prometheus what it has")
+    found, wanted, given = await _chosen(server, start, end, namespace, metrics)
+    spans = windows(start, end, found.usual)
+    work = _Work(server, spans, namespace, found, progress)
+    work.out.unseen += found.unseen
+    total = len(wanted) + len(given)
+    progress(
+        f"fetching {total} families of series from {spans.first:%Y-%m-%d %H:%M} by {spans.step.total_seconds():g} s"
+    )
+    await asyncio.gather(*(work.family(one) for one in wanted), *(work.query(one) for one in given), work.around())
+    out = work.out
+    if not out.series:
+        if work.timeouts:
+            raise ToolTimeout("Prometheus answered no query in time; ask for a shorter range or fewer metrics")
+        where = f" of namespace {namespace}" if namespace else ""
+        why = f": {'; '.join(dict.fromkeys(out.unseen))}"[:1000] if out.unseen else ""
+        raise InvalidInput(
+            f"Prometheus has no series{where} between {start.isoformat()} and {end.isoformat()} to look at{why}"
+        )
+    if len(out.series) > max_series:
+        out.cut += len(out.series) - max_series
+        out.unseen.append(f"only the first {max_series} of {len(out.series)} series were looked at")
+        del out.series[max_series:]
+    return out
+
+
+async def _chosen(
+    server: Prometheus, start: datetime, end: datetime, namespace: str | None, metrics: list[str] | None
+) -> tuple[Found, list[Wanted], list[Given]]:
+    """What to ask for, and what the server has of it."""
+    if metrics:
+        wanted, given, missing = await understood(server, metrics, namespace, end, MAX_FAMILY)
+        selectors = [f"{{__name__=~{names_of(tuple(wanted))}}}"] if wanted else []
+        found = await discover(server, selectors or ["up"], [end])
+        found.unseen += missing
+    else:
+        times = [start, start + (end - start) / 2, end]
+        found = await discover(server, _selectors(namespace), times)
+        have = set(found.metrics())
+        programs = [one for metric in sorted(have) for one in of_program(metric, have)]
+        wanted, given = [one for one in FIXED if one.metric in have] + programs[:_MAX_PROGRAM_FAMILIES], []
+        if len(programs) > _MAX_PROGRAM_FAMILIES:
+            left = len(programs) - _MAX_PROGRAM_FAMILIES
+            found.unseen.append(f"{left} more families of programs' metrics were not looked at; name those that matter")
+    await probe(server, found, end)
+    return found, wanted, given
+
+
+def _selectors(namespace: str | None) -> list[str]:
+    """What is counted: the namespace's own series, and those that carry no namespace or another label for it."""
+    by_label: dict[str, list[Wanted]] = {}
+    for wanted in FIXED:
+        by_label.setdefault(wanted.inside, []).append(wanted)
+    selectors = []
+    for label, family in by_label.items():
+        scope = f",{label}={quoted(namespace)}" if namespace and label else ""
+        form = FORMS if label == "namespace" else ""
+        selectors.append(f"{{__name__=~{names_of(tuple(family), form)}{scope}}}")
+    return selectors
+
+
+class _Work:
+    """One gathering under way."""
+
+    def __init__(
+        self, server: Prometheus, spans: Windows, namespace: str | None, found: Found, progress: Progress
+    ) -> None:
+        self.out = Gathered(spans)
+        self.timeouts = 0
+        self._server, self._spans, self._namespace = server, spans, namespace
+        self._found, self._progress = found, progress
+        self._gate = asyncio.Semaphore(_CONCURRENT)
+
+    async def family(self, wanted: Wanted) -> None:
+        many = self._found.series(wanted.metric)
+        if many > MAX_COUNTED:
+            self._leave_out(wanted.name, many)
+            return
+        expression = wanted.expression(self._namespace, self._spans.rate(self._found.interval(wanted.metric)))
+        kind = Kind.QUANTILE if wanted.form == "quantile" else Kind.GAUGE
+        await self._guarded(wanted.name, lambda: self._fetch(wanted, expression, many, kind))
+
+    async def query(self, given: Given) -> None:
+        """As it came. It was counted when it was understood."""
+        await self._guarded(given.name, lambda: self._range(given.name, given.expression, None, None))
+
+    async def around(self) -> None:
+        """Owners of pods, calls between workloads, and what happened meanwhile."""
+        out, spans = self.out, self._spans
+
+        async def owners() -> None:
+            out.owners = await owners_of(self._server, self._namespace, spans.length, spans.end)
+
+        async def edges() -> None:
+            out.edges = await calls(self._server, self._namespace, spans.length, spans.end)
+
+        async def events() -> None:
+            out.moments, out.evidence = await happened(self._server, self._namespace, spans, self._found)
+
+        await self._guarded("the owners of pods", owners)
+        await self._guarded("calls between workloads", edges)
+        await self._guarded("restarts and rollouts", events)
+
+    async def _guarded(self, what: str, work: Callable[[], Awaitable[None]]) -> None:
+        async with self._gate:
+            if self.timeouts >= _MAX_TIMEOUTS:
+                self.out.unseen.append(f"{what} was not asked for: Prometheus is too slow")
+                return
+            self._progress(what)
+            try:
+                await work()
+            except ToolTimeout as error:
+                self.timeouts += 1
+                self.out.unseen.append(f"{what} could not be read: {error}")
+            except ToolFailed as error:
+                self.out.unseen.append(f"{what} could not be read: {error}")
+
+    async def _fetch(self, wanted: Wanted, expression: str, many: int, kind: Kind) -> None:
+        if many > _COUNT_FROM and (rows := await self._rows(expression)) > MAX_FAMILY:
+            by = [label for label in wanted.by if label not in ("pod", "instance")]
+            if "pod" not in wanted.by:
+                self._leave_out(wanted.name, rows)
+                return
+            named = f'label_replace({expression}, "workload", "$1", "pod", "{_POD}")'
+            expression = f"avg by ({', '.join(dict.fromkeys([*by, 'workload']))}) ({named})"
+            fewer = await self._rows(expression)
+            if fewer > MAX_FAMILY:
+                self._leave_out(wanted.name, rows)
+                return
+            self.out.cut += rows - fewer
+            self.out.unseen.append(f"{wanted.name}: {rows} series of pods were averaged to {fewer} of workloads")
+        await self._range(wanted.name, expression, kind, wanted.unit, of_nodes=wanted.by == NODE)
+
+    async def _rows(self, expression: str) -> int:
+        counted = vector(await self._server.instant(f"count({expression})", self._spans.end))
+        return int(counted[0][1]) if counted else 0
+
+    def _leave_out(self, name: str, many: int) -> None:
+        self.out.cut += many
+        self.out.unseen.append(f"{name} has {many} series, too many to look at: it was left out")
+
+    async def _range(
+        self, name: str, expression: str, kind: Kind | None, unit: str | None, *, of_nodes: bool = False
+    ) -> None:
+        spans = self._spans
+        answer = await self._server.range(expression, spans.first, spans.end, spans.step)
+        read = await asyncio.to_thread(read_document, answer, _UNNAMED, self.out.unseen)
+        step = spans.step.total_seconds()
+        source = (
+            f"Prometheus query_range {spans.first:%Y-%m-%dT%H:%M:%SZ}/{spans.end:%Y-%m-%dT%H:%M:%SZ} step {step:g}s"
+        )
+        for one in read[: MAX_FAMILY * 2]:
+            self.out.series.append(
+                MetricSeries.of(
+                    one.name if kind is None and one.name != _UNNAMED else name,
+                    _labels(dict(one.labels), of_nodes=of_nodes),
+                    one.times,
+                    one.values,
+                    kind=kind,
+                    unit=unit,
+                    source=f"{source}: {expression}",
+                )
+            )
+
+
+def _labels(labels: dict[str, str], *, of_nodes: bool) -> dict[str, str]:
+    """With a name to rank by where only scrape labels tell: the job of a program, the instance of a node."""
+    if of_nodes:
+        node = labels.get("node") or labels.get("instance", "").rpartition(":")[0] or labels.get("instance", "")
+        return {"node": node} if node else {}
+    named = ("pod", "deployment", "workload", "service", "destination_workload", "server", "statefulset", "daemonset")
+    if not any(labels.get(key) for key in named):
+        name = labels.get("app") or labels.get("job")
+        if name and set(labels) <= {*PROGRAM, "__name__"}:
+            labels["service"] = name.rpartition("/")[2]
+    return labels
