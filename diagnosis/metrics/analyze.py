@@ -3,24 +3,37 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import datetime
+from datetime import UTC, datetime
 
+from diagnosis.metrics.beside import changed_before, events_beside, with_changes
+from diagnosis.metrics.calls import Calls
 from diagnosis.metrics.config import RcaConfig
+from diagnosis.metrics.describe import at
 from diagnosis.metrics.edges import Edge
-from diagnosis.metrics.series import MetricSeries
-from diagnosis.metrics.subject import Owners
+from diagnosis.metrics.evaluate import Rows, best_onset
+from diagnosis.metrics.grid import Grid, on_grid
+from diagnosis.metrics.quality import quality_of
+from diagnosis.metrics.report import tell
+from diagnosis.metrics.series import MetricSeries, plain
+from diagnosis.metrics.signals import signal_of
+from diagnosis.metrics.subject import Owners, subject_of
+from diagnosis.metrics.summary import summary
 from errors import InvalidInput
-from incidents.metric_report import DataQuality, MetricReport, MetricStatus
+from incidents.metric_report import DataQuality, MetricReport, MetricStatus, Span
 from incidents.models import Moment
 
 _DEFAULT = RcaConfig()
+_LEAST_BINS = 8
+_SYMPTOM_CHARS = 500
+
+Range = tuple[datetime, datetime]
 
 
 def analyze(
     series: Sequence[MetricSeries],
     *,
-    window: tuple[datetime, datetime] | None = None,
-    baseline: tuple[datetime, datetime] | None = None,
+    window: Range | None = None,
+    baseline: Range | None = None,
     onset: datetime | None = None,
     edges: Sequence[Edge] = (),
     owners: Owners | None = None,
@@ -30,23 +43,96 @@ def analyze(
 ) -> MetricReport:
     """What changed within `window` (by default all that the series cover) against what was usual before.
 
-    `baseline` is what to compare with; by default everything before the onset. Without an `onset` it is searched within
-    the window over all series. `moments` is the timeline of the workloads.
-    Raises InvalidInput for no series, a time without a zone, and a range that ends before it starts.
+    `baseline` is what to compare with; by default everything before the onset, so give series that begin well before
+    the window. Without an `onset` it is searched within the window over all series. `edges` beside those that the
+    series tell (a mesh's or a trace's source and destination); `moments` is the timeline of the workloads.
+    Raises InvalidInput for no series, a time without a zone, and a range that does not end after its start.
     """
-    for at in (*(window or ()), *(baseline or ()), *((onset,) if onset else ())):
-        if at.tzinfo is None:
-            raise InvalidInput(f"the time {at.isoformat()} has no time zone: add Z or an offset such as +02:00")
+    _check(series, window, baseline, onset)
+    used = list(series[: config.max_series])
+    begin = baseline[0].timestamp() if baseline else None
+    grid = on_grid(used, begin, window[1].timestamp() if window else None)
+    if grid is None or grid.bins < _LEAST_BINS:
+        return _unknown(
+            series, used, grid, window, symptom, f"no series has {_LEAST_BINS} samples or more in the range"
+        )
+    subjects = [subject_of(one.labels, owners) for one in grid.series]
+    called = [Edge(one.calling, one.entity) for one in subjects if one.calling]
+    known = {name for one in subjects for name in (one.entity, one.calling) if name}
+    calls = Calls.of([*edges, *called], known)
+    rows = Rows(subjects, [signal_of(one.name) for one in grid.series], calls)
+    first, last = 0, grid.bins
+    if window:
+        first = grid.first_at(window[0].timestamp())
+    usual_end = min(grid.bins, grid.first_at(baseline[1].timestamp())) if baseline else None
+    given = grid.first_at(onset.timestamp()) if onset else None
+    if given is not None and not 1 <= given < grid.bins:
+        return _unknown(
+            series, used, grid, window, symptom, "the onset given has no sample before it, or none after it"
+        )
+    found = best_onset(grid, rows, first, last, given=given, usual_end=usual_end)
+    if found is None or not found.ranking:
+        why = "no series names a workload, a pod, a service or a node" if found else "the window holds too few samples"
+        return _unknown(series, used, grid, window, symptom, why)
+    changed_at = at(grid, found.onset)
+    recent = changed_before(moments, changed_at, config.event_lead_seconds, known, owners, 2 * grid.step)
+    ranking = with_changes(found.ranking, recent, calls)
+    usual_end = found.onset if usual_end is None else min(usual_end, found.onset)
+    quality = quality_of(series, used, grid, found.onset, usual_end)
+    status = MetricStatus.FOUND if found.top / 2 >= config.anomaly_threshold else MetricStatus.NO_ROOT_CAUSE
+    told = tell(grid, rows, found, ranking, usual_end, plain(symptom[:_SYMPTOM_CHARS]), config)
+    quality = quality.model_copy(update={"warnings": [*quality.warnings, *told.warnings]})
+    cause = status is MetricStatus.FOUND
+    top = [each.entity for each in told.workloads]
+    beside = events_beside(moments, changed_at, config.event_lead_seconds, top, known, calls, owners) if cause else []
+    return MetricReport(
+        status=status,
+        onset=changed_at if cause or onset else None,
+        onset_given=onset is not None,
+        window=_span(window) or Span(start=at(grid, 0), end=at(grid, grid.bins - 1)),
+        baseline=Span(start=at(grid, 0), end=at(grid, usual_end - 1)),
+        symptom=symptom[:_SYMPTOM_CHARS],
+        threshold=config.anomaly_threshold,
+        workloads=told.workloads if cause else [],
+        considered=[] if cause else told.workloads,
+        associations=told.associations if cause else [],
+        events=beside,
+        data_quality=quality,
+        summary=summary(status, changed_at, told.workloads, beside, quality),
+        evidence=told.evidence,
+    )
+
+
+def _check(
+    series: Sequence[MetricSeries], window: Range | None, baseline: Range | None, onset: datetime | None
+) -> None:
+    for moment in (*(window or ()), *(baseline or ()), *((onset,) if onset else ())):
+        if moment.tzinfo is None:
+            raise InvalidInput(f"the time {moment.isoformat()} has no time zone: add Z or an offset such as +02:00")
     for what, span in (("window", window), ("baseline", baseline)):
         if span is not None and span[1] <= span[0]:
-            raise InvalidInput(
-                f"the {what} ends at {span[1].isoformat()}, before or at its start {span[0].isoformat()}"
-            )
+            raise InvalidInput(f"the {what} ends at {span[1].isoformat()}, not after its start {span[0].isoformat()}")
     if not series:
         raise InvalidInput("there is no series to analyze")
+
+
+def _span(window: Range | None) -> Span | None:
+    return Span(start=window[0].astimezone(UTC), end=window[1].astimezone(UTC)) if window else None
+
+
+def _unknown(
+    series: Sequence[MetricSeries],
+    used: list[MetricSeries],
+    grid: Grid | None,
+    window: Range | None,
+    symptom: str,
+    why: str,
+) -> MetricReport:
+    quality = DataQuality(series=len(series), used=len(used) if grid else 0, cut=len(series) - len(used))
     return MetricReport(
         status=MetricStatus.UNKNOWN,
-        symptom=symptom,
-        data_quality=DataQuality(series=len(series), used=0),
-        summary="Nothing was analyzed.",
+        window=_span(window),
+        symptom=symptom[:_SYMPTOM_CHARS],
+        data_quality=quality,
+        summary=summary(MetricStatus.UNKNOWN, None, [], [], quality, why),
     )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from enum import StrEnum
 
 import numpy as np
@@ -37,7 +37,8 @@ class MetricSeries:
     values: FloatArray
     kind: Kind = Kind.GAUGE
     unit: str | None = None
-    source: str = field(default="", compare=False)
+    source: str = ""
+    typed: bool = False  # the kind was told by who measured, not guessed from the name
 
     @classmethod
     def of(
@@ -76,10 +77,11 @@ class MetricSeries:
         at, measured = at[-MAX_POINTS:], measured[-MAX_POINTS:]
         if not np.isfinite(measured).all():
             measured = np.where(np.isfinite(measured), measured, np.nan)
+        typed = kind is not None
         if kind is None:
             kind = Kind.COUNTER if name.endswith(_COUNTER_ENDINGS) else Kind.GAUGE
         clean = {plain(str(key)): plain(str(value)) for key, value in labels.items()}
-        return cls(plain(name) or "unnamed", clean, at, measured, kind, unit, source)
+        return cls(plain(name) or "unnamed", clean, at, measured, kind, unit, source, typed)
 
     @property
     def key(self) -> str:

@@ -57,7 +57,7 @@ class Subject:
             return _joined(self.callee_namespace or self.namespace, self.callee)
         if self.workload or self.service:
             return _joined(self.namespace, self.workload or self.service)
-        return f"node/{self.node}" if self.node else ""
+        return f"node/{self.node.lower()}" if self.node else ""
 
     @property
     def calling(self) -> str:
@@ -116,4 +116,4 @@ def _about(labels: Mapping[str, str], what: str) -> str:
 
 
 def _joined(namespace: str, name: str) -> str:
-    return f"{namespace}/{name}" if namespace else name
+    return (f"{namespace}/{name}" if namespace else name).lower()

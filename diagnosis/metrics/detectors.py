@@ -1,0 +1,145 @@
+"""Detectors by name: which points of a series are unusual. Each looks at a matrix of series and knows a baseline.
+
+zscore, iqr, change_point and seasonal look along a series; isolation_forest and dbscan across the pods of one workload,
+where they need scikit-learn (the extra `metrics`) and four pods.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+
+from diagnosis.metrics.config import DetectorName
+from diagnosis.metrics.series import BoolArray, FloatArray
+from diagnosis.metrics.shift import FLOOR, median, quantile
+
+PEERS = 4
+_SIGMAS = 4.0
+_FENCES = 3.0  # Tukey's outer fences
+_DAY = 86_400.0
+_SMALL = 1e-12  # of the largest value: below is rounding
+
+
+def detect(
+    name: DetectorName,
+    values: FloatArray,
+    *,
+    usual: slice,
+    onset: int,
+    step: float,
+    peers: Sequence[Sequence[int]] = (),
+) -> BoolArray:
+    """Unusual points of a (series, bins) matrix by detector `name`; NaN is never one. `usual` are the baseline's
+    columns, `step` is in seconds, `peers` are rows that measure the same on the pods of one workload.
+
+    Raises ImportError for a detector across peers when scikit-learn is not installed.
+    """
+    if name == "seasonal":
+        return _seasonal(values, step, onset)
+    if name == "change_point":
+        return _change_point(values, usual, onset)
+    if name in ("isolation_forest", "dbscan"):
+        return _across_peers(values, usual, peers, _forest if name == "isolation_forest" else _dbscan)
+    return (_zscore if name == "zscore" else _iqr)(values, usual)
+
+
+def _zscore(values: FloatArray, usual: slice) -> BoolArray:
+    """Four robust standard deviations from the baseline's median."""
+    middle = median(values[:, usual])[:, None]
+    spread = 1.4826 * median(np.abs(values[:, usual] - middle))[:, None]
+    return _beyond(np.abs(values - middle), _SIGMAS * np.fmax(spread, FLOOR * np.abs(middle)), values)
+
+
+def _iqr(values: FloatArray, usual: slice) -> BoolArray:
+    """Outside of the baseline's outer fences, three times the range between its quartiles."""
+    low, high = quantile(values[:, usual], 0.25)[:, None], quantile(values[:, usual], 0.75)[:, None]
+    width = np.fmax(high - low, FLOOR * np.fmax(np.abs(low), np.abs(high)))
+    return _beyond(np.fmax(values - high, low - values), _FENCES * width, values)
+
+
+def _change_point(values: FloatArray, usual: slice, onset: int) -> BoolArray:
+    """From the onset on, a cumulative sum of deviations, less half a standard deviation at each step, that goes past
+    five (Page 1954, with the usual k = 0.5 and h = 5), two-sided."""
+    middle = median(values[:, usual])[:, None]
+    spread = np.fmax(1.4826 * median(np.abs(values[:, usual] - middle))[:, None], FLOOR * np.abs(middle))
+    with np.errstate(invalid="ignore", divide="ignore"):
+        moved = np.clip((values - middle) / spread, -_SIGMAS, _SIGMAS)
+    moved = np.where(np.isfinite(moved), moved, 0.0)
+    up, down = np.zeros(len(values)), np.zeros(len(values))
+    found = np.zeros(values.shape, dtype=np.bool_)
+    for column in range(onset, values.shape[1]):
+        up = np.clip(up + moved[:, column] - 0.5, 0.0, 20.0)
+        down = np.clip(down - moved[:, column] - 0.5, 0.0, 20.0)
+        found[:, column] = (up > 5) | (down > 5)
+    return found & ~np.isnan(values)
+
+
+def _seasonal(values: FloatArray, step: float, onset: int) -> BoolArray:
+    """Unlike the same time of the days before: four robust deviations of what is left after the median of these. Needs
+    two days before the onset; without, nothing is unusual."""
+    period = round(_DAY / step)
+    if step > _DAY / 4 or onset < 2 * period:
+        return np.zeros(values.shape, dtype=np.bool_)
+    days = [values[:, start : start + period] for start in range(0, onset - period + 1, period)]
+    shape = np.stack(days, axis=2).reshape(-1, len(days))
+    usual = median(shape).reshape(len(values), period)
+    rest = values - np.tile(usual, (1, values.shape[1] // period + 1))[:, : values.shape[1]]
+    return _zscore_of_rest(rest, values, onset)
+
+
+def _zscore_of_rest(rest: FloatArray, values: FloatArray, onset: int) -> BoolArray:
+    spread = 1.4826 * median(np.abs(rest[:, :onset]))[:, None]
+    return _beyond(np.abs(rest), _SIGMAS * np.fmax(spread, FLOOR * np.abs(median(values[:, :onset]))[:, None]), values)
+
+
+def _beyond(distance: FloatArray, limit: FloatArray, values: FloatArray) -> BoolArray:
+    largest = np.nanmax(np.where(np.isnan(values), 0.0, np.abs(values)), axis=1, keepdims=True, initial=0.0)
+    with np.errstate(invalid="ignore"):
+        found: BoolArray = (distance > limit) & (distance > _SMALL * largest)
+    return found & ~np.isnan(values)
+
+
+def _across_peers(
+    values: FloatArray,
+    usual: slice,
+    peers: Sequence[Sequence[int]],
+    outliers: Callable[[FloatArray], BoolArray],
+) -> BoolArray:
+    """Points of a pod that is unlike its peers, at all times at which it is."""
+    found = np.zeros(values.shape, dtype=np.bool_)
+    for rows in peers:
+        if len(rows) < PEERS:
+            continue
+        group = values[list(rows)]
+        middle = median(group.T)  # of the peers, at each time
+        away = group - middle
+        spread = 1.4826 * np.nanmedian(np.abs(away[:, usual])) if np.isfinite(away[:, usual]).any() else 0.0
+        size = max(float(spread), FLOOR * float(np.nanmedian(np.abs(middle))) if np.isfinite(middle).any() else 0.0)
+        if size <= 0:
+            continue
+        scaled = away / size
+        known = ~np.isnan(scaled)
+        if known.sum() < 8:
+            continue
+        marks = np.zeros(values[list(rows)].shape, dtype=np.bool_)
+        marks[known] = outliers(scaled[known].reshape(-1, 1)) & (np.abs(scaled[known]) > _SIGMAS)
+        found[list(rows)] = marks
+    return found
+
+
+def _forest(points: FloatArray) -> BoolArray:
+    from sklearn.ensemble import IsolationForest
+
+    forest = IsolationForest(n_estimators=50, max_samples=min(256, len(points)), random_state=0, n_jobs=1)
+    found: BoolArray = forest.fit_predict(points) == -1
+    return found
+
+
+def _dbscan(points: FloatArray) -> BoolArray:
+    """Points within no group of at least a twentieth of all, one robust deviation apart at most."""
+    from sklearn.cluster import DBSCAN
+
+    labels = DBSCAN(eps=1.0, min_samples=max(3, len(points) // 20)).fit_predict(points)
+    found: BoolArray = labels == -1
+    return found

@@ -1,0 +1,74 @@
+"""When the system changed: one change point over all series, found with no knowledge of when.
+
+Every series is put on its own robust scale and bounded, so that neither a unit nor a single spike decides. For each
+candidate the mean of a short stretch after it is compared with the mean of all before it, in units of how much this
+difference varies over all candidates of the same series: a series that always wanders has to do more. The squares of
+what exceeds chance are added up over the series, bounded for each (a cumulative-sum statistic in the sense of Page
+1954, on bounded scores as rank tests have it).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from diagnosis.metrics.series import FloatArray
+from diagnosis.metrics.shift import median
+
+MOST = 12
+LEAST_BEFORE = 3
+LEAST_AFTER = 2
+_BOUND = 6.0
+_CHANCE = 2.5
+_MOST = 8.0
+
+
+@dataclass(frozen=True)
+class Onset:
+    """`index` is the first bin after the change; `strength` sums over all series the square of what exceeds chance."""
+
+    index: int
+    strength: float
+
+
+def find_onsets(values: FloatArray, first: int, last: int, most: int = MOST) -> list[Onset]:
+    """The likeliest changes in bins [first, last] of a (series, bins) matrix, strongest first, at most `most`. Empty
+    when there is no room for one."""
+    bins = values.shape[1]
+    low, high = max(first, LEAST_BEFORE), min(last, bins - LEAST_AFTER)
+    if high < low:
+        return []
+    middle = median(values)
+    spread = 1.4826 * median(np.abs(values - middle[:, None]))
+    with np.errstate(invalid="ignore"):
+        largest = np.nanmax(np.where(np.isnan(values), 0.0, np.abs(values)), axis=1)
+    scale = np.maximum(spread, np.maximum(0.05 * np.abs(middle), 0.005 * largest))
+    scale = np.where(scale > 0, scale, 1.0)
+    known = ~np.isnan(values)
+    scores = np.where(known, np.clip((values - middle[:, None]) / scale[:, None], -_BOUND, _BOUND), 0.0)
+    sums = np.concatenate((np.zeros((len(values), 1)), np.cumsum(scores, axis=1)), axis=1)
+    counts = np.concatenate((np.zeros((len(values), 1)), np.cumsum(known, axis=1)), axis=1)
+    at = np.arange(LEAST_BEFORE, bins - LEAST_AFTER + 1)
+    best: FloatArray = np.zeros(len(at))
+    for width in _widths(bins):
+        ends = np.minimum(at + width, bins)
+        n_before, n_after = counts[:, at], counts[:, ends] - counts[:, at]
+        with np.errstate(invalid="ignore", divide="ignore"):
+            before = sums[:, at] / n_before
+            after = (sums[:, ends] - sums[:, at]) / n_after
+            # the mean of few values varies more; both ends of the range are such
+            weight = np.sqrt(n_before * n_after / (n_before + n_after))
+            difference = (after - before) * weight
+        difference = np.where(np.isfinite(difference), difference, 0.0)
+        usual = 1.4826 * median(np.abs(difference))
+        statistic = np.abs(difference) / np.maximum(usual, 1.0)[:, None]
+        best = np.maximum(best, np.square(np.clip(statistic - _CHANCE, 0.0, _MOST)).sum(axis=0))
+    allowed = (at >= low) & (at <= high)
+    order = [int(place) for place in np.argsort(-best, kind="stable") if allowed[place]]
+    return [Onset(int(at[place]), float(best[place])) for place in order[:most]]
+
+
+def _widths(bins: int) -> list[int]:
+    """Stretches after a candidate: a few samples, and an eighth of the range."""
+    return sorted({max(LEAST_AFTER, min(bins // 8, 4)), max(LEAST_AFTER, bins // 8)})

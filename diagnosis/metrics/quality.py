@@ -1,0 +1,48 @@
+"""What an answer rests on, and what weakens it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from diagnosis.metrics.grid import Grid
+from diagnosis.metrics.onset import find_onsets
+from diagnosis.metrics.series import MetricSeries
+from incidents.metric_report import DataQuality
+
+_SHORT = 10
+_MISSING = 0.2
+_DISTURBED = 150.0
+"""A strength that quiet hours do not reach: see `onset`; quiet windows of the development set end at 56."""
+
+
+def quality_of(
+    series: Sequence[MetricSeries], used: Sequence[MetricSeries], grid: Grid, onset: int, usual_end: int
+) -> DataQuality:
+    warnings = []
+    cut = len(series) - len(used)
+    if cut:
+        warnings.append(f"only the first {len(used)} of {len(series)} series were analyzed")
+    if grid.unusable:
+        warnings.append(f"{grid.unusable} series have fewer than five values in the range")
+    too_short = usual_end < _SHORT
+    if too_short:
+        warnings.append(f"the baseline has only {usual_end} samples: {_SHORT} or more tell what is usual")
+    if grid.missing_share > _MISSING:
+        warnings.append(f"{grid.missing_share:.0%} of the samples are missing")
+    earlier = find_onsets(grid.values[:, :usual_end], 0, usual_end - 3, 1) if usual_end >= _SHORT else []
+    contaminated = bool(earlier) and earlier[0].strength > _DISTURBED
+    if contaminated:
+        warnings.append("the baseline holds an earlier disturbance: what is usual is known less well")
+    return DataQuality(
+        series=len(series),
+        used=len(grid.series),
+        cut=cut,
+        unusable=grid.unusable,
+        step_seconds=round(grid.step, 6),
+        missing_share=round(grid.missing_share, 4),
+        baseline_samples=usual_end,
+        incident_samples=grid.bins - onset,
+        baseline_too_short=too_short,
+        baseline_contaminated=contaminated,
+        warnings=warnings,
+    )

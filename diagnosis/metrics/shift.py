@@ -1,0 +1,120 @@
+"""How far each series went from its usual: a robust two-sided shift in units of its own noise.
+
+The scale of a series is the largest of its median absolute deviation, of how far medians as short as the incident's
+stray in the baseline by themselves, and of a small share of its own size. So no score depends on a unit, none is
+infinite, and a series that is always restless has to do more than it always does. (The robust score with a floor is
+that of rca literature's simple baselines, e.g. BARO's RobustScorer, arXiv 2405.09330; medians over blocks as the noise
+of a shift at the same time scale are this module's own.)
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from diagnosis.metrics.series import BoolArray, FloatArray
+
+FLOOR = 0.05
+"""Of the baseline's median: a smaller relative change is none, however still the series was."""
+_SPAN_FLOOR = 0.005
+"""Of the largest value: bounds the score at 200 where the baseline is zero."""
+_MAD = 1.4826  # a normal distribution's standard deviation in median absolute deviations
+_RESTLESS = 0.75
+_RESTLESS_SIGMA = 1.1503  # the same quantile of a normal distribution's absolute values
+_BLOCKS = 32
+_SPARSE = 0.8
+_JUST_BEFORE = 3
+"""Bins before the onset. A change from the baseline that is none from these counts half: it is what an earlier
+disturbance left."""
+
+
+@dataclass(frozen=True, eq=False)
+class Shift:
+    """One number a series. `score` is non-negative and finite, `sign` 1 or -1; NaN medians where nothing was."""
+
+    score: FloatArray
+    sign: FloatArray
+    before: FloatArray
+    after: FloatArray
+    scale: FloatArray
+
+
+def shifts(values: FloatArray, onset: int, end: int, usual_end: int | None = None) -> Shift:
+    """Compare columns [onset, end) of a (series, bins) matrix with those before `usual_end`, by default all before the
+    onset. Series without a value on one of the sides have score zero."""
+    usual, now = values[:, : onset if usual_end is None else min(usual_end, onset)], values[:, onset:end]
+    before, after = median(usual), median(now)
+    # a series that is nearly always zero: a single increment counts, which a median would not see
+    sparse = (usual == 0).sum(axis=1) >= _SPARSE * np.maximum(1, (~np.isnan(usual)).sum(axis=1))
+    if sparse.any():
+        after = np.where(sparse & (after == 0), _mean(now), after)
+    deviations = np.abs(usual - before[:, None])
+    scale = np.maximum(_MAD * median(deviations), FLOOR * np.abs(before))
+    blocks = _block_medians(usual, end - onset)
+    if blocks.shape[1] >= 4:
+        stray = quantile(np.abs(blocks - before[:, None]), _RESTLESS) / _RESTLESS_SIGMA
+        scale = np.fmax(scale, stray)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        largest = np.fmax(_largest(usual), _largest(now))
+        scale = np.fmax(scale, _SPAN_FLOOR * largest)
+        change, fresh = after - before, after - median(values[:, max(0, onset - _JUST_BEFORE) : onset])
+        fresh = np.where(np.isnan(fresh), change, fresh)
+        size = np.where(change * fresh > 0, np.minimum(np.abs(change), np.abs(fresh)), 0.0)
+        score = (np.abs(change) + size) / 2 / scale
+    score = np.where(np.isfinite(score), score, 0.0)
+    sign = np.where(after >= before, 1.0, -1.0)
+    return Shift(score, sign, before, after, scale)
+
+
+def median(values: FloatArray) -> FloatArray:
+    """Along rows, without NaN; NaN for a row of them. numpy's nanmedian takes fifty times as long on small rows."""
+    return quantile(values, 0.5)
+
+
+def quantile(values: FloatArray, share: float) -> FloatArray:
+    """Along rows, without NaN, between neighbours linear."""
+    rows, columns = values.shape
+    if columns == 0:
+        return np.full(rows, np.nan)
+    ordered = np.sort(values, axis=1)
+    count = columns - np.isnan(ordered).sum(axis=1)
+    place = np.maximum(count - 1, 0) * share
+    low = place.astype(np.intp)
+    high = np.minimum(low + 1, np.maximum(count - 1, 0))
+    index = np.arange(rows)
+    lower = ordered[index, low]
+    found: FloatArray = lower + (ordered[index, high] - lower) * (place - low)
+    return found
+
+
+def _largest(values: FloatArray) -> FloatArray:
+    if values.shape[1] == 0:
+        return np.full(len(values), np.nan)
+    known = np.where(np.isnan(values), 0.0, np.abs(values))
+    found: FloatArray = known.max(axis=1)
+    return found
+
+
+def _mean(values: FloatArray) -> FloatArray:
+    known: BoolArray = ~np.isnan(values)
+    counts = known.sum(axis=1)
+    sums = np.where(known, values, 0.0).sum(axis=1)
+    return np.where(counts > 0, sums / np.maximum(counts, 1), np.nan)
+
+
+def _block_medians(values: FloatArray, width: int) -> FloatArray:
+    """Medians of overlapping blocks as wide as the incident, at most a third of the baseline, at most `_BLOCKS`."""
+    length = values.shape[1]
+    width = max(1, min(width, length // 3))
+    count = length - width + 1
+    if count < 4 or width < 1:
+        return np.empty((len(values), 0))
+    starts = np.unique(np.linspace(0, count - 1, min(count, _BLOCKS)).astype(np.intp))
+    if width <= 9:
+        blocks = np.lib.stride_tricks.sliding_window_view(values, width, axis=1)[:, starts]
+        return median(blocks.reshape(-1, width)).reshape(len(values), -1)
+    # of a wide block the median of thirty values tells as much
+    columns = starts[:, None] + np.unique(np.linspace(0, width - 1, min(width, 15)).astype(np.intp))
+    chosen = values[:, columns]
+    return median(chosen.reshape(-1, chosen.shape[2])).reshape(len(values), -1)
