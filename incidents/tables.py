@@ -314,4 +314,22 @@ class StormRow(Base):
     incident_id: Mapped[str | None] = mapped_column(ForeignKey("incidents.id"))
 
 
+class MetricRunRow(Base):
+    """An analysis of metrics as it was answered, with what its charts are drawn from."""
+
+    __tablename__ = "metric_runs"
+    id: Mapped[str] = mapped_column(String(64), primary_key=True)
+    created_at: Mapped[datetime] = mapped_column(index=True)
+    incident_id: Mapped[str | None] = mapped_column(ForeignKey("incidents.id"), index=True)
+    document: Mapped[dict[str, Any]]
+
+
+class MetricConfigRow(Base):
+    """What people set for analyses of metrics. One row."""
+
+    __tablename__ = "metric_config"
+    id: Mapped[int] = mapped_column(Integer, primary_key=True, autoincrement=False)
+    document: Mapped[dict[str, Any]]
+
+
 Index("ix_deliveries_due", DeliveryRow.state, DeliveryRow.next_attempt_at)

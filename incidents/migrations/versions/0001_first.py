@@ -245,3 +245,23 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("id"),
     )
     op.create_index(op.f("ix_storms_instance"), "storms", ["instance"], unique=False)
+    op.create_table(
+        "metric_runs",
+        sa.Column("id", sa.String(length=64), nullable=False),
+        sa.Column("created_at", UtcDateTime(timezone=True), nullable=False),
+        sa.Column("incident_id", sa.String(length=64), nullable=True),
+        sa.Column("document", sa.JSON(), nullable=False),
+        sa.ForeignKeyConstraint(
+            ["incident_id"],
+            ["incidents.id"],
+        ),
+        sa.PrimaryKeyConstraint("id"),
+    )
+    op.create_index(op.f("ix_metric_runs_created_at"), "metric_runs", ["created_at"], unique=False)
+    op.create_index(op.f("ix_metric_runs_incident_id"), "metric_runs", ["incident_id"], unique=False)
+    op.create_table(
+        "metric_config",
+        sa.Column("id", sa.Integer(), autoincrement=False, nullable=False),
+        sa.Column("document", sa.JSON(), nullable=False),
+        sa.PrimaryKeyConstraint("id"),
+    )
