@@ -3,6 +3,8 @@ PYTHON ?= python3
 BIN := .venv/bin
 CLUSTER := deploy/dev-cluster/cluster
 PYTEST_ARGS ?=
+# without its cache every process compiles what it imports anew, which takes several seconds
+unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: help setup demo serve test unit generated e2e eval lint type bench cluster lock clean
 .DEFAULT_GOAL := help
