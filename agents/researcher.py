@@ -4,13 +4,8 @@ from __future__ import annotations
 
 import asyncio
 
-from agents.read_tools import cluster_tools, objects_of, snapshot_tools
-from agents.reading import read_with_model
+from agents.beside import Beside
 from agents.recall import Recall
-from agents.runbooks import runbook_tool, with_runbooks
-from agents.told_before import with_own_steps
-from agents.tool_loop import ReadTool
-from agents.web import private_names, web_tool
 from diagnosis.workloads.diagnose import diagnose
 from diagnosis.workloads.snapshot import Snapshot
 from errors import NotFound, ToolFailed
@@ -39,14 +34,10 @@ class Researcher:
         recall: Recall | None = None,
         past: PastSteps | None = None,
     ) -> None:
-        self._past = past
-        self._recall = recall
         self._incidents = incidents
         self._cluster = cluster
-        self._models = models
         self._monitoring = monitoring
-        self._runbooks = runbooks
-        self._web = web
+        self._beside = Beside(models, runbooks, web, recall, past)
 
     async def run(self, incident: Incident) -> Diagnosis:
         """Diagnose the incident's target. A cluster that cannot be read gives a failed diagnosis that says why."""
@@ -55,35 +46,13 @@ class Researcher:
             found, snapshot = await self._look(incident, namespace)
         except (ToolFailed, NotFound) as error:
             return Diagnosis(status=DiagnosisStatus.FAILED, unseen=[f"the cluster could not be read: {error}"])
-        found = await with_own_steps(self._past, incident, found)
-        found = await with_runbooks(self._runbooks, incident, found)
 
         async def report(text: str, type: str = "tool.called", data: dict[str, object] | None = None) -> None:
             await self._incidents.add_step(incident.id, type, text, agent="researcher", data=data)
 
-        found = await read_with_model(
-            self._models,
-            agent="researcher",
-            incident=incident,
-            diagnosis=found,
-            tools=[
-                *cluster_tools(self._cluster, [namespace]),
-                *snapshot_tools(snapshot, [namespace], found.timeline),
-                *await self._library(incident, found, snapshot),
-            ],
-            report=report,
-            objects=objects_of(snapshot, [namespace]),
-        )
+        found = await self._beside.read(incident, found, snapshot, cluster=self._cluster, report=report)
         await self._incidents.save_evidence(incident.id, found.evidence)
         return found
-
-    async def _library(self, incident: Incident, found: Diagnosis, snapshot: Snapshot) -> list[ReadTool]:
-        """What a model may look up beside the cluster: nothing, unless configured."""
-        tools = [runbook_tool(self._runbooks, incident.id)] if self._runbooks else []
-        if self._models and self._web:
-            names = await asyncio.to_thread(private_names, incident, found, snapshot)
-            tools.append(web_tool(self._web, names))
-        return tools
 
     async def _look(self, incident: Incident, namespace: str) -> tuple[Diagnosis, Snapshot]:
         target = incident.target
@@ -93,10 +62,7 @@ class Researcher:
         found = await asyncio.to_thread(
             diagnose, snapshot, target=None if release else target, namespace=namespace, symptom=incident.event
         )
-        found = found if release is None else _of_release(found, snapshot, release)
-        if self._recall:
-            found = await self._recall.of_workload(incident, found, snapshot)
-        return found, snapshot
+        return found if release is None else _of_release(found, snapshot, release), snapshot
 
 
 def _of_release(found: Diagnosis, snapshot: Snapshot, release: ObjectRef) -> Diagnosis:

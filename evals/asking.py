@@ -64,7 +64,7 @@ async def ask(services: Services, stage: Stage, result: Result, kept: Path) -> N
 
 async def _ask_at_large(services: Services, stage: Stage, result: Result) -> Snapshot:
     """The same trouble, asked about without a target: what is wrong in this namespace?"""
-    snapshot = await capture(stage.kube.cluster, stage.namespace)
+    snapshot = await capture(stage.kube.cluster, stage.namespace, None, services.monitoring)
     started = time.perf_counter()
     found = await asyncio.to_thread(diagnose, snapshot, namespace=stage.namespace, symptom=stage.scenario.event)
     result.rules_ms = round((time.perf_counter() - started) * 1000, 2)

@@ -12,12 +12,13 @@ from pathlib import Path
 from errors import ParamedicError
 from evals.asking import APPROVERS, ask, baseline
 from evals.images import build
+from evals.metering import Meter, metering
 from evals.outside import denying_webhook, registry
 from evals.results import Mode, Result, Store
 from evals.scenario import Source, outline
 from evals.stage import Stage, sweep
 from graph.services import Services, open_services
-from settings import Settings
+from settings import PrometheusSettings, Settings
 
 _ONE_RUN = 600.0
 """Seconds after which a run is given up."""
@@ -69,6 +70,24 @@ async def evaluate(
     left = [job for job in todo if job.key not in store.done()]
     images = {"busybox"}.union(*(job.source.images() for job in left)) if left else {"busybox"}
     given = await build(images, store.folder / "programs")
+    kubeconfig = settings.kubernetes.kubeconfig
+    assert kubeconfig is not None, "an evaluation names its cluster by file"
+    async with metering(kubeconfig) as (meter, meter_url):
+        settings = settings.model_copy(update={"prometheus": PrometheusSettings(url=meter_url)})
+        await _evaluate(store, left, settings, given, run_id, meter, parallel, progress, hostile)
+
+
+async def _evaluate(
+    store: Store,
+    left: list[Job],
+    settings: Settings,
+    given: dict[str, str],
+    run_id: str,
+    meter: Meter,
+    parallel: int,
+    progress: Progress,
+    hostile: bool,
+) -> None:
     with registry() as address, denying_webhook() as (url, bundle):
         given |= {"registry": address, "webhook:url": f"{url}/check", "webhook:bundle": bundle}
         given |= {"webhook:security": f"{url}/pod-security"}
@@ -82,24 +101,28 @@ async def evaluate(
             async def one(job: Job) -> None:
                 async with slots:
                     progress(None, f"{job.source.name} {job.mode.replace('_', ' ')}")
-                    for result in await _run(services, job, given, run_id, hostile, store.folder / "kept"):
+                    for result in await _run(services, job, given, run_id, hostile, store.folder / "kept", meter):
                         store.add(result)
                         progress(result, job.source.name)
 
+            together = [job for job in left if not outline(job.source).alone]
             async with asyncio.TaskGroup() as group:
-                for job in left:
+                for job in together:
                     group.create_task(one(job))
+            for job in left:
+                if job not in together:
+                    await one(job)
 
 
 async def _run(
-    services: Services, job: Job, given: dict[str, str], run_id: str, hostile: bool, kept: Path
+    services: Services, job: Job, given: dict[str, str], run_id: str, hostile: bool, kept: Path, meter: Meter
 ) -> list[Result]:
     """The results of a job. A scenario that could not be set up is told as such, and ends nothing else."""
     assert services.cluster is not None
     try:
         async with (
             asyncio.timeout(_ONE_RUN),
-            Stage(services.cluster, job.source, given, run_id, hostile=hostile) as stage,
+            Stage(services.cluster, job.source, given, run_id, hostile=hostile, meter=meter) as stage,
         ):
             result = blank(job, stage)
             if job.mode == "paramedic":

@@ -1,6 +1,7 @@
 """Templates: `<<word>>` is a random name, the same one for the same word within a run; no rule can learn from names.
 
-Values that are no names are given: `<<namespace>>`, `<<registry>>`, `<<image:web>>`. `<<ago:24>>` was 24 minutes ago.
+Values that are no names are given: `<<namespace>>`, `<<registry>>`, `<<image:web>>`. `<<ago:24>>` was 24 minutes ago,
+and so was `<<ago_micro:24>>`, for fields of the type MicroTime.
 """
 
 from __future__ import annotations
@@ -38,8 +39,9 @@ class Names:
 
     def __getitem__(self, word: str) -> str:
         kind, _, value = word.partition(":")
-        if kind == "ago" and value.isdecimal():
-            return (datetime.now(UTC) - timedelta(minutes=int(value))).strftime("%Y-%m-%dT%H:%M:%SZ")
+        if kind in ("ago", "ago_micro") and value.isdecimal():
+            fraction = ".%f" if kind == "ago_micro" else ""  # a MicroTime wants one, a Time must not have one
+            return (datetime.now(UTC) - timedelta(minutes=int(value))).strftime(f"%Y-%m-%dT%H:%M:%S{fraction}Z")
         if word not in self._known:
             if value:
                 raise KeyError(word)

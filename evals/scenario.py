@@ -15,6 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from errors import InvalidInput
 from evals.names import PLACE, Names
+from evals.outages import Component
 from incidents.models import CauseClass
 
 FOLDER = Path(__file__).parent / "scenarios"
@@ -22,7 +23,7 @@ Group = Literal[
     "admission", "scheduling", "start-up", "run-time", "service-path", "controllers", "infrastructure", "control"
 ]
 GROUPS: tuple[str, ...] = get_args(Group)
-IMAGES = ("busybox", "cache", "crasher", "web")
+IMAGES = ("busybox", "busy", "cache", "crasher", "web")
 MADE_UP = {
     **{f"image:{name}": f"docker.io/local/{name}:0" for name in IMAGES},
     "namespace": "somewhere",
@@ -112,6 +113,7 @@ class Step(_Part):
     value: Object = Field(default_factory=dict)
     delete: str | None = Field(default=None, description="KIND/NAME, or KIND/PREFIX*")
     pause: float | None = Field(default=None, description="Seconds")
+    stop: Component | None = Field(default=None, description="A component of the cluster, until all is told")
 
     @model_validator(mode="after")
     def _one(self) -> Step:
@@ -159,6 +161,7 @@ class Scenario(_Part):
     steady: float = Field(default=8.0, description="Seconds that `fixed` has to hold, without a restart")
     may_change: list[str] = Field(default_factory=list)
     fast: bool = False
+    measured: bool = Field(default=False, description="With what the kubelets measure of its containers")
 
     @model_validator(mode="after")
     def _repairable(self) -> Scenario:
@@ -167,6 +170,11 @@ class Scenario(_Part):
                 "an action has a state check and objects that it may change; nothing else has such objects"
             )
         return self
+
+    @property
+    def alone(self) -> bool:
+        """Whether the whole cluster feels it: nothing else may run beside it."""
+        return any(step.stop for step in self.steps)
 
     @property
     def control(self) -> bool:
@@ -217,11 +225,13 @@ def outline(source: Source) -> Scenario:
     return source.scenario(Names(MADE_UP))
 
 
-def chosen(everything: list[Source], only: list[str], fast: bool) -> list[Source]:
-    """Those that `only` names (GROUP, NAME or GROUP/NAME), else all; with `fast` the quick subset of these.
+def chosen(everything: list[Source], only: list[str], fast: bool, outages: bool = False) -> list[Source]:
+    """Those that `only` names (GROUP, NAME or GROUP/NAME), else all; with `fast` the quick subset of these. Those that
+    stop a component of the cluster for all who use it only with `outages`.
 
     Raises InvalidInput for a word that names none.
     """
+    everything = [source for source in everything if outages or not outline(source).alone]
     picked = []
     for word in only:
         found = [s for s in everything if word in (s.name, outline(s).group, f"{outline(s).group}/{s.name}")]

@@ -12,7 +12,9 @@ from errors import ParamedicError
 from evals.conditions import wait_for
 from evals.hostile import bystanders, events, talkative
 from evals.kube import CLUSTER_KINDS, Kube, Object
+from evals.metering import Meter
 from evals.names import Names, random_name
+from evals.outages import Outage
 from evals.scenario import Condition, Scenario, Source, Step
 from evals.surroundings import distractors, make_noise, settled
 from tools.kubernetes.client import Cluster
@@ -31,7 +33,14 @@ class Stage:
     """`async with Stage(…) as stage`: the fault shows when it is entered, and nothing is left when it is left."""
 
     def __init__(
-        self, cluster: Cluster, source: Source, given: dict[str, str], run_id: str, *, hostile: bool = False
+        self,
+        cluster: Cluster,
+        source: Source,
+        given: dict[str, str],
+        run_id: str,
+        *,
+        hostile: bool = False,
+        meter: Meter | None = None,
     ) -> None:
         self.namespace = random_name()
         self.names = Names({**given, "namespace": self.namespace})
@@ -41,10 +50,14 @@ class Stage:
         self.setup_seconds = 0.0
         self._run_id = run_id
         self._hostile = hostile
+        self._meter = meter
+        self._outage: Outage | None = None
         self._made: list[Object] = []
 
     async def __aenter__(self) -> Stage:
         started = time.monotonic()
+        if self._meter and self.scenario.measured:
+            self._meter.watch(self.namespace)
         try:
             await self._open()
             for step in self.scenario.steps:
@@ -78,9 +91,13 @@ class Stage:
         for item in self.source.manifests(self.names, file):
             if item["kind"] in CLUSTER_KINDS:
                 item["metadata"]["labels"] = {**(item["metadata"].get("labels") or {}), LABEL: self._run_id}
+            elsewhere = item["metadata"].get("namespace")
+            if elsewhere:
+                item["metadata"]["labels"] = {**(item["metadata"].get("labels") or {}), LABEL: self._run_id}
             self._made.append(item)
-            made = await self.kube.create(talkative(item) if self._hostile else item)
-            if self._hostile and item["kind"] not in CLUSTER_KINDS:
+            kube = Kube(self.kube.cluster, elsewhere) if elsewhere else self.kube
+            made = await kube.create(talkative(item) if self._hostile else item)
+            if self._hostile and item["kind"] not in CLUSTER_KINDS and not elsewhere:
                 at = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
                 for event in events({**made, "kind": item["kind"]}, self.namespace, at):
                     await self.kube.create(event)
@@ -124,6 +141,11 @@ class Stage:
                 await self.kube.delete(kind, one)
         elif step.pause is not None:
             await asyncio.sleep(step.pause)
+        elif step.stop is not None:
+            kubeconfig = self.kube.cluster.settings.kubeconfig
+            assert kubeconfig is not None, "an evaluation names its cluster by file"
+            self._outage = Outage(step.stop, kubeconfig)
+            await self._outage.begin()
 
     async def blind_restart(self) -> None:
         """What a person does who looks at nothing: delete every pod of the broken workloads."""
@@ -134,13 +156,17 @@ class Stage:
 
     async def close(self) -> None:
         """Take everything away. Errors do not stop it: what stays is swept by the next evaluation."""
+        if self._outage:
+            await self._outage.end()
+        if self._meter:
+            self._meter.forget(self.namespace)
         for item in self._made:
-            kind, name = item["kind"], item["metadata"]["name"]
+            kind, name, elsewhere = item["kind"], item["metadata"]["name"], item["metadata"].get("namespace")
             with contextlib.suppress(ParamedicError):
                 if item["metadata"].get("finalizers"):
                     await self._release(kind, name)
-                if kind in CLUSTER_KINDS:
-                    await self.kube.delete(kind, name)
+                if kind in CLUSTER_KINDS or elsewhere:
+                    await Kube(self.kube.cluster, elsewhere or self.namespace).delete(kind, name)
         with contextlib.suppress(ParamedicError):
             await self.kube.delete("Namespace", self.namespace)
 
@@ -159,4 +185,10 @@ async def sweep(cluster: Cluster, run_id: str) -> int:
         for item in found.get("items") or []:
             await kube.delete(kind, item["metadata"]["name"])
             count += 1
+    system = Kube(cluster, "kube-system")
+    for kind in ("DaemonSet", "Lease"):
+        for item in await system.all(kind):
+            if (item["metadata"].get("labels") or {}).get(LABEL) == run_id:
+                await system.delete(kind, item["metadata"]["name"])
+                count += 1
     return count

@@ -28,6 +28,10 @@ def evaluate(
     hostile: Annotated[
         bool, typer.Option("--hostile", help="With hostile text wherever a tenant can write: it has to change nothing")
     ] = False,
+    outages: Annotated[
+        bool,
+        typer.Option("--outages", help="Also what stops a component of the whole cluster, for under a minute each"),
+    ] = False,
     kubeconfig: Annotated[
         Path | None, typer.Option(help="A cluster that may be broken; default: the development cluster")
     ] = None,
@@ -41,7 +45,7 @@ def evaluate(
     _require_checkout()
     from evals.scenario import chosen, outline, sources
 
-    picked = chosen(sources(), only or [], fast)
+    picked = chosen(sources(), only or [], fast, outages)
     if show:
         for source in picked:
             typer.echo(f"{outline(source).group}/{source.name}: {outline(source).title}")

@@ -70,6 +70,15 @@ def test_names_say_nothing_and_are_kept_within_a_run() -> None:
         names.fill("<<image:none>>")
 
 
+def test_what_stops_a_component_is_chosen_only_on_demand() -> None:
+    alone = {source.name for source in ALL if outline(source).alone}
+    assert alone == {"no_controllers", "proxy_down"}
+    assert alone & {source.name for source in chosen(ALL, [], False)} == set()
+    assert alone <= {source.name for source in chosen(ALL, [], False, outages=True)}
+    with pytest.raises(InvalidInput):
+        chosen(ALL, ["proxy_down"], False)
+
+
 def test_the_person_who_asks_does_not_tell_the_cause() -> None:
     classes = {cause.value.replace("_", " ") for cause in CauseClass}
     assert [source.name for source in ALL if any(word in outline(source).event.lower() for word in classes)] == []

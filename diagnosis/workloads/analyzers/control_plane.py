@@ -38,6 +38,7 @@ CAUSES = {
 
 _SYSTEM = "kube-system"
 _SILENT = timedelta(minutes=1)
+_A_MOMENT = timedelta(seconds=10)  # what a busy controller needs; counts only beside a lease or pod that is down
 _DEFAULT = "default-scheduler"
 
 
@@ -197,9 +198,9 @@ def _ignored(scope: Scope, ref: ObjectRef) -> tuple[Object, str, bool] | None:
     observed = number(item, "status", "observedGeneration") or 0
     if generation is None or created is None or observed >= generation:
         return None
-    old = now - created > _SILENT
     if observed == 0:
-        return (item, f"{ref} is there since {created:%Y-%m-%d %H:%M:%S} and has no status", True) if old else None
+        words = f"{ref} is there since {created:%Y-%m-%d %H:%M:%S} and has no status"
+        return (item, words, now - created > _SILENT) if now - created > _A_MOMENT else None
     written = [
         when(entry, "time") for entry in objects(item, "metadata", "managedFields") if not pick(entry, "subresource")
     ]
