@@ -8,17 +8,18 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 
 from diagnosis.metrics.edges import Edge
 from diagnosis.metrics.prometheus_json import read_document
 from diagnosis.metrics.series import Kind, MetricSeries
+from diagnosis.metrics.subject import Owners, subject_of
 from errors import InvalidInput, ToolFailed, ToolTimeout
 from incidents.models import Evidence, Moment, ObjectRef
 from tools.prometheus.client import Prometheus
 from tools.prometheus.rca.asked import Given, understood
-from tools.prometheus.rca.catalogue import FIXED, FORMS, NODE, PROGRAM, Wanted, names_of, of_program
+from tools.prometheus.rca.catalogue import FIXED, FORMS, NODE, PROGRAM, TRACES, Wanted, names_of, of_program
 from tools.prometheus.rca.discover import Found, discover, probe, vector
 from tools.prometheus.rca.edges import calls
 from tools.prometheus.rca.events import happened
@@ -35,6 +36,7 @@ _CONCURRENT = 4
 _COUNT_FROM = 100
 _MAX_TIMEOUTS = 3
 _UNNAMED = "result"
+_PLACES = ("source_workload_namespace", "destination_workload_namespace")
 _POD = r"(.+?)(?:-[bcdf-hj-np-tv-xz2-9]{6,10})?-(?:[bcdf-hj-np-tv-xz2-9]{5}|[0-9]{1,4})"
 
 Progress = Callable[[str], None]
@@ -88,11 +90,32 @@ async def gather(
         raise InvalidInput(
             f"Prometheus has no series{where} between {start.isoformat()} and {end.isoformat()} to look at{why}"
         )
+    out.series = placed(out.series, out.owners)
     if len(out.series) > max_series:
         out.cut += len(out.series) - max_series
         out.unseen.append(f"only the first {max_series} of {len(out.series)} series were looked at")
         del out.series[max_series:]
     return out
+
+
+def placed(series: list[MetricSeries], owners: Owners) -> list[MetricSeries]:
+    """The series, those of traces' calls with namespaces: traces know names alone. A name that several namespaces have
+    stays as it is."""
+    known: dict[str, set[str]] = {}
+    for one in series:
+        subject = subject_of(one.labels, owners)
+        if subject.namespace and not subject.callee and (name := subject.workload or subject.service):
+            known.setdefault(name, set()).add(subject.namespace)
+
+    def at(one: MetricSeries) -> MetricSeries:
+        more = {}
+        for label, place in zip(TRACES, _PLACES, strict=True):
+            spaces = known.get(one.labels.get(label, ""), set())
+            if len(spaces) == 1 and not one.labels.get("namespace") and place not in one.labels:
+                more[place] = next(iter(spaces))
+        return replace(one, labels={**one.labels, **more}) if more else one
+
+    return [at(one) for one in series]
 
 
 async def _chosen(

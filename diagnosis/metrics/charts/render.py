@@ -1,0 +1,112 @@
+"""A figure as a document: SVG, an HTML page that needs nothing else, or PNG."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import io
+from collections.abc import Sequence
+from html import escape
+
+from diagnosis.metrics.charts.canvas import Anchor, Point, SvgCanvas
+from diagnosis.metrics.charts.figure import WIDTH, draw, height
+from errors import ToolMissing
+from incidents.metric_charts import ChartedSeries
+from incidents.metric_report import MetricReport
+
+_STYLE = (
+    "body{font:15px/1.5 system-ui,sans-serif;color:#111827;background:#f3f4f6;margin:0;padding:24px}"
+    "main{max-width:1000px;margin:auto}figure{margin:0 0 16px;background:#fff;border-radius:8px;overflow-x:auto}"
+    "p{white-space:pre-wrap}table{border-collapse:collapse;width:100%;background:#fff}"
+    "td,th{border-bottom:1px solid #e5e7eb;padding:6px 8px;text-align:left;vertical-align:top}"
+    "td.n{text-align:right;font-variant-numeric:tabular-nums}ul{color:#6b7280}"
+)
+STYLE_POLICY = f"'sha256-{base64.b64encode(hashlib.sha256(_STYLE.encode()).digest()).decode()}'"
+"""What a content security policy must allow as style for the page."""
+_SCALE = 2
+"""Pixels of a PNG for each of the figure: screens are fine today."""
+
+
+def svg(report: MetricReport, charts: Sequence[ChartedSeries]) -> str:
+    canvas = SvgCanvas(WIDTH, height(report, charts), "Metrics around the incident")
+    draw(canvas, report, charts)
+    return canvas.document()
+
+
+def html(report: MetricReport, charts: Sequence[ChartedSeries]) -> str:
+    """One page with the figure, the summary and the ranking. No script; nothing is loaded from anywhere."""
+    rows = "".join(
+        f"<tr><td>{workload.rank}</td><td>{escape(workload.entity)}</td><td class=n>{workload.score:.2f}</td>"
+        f"<td>{f'{workload.onset:%H:%M:%S}' if workload.onset else ''}</td><td>{escape(workload.because)}</td>"
+        f"<td>{escape(' → '.join(workload.path))}</td></tr>"
+        for workload in report.workloads
+    )
+    table = (
+        "<table><thead><tr><th>#<th>Workload<th>Score<th>Onset<th>Why<th>From the symptom</tr></thead>"
+        f"<tbody>{rows}</tbody></table>"
+        if rows
+        else ""
+    )
+    notes = "".join(f"<li>{escape(line)}</li>" for line in report.data_quality.warnings)
+    return (
+        '<!doctype html><html lang="en"><head><meta charset="utf-8"><title>Metrics around the incident</title>'
+        f"<style>{_STYLE}</style></head><body><main><figure>{svg(report, charts)}</figure>"
+        f"<p>{escape(report.summary)}</p>{table}{f'<ul>{notes}</ul>' if notes else ''}</main></body></html>\n"
+    )
+
+
+def png(report: MetricReport, charts: Sequence[ChartedSeries]) -> bytes:
+    """Raises ToolMissing without Pillow, which the extra `metrics` installs."""
+    try:
+        from PIL import Image, ImageDraw, ImageFont
+    except ImportError:
+        raise ToolMissing("a PNG needs Pillow: install paramedic[metrics], or ask for SVG or HTML") from None
+
+    image = Image.new("RGB", (WIDTH * _SCALE, height(report, charts) * _SCALE), "#ffffff")
+    pen = ImageDraw.Draw(image)
+
+    class Painter:
+        def rect(self, x: float, y: float, width: float, height: float, fill: str, *, tip: str = "") -> None:
+            if width > 0 and height > 0:
+                pen.rectangle(_scaled([(x, y), (x + width, y + height)]), fill=fill)
+
+        def line(self, points: Sequence[Point], colour: str, *, width: float = 1, dashed: bool = False) -> None:
+            for part in _dashes(points) if dashed and len(points) == 2 else [points]:
+                pen.line(_scaled(part), fill=colour, width=max(1, round(width * _SCALE)), joint="curve")
+
+        def polygon(self, points: Sequence[Point], fill: str, *, tip: str = "") -> None:
+            pen.polygon(_scaled(points), fill=fill)
+
+        def text(
+            self, x: float, y: float, text: str, *, size: int = 12, colour: str = "#111827", anchor: Anchor = "start",
+            bold: bool = False,
+        ) -> None:  # fmt: skip
+            plain = "".join(char if char.isprintable() else " " for char in text)
+            side = {"start": "l", "middle": "m", "end": "r"}[anchor]
+            pen.text(
+                (x * _SCALE, y * _SCALE), plain, fill=colour, anchor=f"{side}s",
+                font=ImageFont.load_default(size * _SCALE), stroke_width=1 if bold else 0, stroke_fill=colour,
+            )  # fmt: skip
+
+    draw(Painter(), report, charts)
+    out = io.BytesIO()
+    image.save(out, "PNG", optimize=True)
+    return out.getvalue()
+
+
+def _scaled(points: Sequence[Point]) -> list[Point]:
+    return [(x * _SCALE, y * _SCALE) for x, y in points]
+
+
+def _dashes(points: Sequence[Point]) -> list[list[Point]]:
+    """A straight line as dashes of four pixels."""
+    (x1, y1), (x2, y2) = points
+    length = max(abs(x2 - x1), abs(y2 - y1), 1e-6)
+    cuts = [at / length for at in range(0, int(length), 7)]
+    return [
+        [
+            (x1 + (x2 - x1) * cut, y1 + (y2 - y1) * cut),
+            (x1 + (x2 - x1) * min(1, cut + 4 / length), y1 + (y2 - y1) * min(1, cut + 4 / length)),
+        ]
+        for cut in cuts
+    ]
