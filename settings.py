@@ -414,6 +414,62 @@ class AlertmanagerSettings(MonitoringSettings):
     """Alertmanager. Without one, alerts are those of Prometheus' own rules."""
 
 
+class ForecastService(_Section):
+    """A load that is forecast, and what bears it."""
+
+    name: str = Field(pattern=r"^[a-z0-9]([a-z0-9.-]{0,61}[a-z0-9])?$")
+    query: str | None = Field(
+        default=None, min_length=1, max_length=8192, description="PromQL of the whole load, one series"
+    )
+    csv: Path | None = Field(default=None, description="Instead: a table with a time column and a load")
+    column: str | None = Field(default=None, description="Of the table, where it has several")
+    per_instance: float = Field(default=100.0, gt=0, allow_inf_nan=False, description="Load that one instance bears")
+    min_instances: int = Field(default=1, ge=0, le=1000)
+    max_instances: int = Field(default=20, ge=1, le=1000)
+    lead_seconds: float = Field(
+        default=300.0, ge=0, le=86_400, description="From a decision until a new instance serves"
+    )
+    namespace: str | None = None
+    workload: str | None = Field(
+        default=None, pattern=r"^(Deployment|StatefulSet)/[a-z0-9][a-z0-9.-]*$", description="That proposals scale"
+    )
+
+    @model_validator(mode="after")
+    def _complete(self) -> ForecastService:
+        if (self.query is None) == (self.csv is None):
+            raise ValueError(f"service {self.name} needs query or csv")
+        if self.min_instances > self.max_instances:
+            raise ValueError(f"service {self.name} has min_instances above max_instances")
+        if (self.namespace is None) != (self.workload is None):
+            raise ValueError(f"service {self.name} needs namespace and workload, or neither")
+        return self
+
+
+class ForecastSettings(_Section):
+    """Load prediction, `/api/v1/predict`."""
+
+    services: list[ForecastService] = Field(
+        default_factory=list, max_length=200, description="The first is the one that requests mean that name none"
+    )
+    history_days: float = Field(default=84.0, ge=3, le=366, description="So much is asked for; less is used as well")
+    step_seconds: float = Field(default=300.0, ge=60, le=14_400)
+    quantile: float = Field(default=0.95, ge=0.5, le=0.999, description="Of the load to come that is provided for")
+    retrain_seconds: float = Field(default=21_600.0, ge=300, description="Between two trainings")
+    boosting: bool = Field(default=True, description="Try gradient boosting too, where scikit-learn is installed")
+    per_instance: float = Field(
+        default=100.0, gt=0, allow_inf_nan=False, description="Where no service is configured; as the two below"
+    )
+    min_instances: int = Field(default=1, ge=0, le=1000)
+    max_instances: int = Field(default=20, ge=1, le=1000)
+
+    @field_validator("services")
+    @classmethod
+    def _names(cls, value: list[ForecastService]) -> list[ForecastService]:
+        if len({service.name for service in value}) < len(value):
+            raise ValueError("two services have the same name")
+        return value
+
+
 class ModelPrice(_Section):
     """US dollars for a million tokens."""
 
@@ -479,6 +535,7 @@ class Settings(BaseSettings):
     gdb: GdbSettings = Field(default_factory=GdbSettings)
     prometheus: PrometheusSettings = Field(default_factory=PrometheusSettings)
     alertmanager: AlertmanagerSettings = Field(default_factory=AlertmanagerSettings)
+    forecast: ForecastSettings = Field(default_factory=ForecastSettings)
     gate: GateSettings = Field(default_factory=GateSettings)
     instances: list[InstanceRule] = Field(default_factory=_milvus, description="The first that matches a pod decides")
     policy: PolicySettings = Field(default_factory=PolicySettings)

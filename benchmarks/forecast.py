@@ -4,7 +4,7 @@
 
 FOLDER (or PARAMEDIC_BENCHMARK_DATA) holds the Numenta Anomaly Benchmark (https://github.com/numenta/NAB, its `data`
 folder somewhere below). 56 origins over the newest 28 days of a series; what is known at an origin is its past alone,
-`--days` of it; the predictor is trained again every fourth day. MASE is over the error of the day before as a forecast,
+`--days` of it; the predictor is trained again every other day. MASE is over the error of the day before as a forecast,
 before the first origin. Instances bear a tenth of the load's 95th percentile each: `under` is the share of intervals
 with fewer than the load needs, `deficit` the share of needed instance-intervals that was missing, `waste` the share
 that was too much. `covered` is the share of loads below the upper quantile (95 %), and within the 80 % interval.
@@ -73,7 +73,7 @@ def measure(whole: History, days: float, test_days: float, boosting: bool) -> di
     bands, spent = [], []
     for number, origin in enumerate(origins):
         known = _last(whole.until(int(origin)), round(days * day))
-        if number % 8 == 0:
+        if number % 4 == 0:
             began = time.process_time()
             predictor, why = train(known, boosting=boosting)
             spent.append(time.process_time() - began)
