@@ -12,6 +12,7 @@ import os
 import socket
 import struct
 import time
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -20,7 +21,8 @@ import structlog
 from collector.dying import describe, keep
 
 _CREDENTIALS = struct.Struct("3i")  # struct ucred of unix(7): pid, uid, gid
-_STALLED = 60.0
+_TIMEOUT = struct.Struct("2l")  # struct timeval
+_STALLED = 60
 _MOST = 8
 
 log = structlog.get_logger(__name__)
@@ -82,6 +84,23 @@ class CoredumpSocket:
                 log.info("a core came through the socket", pid=pid, name=name)
 
     def _keep(self, connection: socket.socket, pid: int) -> str:
-        connection.settimeout(_STALLED)
+        connection.setblocking(True)
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, _TIMEOUT.pack(_STALLED, 0))
         told = {**describe(pid, str(self._proc)), "time": int(time.time())}
-        return keep(str(self._root), told, connection.recv)
+        return keep(str(self._root), told, _pieces(connection))
+
+
+def _pieces(connection: socket.socket) -> Callable[[int], bytes | bytearray]:
+    """Reads in one buffer: the kernel sends page by page, and the dying process waits for whatever else is done."""
+    buffer = bytearray()
+
+    def read(count: int) -> bytes | bytearray:
+        if len(buffer) != count:
+            buffer[:] = bytes(count)
+        filled = 0
+        with memoryview(buffer) as view:
+            while filled < count and (came := connection.recv_into(view[filled:])):
+                filled += came
+            return buffer if filled == count else bytes(view[:filled])
+
+    return read

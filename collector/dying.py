@@ -42,11 +42,11 @@ def describe(pid: int, proc: str = "/proc") -> dict[str, str | int | None]:
     }
 
 
-def lay_down(read: Callable[[int], bytes], target: int) -> int:
+def lay_down(read: Callable[[int], bytes | bytearray], target: int) -> int:
     """Write a stream to the empty file with descriptor `target`, zeros as holes; the number of bytes that came."""
     size = 0
     while piece := read(_CHUNK):
-        if piece == _ZEROS[: len(piece)]:
+        if piece == (_ZEROS if len(piece) == _CHUNK else _ZEROS[: len(piece)]):
             os.lseek(target, len(piece), os.SEEK_CUR)
         else:
             view = memoryview(piece)
@@ -66,7 +66,7 @@ def private_folder(path: str) -> str:
     return path
 
 
-def keep(root: str, told: dict[str, str | int | None], read: Callable[[int], bytes]) -> str:
+def keep(root: str, told: dict[str, str | int | None], read: Callable[[int], bytes | bytearray]) -> str:
     """Keep a core in `root`/.incoming: `<name>.json` says whose it is, `<name>.core` appears once it is whole.
 
     Returns the name. Raises OSError and leaves `<name>.part`: a core that the disk had no room for is still evidence.

@@ -1,0 +1,154 @@
+"""How long a crashing process, and its pod with it, is held until its core is kept.
+
+    python -m benchmarks.capture [MEGABYTES]
+
+A process with so much memory, half noise and half text, beside a gigabyte of which it touched one page, dies by
+SIGSEGV; the time until its parent is told is the time that the kernel held it for the core. The kernel writes a plain
+file, sends the core to the pipe program of `paramedic node setup --pipe`, and, where it can (Linux 6.16), to the
+agent's socket. Runs alternate and the median counts; the file system is the same. Needs root: kernel.core_pattern is
+changed under the lock of the end-to-end tests, and put back. Prints a table and one JSON line.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import contextlib
+import fcntl
+import json
+import os
+import resource
+import shutil
+import signal
+import statistics
+import subprocess
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from collector.coredump_socket import CoredumpSocket
+from collector.node_setup import pipe_pattern, socket_pattern
+from tests.e2e.cores import LOCK, PATTERN_FILE
+
+ROUNDS = 5
+LIMIT = 1.25
+_SOURCE = r"""
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
+int main(int argc, char **argv) {
+    size_t bytes = strtoul(argv[1], NULL, 10) << 20;
+    uint64_t state = 88172645463325252u, *words = malloc(bytes);
+    for (size_t n = 0; n < bytes / 16; n++) {
+        state ^= state << 13; state ^= state >> 7; state ^= state << 17;
+        words[n] = state;
+    }
+    char *text = (char *)words + bytes / 2;
+    for (size_t n = 0; n + 64 < bytes / 2; n += 48) snprintf(text + n, 48, "line %zu of what the program logged\n", n);
+    int flags = MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE;
+    char *untouched = mmap(NULL, (size_t)1 << 30, PROT_READ | PROT_WRITE, flags, -1, 0);
+    untouched[512u << 20] = 1;
+    printf("ready\n");
+    fflush(stdout);
+    for (;;) pause();
+}
+"""
+
+
+def held(program: Path, megabytes: int) -> float:
+    """Seconds from the signal to the end of the process."""
+    limit = resource.RLIM_INFINITY
+    with subprocess.Popen(
+        [str(program), str(megabytes)],
+        stdout=subprocess.PIPE,
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_CORE, (limit, limit)),
+    ) as process:
+        assert process.stdout is not None
+        process.stdout.readline()
+        os.sync()
+        began = time.monotonic()
+        process.send_signal(signal.SIGSEGV)
+        process.wait()
+        return time.monotonic() - began
+
+
+@contextmanager
+def pattern() -> Iterator[Callable[[str], object]]:
+    """Sets kernel.core_pattern; at the end it is what it was."""
+    with LOCK.open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        before = PATTERN_FILE.read_text()
+        try:
+            yield PATTERN_FILE.write_text
+        finally:
+            PATTERN_FILE.write_text(before)
+
+
+@contextmanager
+def listening(root: Path) -> Iterator[str]:
+    """The agent's socket in a process of its own; its pattern."""
+    path = root / "socket"
+    child = os.fork()
+    if child == 0:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        with contextlib.suppress(BaseException):
+            asyncio.run(CoredumpSocket(path, root, Path("/proc")).serve(asyncio.Event()))
+        os._exit(1)
+    try:
+        while not path.exists():
+            time.sleep(0.02)
+        yield socket_pattern(path)
+    finally:
+        os.kill(child, signal.SIGKILL)
+        os.waitpid(child, 0)
+
+
+def kept(root: Path) -> list[Path]:
+    return [path for path in root.rglob("*") if path.is_file() and path.stat().st_size > 1 << 20]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("megabytes", nargs="?", type=int, default=512)
+    megabytes = parser.parse_args().megabytes
+    folder = Path(tempfile.mkdtemp(prefix="pm-", dir="/var/tmp"))  # a pattern has room for 127 bytes
+    program, root = folder / "program", folder / "c"
+    (folder / "program.c").write_text(_SOURCE)
+    subprocess.run(["gcc", "-O2", "-o", str(program), str(folder / "program.c")], check=True)
+    root.mkdir(mode=0o700)
+    runs: dict[str, list[float]] = {}
+    try:
+        with pattern() as put, contextlib.ExitStack() as stack:
+            ways = {"plain file": f"{root}/core.%p", "pipe": pipe_pattern(root)}
+            at_socket = stack.enter_context(listening(root))
+            try:
+                put(at_socket)
+                ways["socket"] = at_socket
+            except OSError:
+                print("this kernel has no coredump socket (Linux 6.16)")
+            for _ in range(ROUNDS):
+                for name, text in ways.items():
+                    put(text)
+                    runs.setdefault(name, []).append(held(program, megabytes))
+                    (core,) = kept(root)
+                    size, blocks = core.stat().st_size, core.stat().st_blocks
+                    assert size > megabytes << 20, (name, size)
+                    core.unlink()
+    finally:
+        shutil.rmtree(folder)
+    base = statistics.median(runs["plain file"])
+    print(f"a core of {size / 1e6:.0f} MB, {blocks * 512 / 1e6:.0f} MB of it on the disk")
+    for name, times in runs.items():
+        middle = statistics.median(times)
+        print(f"{name:<12} {middle:6.2f} s  {middle / base:5.2f} x   ({min(times):.2f} to {max(times):.2f})")
+    ratios = {name: round(statistics.median(times) / base, 3) for name, times in runs.items()}
+    print(json.dumps({"benchmark": "capture", "held_ratio": ratios, "limit": LIMIT, "rounds": ROUNDS}))
+
+
+if __name__ == "__main__":
+    main()
