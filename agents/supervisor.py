@@ -13,7 +13,7 @@ from incidents.models import DiagnosisStatus
 from incidents.plan import ApprovalState
 
 MAX_HOPS = 40
-"""An incident that needs more hops than this is stuck; the longest regular one takes 15, and 8 for each more repair."""
+"""An incident that needs more hops than this is stuck; the longest regular one takes 17, and 8 for each more repair."""
 
 MAX_REPAIRS = 3
 """So many plans, one after the other, each with an approval of its own."""
@@ -21,6 +21,7 @@ MAX_REPAIRS = 3
 
 class Route(StrEnum):
     RESEARCHER = "researcher"
+    ANALYST = "analyst"
     GDB_ANALYST = "gdb_analyst"
     K8S_FIXER = "k8s_fixer"
     NOTIFIER = "notifier"
@@ -48,6 +49,8 @@ class Situation:
     hops: int = 0
     on_cluster: bool = False  # the target is a Kubernetes object or helm release, and a cluster is connected
     researched: bool = False
+    measurable: bool = False  # there is a Prometheus, and the target is something that it may measure
+    measured: bool = False
     core_known: bool = False  # a core was given, or one was found for the crashed container
     core_analysed: bool = False
     diagnosis: DiagnosisStatus | None = None
@@ -97,6 +100,8 @@ def _looking(situation: Situation) -> list[Hop]:
         hops.append(Hop(Route.GDB_ANALYST, "there is a core dump to read"))
     if situation.on_cluster and not situation.researched:
         hops.append(Hop(Route.RESEARCHER, "the cluster has not been looked at"))
+    if situation.measurable and not situation.measured:
+        hops.append(Hop(Route.ANALYST, "what is measured has not been compared with what is usual"))
     return hops
 
 

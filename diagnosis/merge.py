@@ -28,12 +28,15 @@ CRASH_CLASSES = frozenset(
 CODE_FAULTS = CRASH_CLASSES | {CauseClass.NATIVE_CRASH}
 
 
-def merge(workload: Diagnosis | None, crash: Diagnosis | None) -> Diagnosis:
-    """Join what the cluster shows with what the core shows.
+def merge(workload: Diagnosis | None, crash: Diagnosis | None, metrics: Diagnosis | None = None) -> Diagnosis:
+    """Join what the cluster shows with what the core shows, and with what was measured.
 
     The core explains a crash that the cluster only sees as a signal: a `native_crash` cause takes the core's class
-    and mechanism, and keeps its object and facts. Either side may be missing; both missing is a failed diagnosis.
+    and mechanism, and keeps its object and facts. Any side may be missing; all missing is a failed diagnosis.
     """
+    if metrics is not None:
+        seen = [item for item in (workload, crash) if item is not None]
+        return with_closure(_with_metrics(merge(workload, crash), metrics) if seen else metrics)
     if workload is None or crash is None:
         only = workload or crash
         failed = Diagnosis(status=DiagnosisStatus.FAILED, unseen=["no specialist could look at anything"])
@@ -64,6 +67,33 @@ def merge(workload: Diagnosis | None, crash: Diagnosis | None) -> Diagnosis:
         model_statements=_statements(workload, crash),
     )
     return with_closure(joint)
+
+
+def _with_metrics(joint: Diagnosis, metrics: Diagnosis) -> Diagnosis:
+    """Measurements add to what is known. That a workload's changed first is a cause without a class: it counts only
+    where nothing else names one, and then what looked healthy is not."""
+    suggested = {item.id for item in metrics.findings if item.source == "model"}
+    causes = [cause for cause in metrics.causes if not joint.causes or suggested.issuperset(cause.finding_ids)]
+    status = joint.status
+    if metrics.status is DiagnosisStatus.UNKNOWN and status in (DiagnosisStatus.HEALTHY, DiagnosisStatus.FAILED):
+        status = DiagnosisStatus.UNKNOWN if causes else status
+    elif status is DiagnosisStatus.FAILED:
+        status = metrics.status
+    return joint.model_copy(
+        update={
+            "status": status,
+            "causes": [*joint.causes, *causes],
+            "findings": _unique([*joint.findings, *metrics.findings], lambda item: item.id),
+            "evidence": _unique([*joint.evidence, *metrics.evidence], lambda item: item.id),
+            "ruled_out": _unique([*joint.ruled_out, *metrics.ruled_out], str),
+            "unseen": _unique([*joint.unseen, *metrics.unseen], str),
+            "next_steps": _unique([*joint.next_steps, *metrics.next_steps], str),
+            "timeline": _timeline(joint, metrics),
+            "explanation": "\n\n".join(text for text in (joint.explanation, metrics.explanation) if text) or None,
+            "hypotheses": [*joint.hypotheses, *metrics.hypotheses],
+            "model_statements": _statements(joint, metrics),
+        }
+    )
 
 
 def _statements(workload: Diagnosis, crash: Diagnosis) -> ModelStatements | None:

@@ -23,6 +23,7 @@ def build_graph(nodes: Nodes, saver: BaseCheckpointSaver[str]) -> CompiledStateG
     for node in (
         nodes.supervisor,
         nodes.researcher,
+        nodes.analyst,
         nodes.gdb_analyst,
         nodes.k8s_fixer,
         nodes.notifier,

@@ -12,6 +12,7 @@ from langgraph.types import Command, interrupt
 from pydantic import BaseModel
 
 from actions.gate import Gate
+from agents.analyst import Analyst
 from agents.choosing import choose_next
 from agents.gdb_analyst import GdbAnalyst
 from agents.k8s_fixer import K8sFixer
@@ -52,11 +53,13 @@ class Nodes:
         models: Models | None,
         *,
         max_analyses: int,
+        analyst: Analyst | None = None,
     ) -> None:
         self._incidents = incidents
         self._approvals = approvals
         self._drafts = drafts
         self._researcher = researcher
+        self._analyst = analyst
         self._gdb_analyst = gdb_analyst
         self._fixer = fixer
         self._gate = gate
@@ -72,6 +75,7 @@ class Nodes:
     ) -> Command[
         Literal[
             "researcher",
+            "analyst",
             "gdb_analyst",
             "k8s_fixer",
             "notifier",
@@ -103,6 +107,8 @@ class Nodes:
             hops=state.get("hops", 0),
             on_cluster=incident.target.kind != "Process" and self._researcher is not None,
             researched=state.get("researched", False),
+            measurable=self._analyst is not None and incident.target.kind != "Process",
+            measured=state.get("measured", False),
             core_known=not core_analysed and await self._gdb_analyst.has_core(incident, diagnosis),
             core_analysed=core_analysed,
             diagnosis=diagnosis.status if diagnosis else None,
@@ -138,6 +144,15 @@ class Nodes:
         await self._conclude(incident, workload=found)
         return Command(update={"researched": True}, goto="supervisor")
 
+    async def analyst(self, state: State) -> Command[Literal["supervisor"]]:
+        assert self._analyst is not None
+        incident = await self._begin(state, "analyst", "compares what is measured with what is usual")
+        known = await self._incidents.diagnosis(incident.id)
+        async with self._turn:
+            found = await self._analyst.run(incident, known)
+        await self._conclude(incident, metrics=found)
+        return Command(update={"measured": True}, goto="supervisor")
+
     async def gdb_analyst(self, state: State) -> Command[Literal["supervisor"]]:
         incident = await self._begin(state, "gdb_analyst", "reads the core dump")
         known = await self._incidents.diagnosis(incident.id)
@@ -153,19 +168,20 @@ class Nodes:
         return incident
 
     async def _conclude(
-        self, incident: Incident, *, workload: Diagnosis | None = None, crash: Diagnosis | None = None
+        self,
+        incident: Incident,
+        *,
+        workload: Diagnosis | None = None,
+        crash: Diagnosis | None = None,
+        metrics: Diagnosis | None = None,
     ) -> None:
         """Keep each specialist's own findings, and make the joint diagnosis anew from them; a repeat is harmless."""
-        if workload is not None:
-            await self._drafts.save(incident.id, "researcher", workload)
-        if crash is not None:
-            await self._drafts.save(incident.id, "gdb_analyst", crash)
-        joint = merge(
-            await self._drafts.load(incident.id, "researcher"), await self._drafts.load(incident.id, "gdb_analyst")
-        )
+        given = {"researcher": workload, "gdb_analyst": crash, "analyst": metrics}
+        agent, draft = next((agent, draft) for agent, draft in given.items() if draft is not None)
+        await self._drafts.save(incident.id, agent, draft)
+        joint = merge(*[await self._drafts.load(incident.id, name) for name in given])
         summary = joint.causes[0].summary if joint.causes else f"{joint.status.value}: no cause named"
         await self._incidents.update(incident.id, diagnosis=joint, summary=summary)
-        agent = "researcher" if workload is not None else "gdb_analyst"
         await self._incidents.add_step(
             incident.id, "finding", summary, agent=agent, data={"status": joint.status.value}
         )

@@ -12,6 +12,7 @@ from pathlib import Path
 from langgraph.checkpoint.sqlite.aio import AsyncSqliteSaver
 
 from actions.gate import Gate
+from agents.analyst import Analyst
 from agents.gdb_analyst import GdbAnalyst
 from agents.k8s_fixer import K8sFixer
 from agents.known_crashes import KnownCrashes
@@ -31,6 +32,7 @@ from incidents.core_jobs import CoreJobStore
 from incidents.database import SYNCHRONOUS, Database
 from incidents.drafts import Drafts
 from incidents.memory import Memory
+from incidents.metric_runs import MetricRuns
 from incidents.past_steps import PastSteps
 from incidents.store import IncidentStore
 from incidents.storms import StormStore
@@ -66,6 +68,7 @@ class Services:
     storm_watch: StormWatch | None = None
     monitoring: Monitoring = field(default_factory=Monitoring)
     runbooks: Runbooks | None = None
+    analyst: Analyst | None = None
 
 
 @asynccontextmanager
@@ -96,6 +99,9 @@ async def open_services(settings: Settings) -> AsyncIterator[Services]:
         recall = Recall(Memory(database))
         storms = StormStore(database)
         known = KnownCrashes(database, incidents, settings.core.repeat_seconds)
+        analyst = None
+        if servers.prometheus is not None:
+            analyst = Analyst(incidents, MetricRuns(database), servers.prometheus, models)
         nodes = Nodes(
             incidents=incidents,
             approvals=approvals,
@@ -109,6 +115,7 @@ async def open_services(settings: Settings) -> AsyncIterator[Services]:
             notifier=notifier,
             models=models,
             max_analyses=settings.max_concurrent_analyses,
+            analyst=analyst,
         )
         intake = Intake(known, settings, uploads)
         runner = Runner(build_graph(nodes, saver), incidents, approvals, gate, intake, notifier)
@@ -134,6 +141,7 @@ async def open_services(settings: Settings) -> AsyncIterator[Services]:
             storm_watch=watch,
             monitoring=servers,
             runbooks=runbooks,
+            analyst=analyst,
         )
         await runner.drain()
 

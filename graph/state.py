@@ -11,6 +11,7 @@ class State(TypedDict, total=False):
     incident_id: str
     hops: int
     researched: bool
+    measured: bool
     core_analysed: bool
     told: list[str]
     fix_considered: bool

@@ -128,4 +128,5 @@ class MetricReport(Frozen):
     events: list[EventBeside] = Field(default_factory=list, description="Nearest to the onset first")
     data_quality: DataQuality
     summary: str
+    explanation: str | None = Field(default=None, description="A model's words, each line borne by the evidence")
     evidence: list[Evidence] = Field(default_factory=list)

@@ -17,6 +17,7 @@ READING = {
 }
 VALUES: dict[str, dict[str, object]] = {
     "researcher": READING,
+    "analyst": READING,
     "gdb_analyst": READING,
     "supervisor": {
         "fence": "f" * 16,
@@ -40,7 +41,7 @@ def test_a_missing_value_is_an_error(name: str) -> None:
         render(name)
 
 
-@pytest.mark.parametrize("name", ["researcher", "gdb_analyst"])
+@pytest.mark.parametrize("name", ["researcher", "analyst", "gdb_analyst"])
 @pytest.mark.parametrize(
     ("phase", "said"), [("propose", "look(at)"), ("test", "3 rounds"), ("explain", "final answer")]
 )
