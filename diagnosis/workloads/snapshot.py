@@ -59,6 +59,7 @@ class Snapshot:
         self._chains: dict[str, list[ObjectRef]] = {}
         self._workloads: dict[str, ObjectRef] = {}
         self._owned: dict[str, list[Object]] | None = None
+        self._pods_below: dict[str | None, dict[tuple[str, str, str], list[Object]]] = {}
         self._sorted: dict[tuple[str, str | None], list[Object]] = {}
         self._revisions: dict[ObjectRef, list[Revision]] = {}
         self.unseen = list(dict.fromkeys(unseen))
@@ -235,8 +236,13 @@ class Snapshot:
         if ref.kind == "Pod":
             pod = self.get("Pod", ref.namespace, ref.name)
             return [pod] if pod is not None else []
-        workload = bare(ref)
-        return [pod for pod in self.all("Pod", ref.namespace) if workload in self.owners(pod)]
+        if ref.namespace not in self._pods_below:
+            below: dict[tuple[str, str, str], list[Object]] = defaultdict(list)
+            for pod in self.all("Pod", ref.namespace):
+                for owner in {(above.kind, above.namespace or "", above.name) for above in self.owners(pod)}:
+                    below[owner].append(pod)
+            self._pods_below[ref.namespace] = below
+        return list(self._pods_below[ref.namespace].get((ref.kind, ref.namespace or "", ref.name), ()))
 
     def owned_by(self, owner: Object, kind: str) -> list[Object]:
         """Objects of a kind whose controller is `owner`."""
