@@ -1,7 +1,7 @@
 """Detectors by name: which points of a series are unusual. Each looks at a matrix of series and knows a baseline.
 
-zscore, iqr, change_point and seasonal look along a series; isolation_forest and dbscan across the pods of one workload,
-where they need scikit-learn (the extra `metrics`) and four pods.
+zscore, iqr, change_point, seasonal and streaming look along a series; isolation_forest and dbscan across the pods of one
+workload, where they need scikit-learn (the extra `metrics`) and four pods.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
+from diagnosis.metrics import streaming
 from diagnosis.metrics.config import DetectorName
 from diagnosis.metrics.series import BoolArray, FloatArray
 from diagnosis.metrics.shift import FLOOR, median, quantile
@@ -37,6 +38,10 @@ def detect(
     """
     if name == "seasonal":
         return _seasonal(values, step, onset)
+    if name == "streaming":
+        return np.array([streaming.alerts(streaming.scores(row)) for row in values], dtype=np.bool_).reshape(
+            values.shape
+        )
     if name == "change_point":
         return _change_point(values, usual, onset)
     if name in ("isolation_forest", "dbscan"):
