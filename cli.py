@@ -32,6 +32,7 @@ from terminal import (
     keys,
     models,
     node,
+    rca,
     runbooks,
     schema,
     serve,
@@ -64,6 +65,7 @@ app.add_typer(node.app, name="node")
 app.command()(incidents.autofix)
 app.command()(incidents.incidents)
 app.command()(instances.instances)
+app.command()(rca.rca)
 app.command()(approvals.approvals)
 app.command()(approvals.approve)
 app.command()(approvals.reject)

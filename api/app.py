@@ -30,6 +30,8 @@ ROUTES = (
     "uploads",
     "events",
     "instances",
+    "rca",
+    "predict",
     "diagnose",
     "feishu",
     "console",
@@ -56,6 +58,7 @@ def create_app(services: Services) -> FastAPI:
     app.state.resolver = Resolver(services)
     app.state.metrics = HttpMetrics()
     app.state.health = HealthCheck()
+    app.state.rca_turn = asyncio.Semaphore(services.settings.max_concurrent_analyses)
     problems.install(app)
     for name in ROUTES:
         app.include_router(import_module(f"api.routes.{name}").router)

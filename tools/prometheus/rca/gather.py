@@ -124,12 +124,12 @@ async def _chosen(
     """What to ask for, and what the server has of it."""
     if metrics:
         wanted, given, missing = await understood(server, metrics, namespace, end, MAX_FAMILY)
-        selectors = [f"{{__name__=~{names_of(tuple(wanted))}}}"] if wanted else []
-        found = await discover(server, selectors or ["up"], [end])
+        chosen = f"{{__name__=~{names_of(tuple(wanted))}}}" if wanted else "up"
+        found = await discover(server, [chosen], [end])
         found.unseen += missing
     else:
         times = [start, start + (end - start) / 2, end]
-        found = await discover(server, _selectors(namespace), times)
+        found = await discover(server, selectors(namespace), times)
         have = set(found.metrics())
         programs = [one for metric in sorted(have) for one in of_program(metric, have)]
         wanted, given = [one for one in FIXED if one.metric in have] + programs[:_MAX_PROGRAM_FAMILIES], []
@@ -140,17 +140,17 @@ async def _chosen(
     return found, wanted, given
 
 
-def _selectors(namespace: str | None) -> list[str]:
+def selectors(namespace: str | None) -> list[str]:
     """What is counted: the namespace's own series, and those that carry no namespace or another label for it."""
     by_label: dict[str, list[Wanted]] = {}
     for wanted in FIXED:
         by_label.setdefault(wanted.inside, []).append(wanted)
-    selectors = []
+    chosen = []
     for label, family in by_label.items():
         scope = f",{label}={quoted(namespace)}" if namespace and label else ""
         form = FORMS if label == "namespace" else ""
-        selectors.append(f"{{__name__=~{names_of(tuple(family), form)}{scope}}}")
-    return selectors
+        chosen.append(f"{{__name__=~{names_of(tuple(family), form)}{scope}}}")
+    return chosen
 
 
 class _Work:

@@ -12,7 +12,7 @@ from diagnosis.metrics.charts.points import charted
 from diagnosis.metrics.config import RcaConfig
 from diagnosis.metrics.edges import Edge
 from diagnosis.metrics.series import MetricSeries
-from diagnosis.metrics.subject import Owners
+from diagnosis.metrics.subject import Owners, subject_of
 from diagnosis.workloads.scope import scope_of
 from diagnosis.workloads.snapshot import Snapshot
 from diagnosis.workloads.timeline.build import timeline
@@ -32,13 +32,15 @@ DEADLINE = timedelta(minutes=3)
 
 @dataclass(frozen=True)
 class Question:
-    """What is asked. Times carry a zone; without `metrics` all that is known how to read is looked at."""
+    """What is asked. Times carry a zone; without `metrics` all that is known how to read is looked at. `affected` are
+    names of workloads that should be among what is measured."""
 
     start: datetime
     end: datetime
     namespace: str | None = None
     metrics: list[str] = field(default_factory=list)
     symptom: str = ""
+    affected: list[str] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -102,7 +104,7 @@ async def look(
         symptom=question.symptom,
         config=config,
         cut=found.cut,
-        unseen=[*found.unseen, *beside.unseen],
+        unseen=[*found.unseen, *beside.unseen, *_unmeasured(question.affected, found.series, found.owners)],
     )
 
 
@@ -133,6 +135,12 @@ def answered(
         }
     )
     return Look(report, charted(report, series))
+
+
+def _unmeasured(names: Sequence[str], series: Sequence[MetricSeries], owners: Owners) -> list[str]:
+    measured = {subject_of(one.labels, owners).entity for one in series}
+    known = measured | {entity.rpartition("/")[2] for entity in measured}
+    return [f"nothing is measured of {name}" for name in names if name.rpartition("/")[2] not in known]
 
 
 async def _told(

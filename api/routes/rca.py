@@ -1,0 +1,242 @@
+"""Root-cause analysis of metrics: ask, look again, see the charts, and set what counts as a change."""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING, Annotated, Literal
+
+from fastapi import APIRouter, Path, Query, Request
+from pydantic import AfterValidator, BaseModel, Field, WithJsonSchema
+from starlette.responses import Response
+
+from agents.analyst import current_config, explained
+from api.auth import Caller, Fixer, Reader
+from api.dependencies import KnownIncident, checked_id, services_of
+from api.fields import Body, Line, Namespace, Plain, Text
+from api.problems import RESPONSES, UnusableField
+from diagnosis.metrics.charts import render
+from diagnosis.metrics.config import RcaConfig
+from errors import NotFound, ParamedicError, ToolMissing
+from incidents.database import utcnow
+from incidents.metric_charts import MetricRun
+from incidents.metric_report import MetricReport
+from incidents.metric_runs import MetricRuns
+from tools.prometheus.client import Prometheus
+from tools.prometheus.rca.available import Available, available
+from tools.prometheus.rca.look import Look, Question, look
+
+if TYPE_CHECKING:
+    from graph.services import Services
+
+router = APIRouter(prefix="/api/v1", tags=["rca"], responses=RESPONSES)
+DEFAULT_MINUTES = 30
+_HEALTH_SECONDS = 5.0
+
+
+def _time(value: str) -> str:
+    try:
+        at = datetime.fromisoformat(value)
+    except ValueError:
+        raise ValueError("must be a time of ISO 8601, such as 2026-11-20T10:00:00Z") from None
+    if at.tzinfo is None:
+        raise ValueError(f"has no time zone: write {value}Z for UTC, or an offset such as {value}+02:00")
+    return value
+
+
+Time = Annotated[str, Plain, AfterValidator(_time), WithJsonSchema({"type": "string", "format": "date-time"})]
+Metric = Annotated[str, Field(min_length=1, max_length=4000), Plain]
+
+
+class _Range(Body):
+    start_time: Time | None = Field(default=None, examples=["2026-11-20T10:00:00Z"])
+    end_time: Time | None = Field(default=None, description="Default: now")
+    time_range_minutes: int = Field(
+        default=DEFAULT_MINUTES, ge=1, le=44_640, description="Before the end, where no start is given"
+    )
+    namespace: Namespace | None = Field(default=None, description="Default: all that Prometheus has")
+
+    def span(self) -> tuple[datetime, datetime]:
+        length = timedelta(minutes=self.time_range_minutes)
+        start = datetime.fromisoformat(self.start_time) if self.start_time else None
+        end = datetime.fromisoformat(self.end_time) if self.end_time else None
+        if end is None:
+            end = utcnow() if start is None or self.time_range_minutes == DEFAULT_MINUTES else start + length
+        start = start or end - length
+        if end <= start:
+            raise UnusableField("end_time", f"{end.isoformat()} is not after start_time {start.isoformat()}")
+        return start, end
+
+
+class RcaBody(_Range):
+    """What to look at. Without `metrics`: all that Prometheus has and that is known how to read."""
+
+    metrics: Annotated[list[Metric], Field(max_length=50)] = Field(
+        default=[], description="Names or PromQL", examples=[["container_memory_working_set_bytes"]]
+    )
+    symptom: Text | None = Field(default=None, description="What was noticed", examples=["checkout is slow"])
+
+
+class RcaIncidentBody(_Range):
+    """An incident in words."""
+
+    affected_services: Annotated[list[Line], Field(min_length=1, max_length=50)]
+    symptoms: Annotated[list[Line], Field(max_length=50)] = Field(default=[], examples=[["high latency"]])
+
+
+class RcaLinks(BaseModel):
+    self: str
+    svg: str
+    html: str
+    png: str
+
+
+class RcaAnswer(BaseModel):
+    """An analysis as it is kept, and where its charts are."""
+
+    id: str
+    created_at: datetime
+    incident_id: str | None
+    report: MetricReport
+    links: RcaLinks
+
+
+class RcaMetrics(BaseModel):
+    """What an analysis without `metrics` looks at, as Prometheus has it now."""
+
+    metrics: list[Available]
+
+
+class RcaHealth(BaseModel):
+    status: Literal["ok", "unavailable"]
+    prometheus: str = Field(description="ok, or what is wrong")
+    models: str
+
+
+@router.post("/rca")
+async def analyse_metrics(request: Request, caller: Reader, body: RcaBody) -> RcaAnswer:
+    """Find the workload whose measurements changed first and most, or say that there is none. Changes nothing."""
+    start, end = body.span()
+    question = Question(start, end, body.namespace, body.metrics, body.symptom or "")
+    return await _asked(request, caller, question)
+
+
+@router.post("/rca/incident")
+async def analyse_incident(request: Request, caller: Reader, body: RcaIncidentBody) -> RcaAnswer:
+    """The same for an incident in words: the affected services are where the symptom shows."""
+    start, end = body.span()
+    symptom = f"{', '.join(body.affected_services)}: {'; '.join(body.symptoms) or 'affected'}"
+    question = Question(start, end, body.namespace, symptom=symptom, affected=body.affected_services)
+    return await _asked(request, caller, question)
+
+
+@router.get("/rca/metrics")
+async def rca_metrics(
+    request: Request, _caller: Reader, namespace: Annotated[Namespace | None, Query()] = None
+) -> RcaMetrics:
+    """The metrics that are looked at by themselves, with how many series there are of each."""
+    return RcaMetrics(metrics=await available(_prometheus(services_of(request)), namespace, utcnow()))
+
+
+@router.get("/rca/health")
+async def rca_health(request: Request, _caller: Reader) -> RcaHealth:
+    """Whether an analysis can be made now; always 200."""
+    services = services_of(request)
+    state = "ok"
+    try:
+        async with asyncio.timeout(_HEALTH_SECONDS):
+            await _prometheus(services).instant("vector(1)")
+    except TimeoutError:
+        state = f"no answer within {_HEALTH_SECONDS:.0f} s"
+    except ParamedicError as error:
+        state = str(error)
+    models = "none configured" if services.models is None else "ok"
+    return RcaHealth(status="ok" if state == "ok" else "unavailable", prometheus=state, models=models)
+
+
+@router.get("/rca/config")
+async def rca_config(request: Request, _caller: Reader) -> RcaConfig:
+    """What counts as a change, and how much is told."""
+    return await current_config(MetricRuns(services_of(request).database))
+
+
+@router.put("/rca/config")
+async def set_rca_config(request: Request, caller: Fixer, body: RcaConfig) -> RcaConfig:
+    """Set what is given; the rest stays as it was. Kept over restarts, and written to the audit log."""
+    services = services_of(request)
+    runs = MetricRuns(services.database)
+    changed = body.model_dump(mode="json", exclude_unset=True)
+    if changed:
+        await runs.set_config(changed, caller.identity, services.audit)
+    return await current_config(runs)
+
+
+@router.get("/rca/{run_id}")
+async def get_rca(request: Request, _caller: Reader, run_id: Annotated[str, Path(max_length=80)]) -> RcaAnswer:
+    """An analysis that was made before."""
+    return _answer(await _kept(request, run_id))
+
+
+@router.get(
+    "/rca/{run_id}/chart.{form}",
+    response_class=Response,
+    responses={200: {"content": {"image/svg+xml": {}, "text/html": {}, "image/png": {}}}},
+)
+async def rca_chart(
+    request: Request,
+    _caller: Reader,
+    run_id: Annotated[str, Path(max_length=80)],
+    form: Literal["svg", "html", "png"],
+) -> Response:
+    """The measurements with the band they are usually in, the onset and the events."""
+    run = await _kept(request, run_id)
+    if form == "png":
+        return Response(await asyncio.to_thread(render.png, run.report, run.charts), media_type="image/png")
+    if form == "html":
+        policy = f"default-src 'none'; style-src {render.STYLE_POLICY}; frame-ancestors 'none'"
+        page = render.html(run.report, run.charts)
+        return Response(page, media_type="text/html", headers={"Content-Security-Policy": policy})
+    return Response(render.svg(run.report, run.charts), media_type="image/svg+xml")
+
+
+@router.get("/incidents/{incident_id}/metrics")
+async def incident_metrics(request: Request, _caller: Reader, incident: KnownIncident) -> RcaAnswer:
+    """The analysis that the analyst made of an incident. 404 when it made none."""
+    run = await MetricRuns(services_of(request).database).of_incident(incident.id)
+    if run is None:
+        raise NotFound(f"no measurements were compared for incident {incident.id}")
+    return _answer(run)
+
+
+async def _asked(request: Request, caller: Caller, question: Question) -> RcaAnswer:
+    services = services_of(request)
+    runs = MetricRuns(services.database)
+    turn: asyncio.Semaphore = request.app.state.rca_turn
+    async with turn:
+        found: Look = await look(
+            _prometheus(services), question, cluster=services.cluster, config=await current_config(runs)
+        )
+    report = await explained(services.models, found.report)
+    return _answer(await runs.save(report, found.charts, requested_by=caller.identity))
+
+
+def _prometheus(services: Services) -> Prometheus:
+    if services.monitoring.prometheus is None:
+        raise ToolMissing("no Prometheus is configured: set prometheus.url (PARAMEDIC_PROMETHEUS__URL)")
+    return services.monitoring.prometheus
+
+
+async def _kept(request: Request, run_id: str) -> MetricRun:
+    return await MetricRuns(services_of(request).database).get(checked_id(run_id, "analysis"))
+
+
+def _answer(run: MetricRun) -> RcaAnswer:
+    here = f"/api/v1/rca/{run.id}"
+    charts = {form: f"{here}/chart.{form}" for form in ("svg", "html", "png")}
+    return RcaAnswer(
+        id=run.id,
+        created_at=run.created_at,
+        incident_id=run.incident_id,
+        report=run.report,
+        links=RcaLinks(self=here, **charts),
+    )
