@@ -380,6 +380,12 @@ class ShippingSettings(_Section):
     disk_reserve_bytes: int = Field(
         default=1 << 30, ge=0, description="With less free on the node's disk, the least valuable cores are given up"
     )
+    namespace_bytes: int | None = Field(
+        default=None,
+        ge=0,
+        description="What the files of each namespace may take of the node's disk: beyond it go those that are done "
+        "with, then its least valuable cores. Empty: no such limit",
+    )
     reduce_seconds: float = Field(default=120.0, gt=0, description="Until a core is stored whole instead")
 
 

@@ -148,6 +148,12 @@ class Outbox:
         query = "SELECT id FROM items WHERE state IN (?, ?) AND path IS NOT NULL ORDER BY added_at"
         return self._readable(self._rows(query, (State.STORED, State.ANNOUNCED)))
 
+    def is_done_with(self, file: LocalFile) -> bool:
+        """Whether this very file was collected, and nothing more will be done with it."""
+        query = """SELECT 1 FROM items WHERE state=? AND device=? AND inode=? AND size=? AND modified_ns=?"""
+        values = State.REMOVED, str(file.device), str(file.inode), file.size, file.modified_ns
+        return bool(self._rows(query, values))
+
     def item(self, id: str) -> Item:
         """Raises NotFound, ToolFailed (the row cannot be read)."""
         query = "SELECT record, state, path, device, inode, size, modified_ns, disposal, programs FROM items WHERE id=?"

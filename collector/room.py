@@ -1,19 +1,26 @@
-"""Room on the node's disk: when little is left, the least valuable cores that are not stored yet shrink or go."""
+"""Room on the node's disk: when little is left, or a namespace has more than it may, the least valuable cores go.
+
+A namespace that floods the node pays for it with its own cores: nobody loses one for another namespace that has more
+there. What is given up and not stored shrinks to its reduced form where there is one, and is told as lost.
+"""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterator, Sequence
 from pathlib import Path
 
 import structlog
 
 from collector.local_file import Disposal, LocalFile, dispose
 from collector.outbox import Item, Outbox, Pending, State
+from collector.places import FoundFile, find_files
 from collector.reduce import Reducer
 from errors import NotFound, ParamedicError, ToolFailed
 from incidents.collected import CollectedCore
 from tools.objectstore.store import ObjectStore
+
+_MOST_FILES = 100_000
 
 log = structlog.get_logger(__name__)
 
@@ -30,9 +37,12 @@ class Room:
         local_file: Disposal,
         folder: Path,
         free: Callable[[Path], int],
+        roots: Sequence[Path] = (),
+        namespace_bytes: int | None = None,
     ) -> None:
         self._outbox, self._store, self._reducer = outbox, store, reducer
         self._reserve, self._local_file, self._folder, self._free = reserve, local_file, folder, free
+        self._roots, self._namespace_bytes = roots, namespace_bytes
 
     async def lose(self, record: CollectedCore, why: str, *, file_too: bool) -> None:
         log.error("a core is lost", record=record.id, reason=why)
@@ -45,37 +55,75 @@ class Room:
 
         `busy` are ids of what is being shipped just now. Raises OSError when the disk cannot be looked at.
         """
+        await self._fit_namespaces(busy)
         if await self._enough():
             return
         for item in await asyncio.to_thread(self._outbox.stored_here):
             if item.file is not None:
                 await asyncio.to_thread(dispose, item.file, item.disposal or self._local_file)
-        for item in await asyncio.to_thread(self._outbox.least_valuable):
+        for item, file in _fairly(await self._candidates(busy)):
             if await self._enough():
                 return
-            if item.id not in busy and item.file is not None and item.disposal is None:
-                await self._give_up(item, item.file)
+            await self._give_up(item, file, "the node's disk was full")
+
+    async def _fit_namespaces(self, busy: Collection[str]) -> None:
+        """Take from each namespace what it has beyond its limit: what is done with, then its least valuable."""
+        limit = self._namespace_bytes
+        if limit is None:
+            return
+        by_namespace: dict[str, list[FoundFile]] = {}
+        for root in self._roots:
+            for found in await asyncio.to_thread(find_files, root, _MOST_FILES):
+                if found.place is not None:
+                    by_namespace.setdefault(found.place.namespace, []).append(found)
+        used = {name: sum([_room_of(found.path) for found in files]) for name, files in by_namespace.items()}
+        over = {name: size for name, size in used.items() if size > limit}
+        if not over:
+            return
+        stored = {item.file.stamp for item in await asyncio.to_thread(self._outbox.stored_here) if item.file}
+        candidates = await self._candidates(busy)
+        for name, size in over.items():
+            for found in by_namespace[name]:
+                file = LocalFile(found.path.absolute(), *found.stamp)
+                if size > limit and (file.stamp in stored or await asyncio.to_thread(self._outbox.is_done_with, file)):
+                    size -= _room_of(file.path)
+                    log.warning("a file goes: its namespace has more on the node than it may", namespace=name)
+                    await asyncio.to_thread(dispose, file, "remove")
+            for item, file in candidates:
+                if size > limit and _namespace_of(item) == name:
+                    size -= _room_of(file.path)
+                    why = f"namespace {name} had more on the node than its {limit} bytes (shipping.namespace_bytes)"
+                    await self._give_up(item, file, why)
+
+    async def _candidates(self, busy: Collection[str]) -> list[tuple[Item, LocalFile]]:
+        """The least valuable first."""
+        items = await asyncio.to_thread(self._outbox.least_valuable)
+        return [
+            (item, item.file)
+            for item in items
+            if item.id not in busy and item.file is not None and item.disposal is None
+        ]
 
     async def _enough(self) -> bool:
         return self._reserve == 0 or await asyncio.to_thread(self._free, self._folder) >= self._reserve
 
-    async def _give_up(self, item: Item, file: LocalFile) -> None:
+    async def _give_up(self, item: Item, file: LocalFile, reason: str) -> None:
         """Keep the reduced core, if there is one to be had, and let the rest go."""
-        record = item.record.model_copy(update={"lost": "only the reduced core is stored: the node's disk was full"})
+        record = item.record.model_copy(update={"lost": f"only the reduced core is stored: {reason}"})
         if item.state is State.COLLECTED:
             try:
                 reduced = await self._reducer.stage_reduced(record, file)
             except ParamedicError as error:
-                why = f"nothing of it is stored: the node's disk was full, and {error}"
+                why = f"nothing of it is stored: {reason}, and {error}"
                 await self.lose(item.record, why, file_too=True)
                 await asyncio.to_thread(dispose, file, "remove")
                 return
             await asyncio.to_thread(self._outbox.reduced, record, [reduced])
         pending = await asyncio.to_thread(self._outbox.objects, item.id)
         if not any(one.staged.kind == "minimal" for one in pending):
-            await self.lose(item.record, "nothing of it is stored: the node's disk was full", file_too=True)
+            await self.lose(item.record, f"nothing of it is stored: {reason}", file_too=True)
         else:
-            log.error("a core's file is given up: the node's disk is nearly full", record=item.id)
+            log.error("a core's file is given up", record=item.id, reason=reason)
             wanted = item.state is State.COLLECTED or any(one.staged.kind == "full" for one in pending)
             await asyncio.to_thread(self._outbox.give_up_full, record if wanted else item.record)
         for one in pending:
@@ -90,3 +138,32 @@ class Room:
                 await self._store.abort(pending.upload)
             except (ToolFailed, NotFound) as error:
                 log.info("an upload is left to the store", key=pending.staged.key, error=str(error))
+
+
+def _fairly(candidates: list[tuple[Item, LocalFile]]) -> Iterator[tuple[Item, LocalFile]]:
+    """The namespace that has the most on the node gives first, each its least valuable."""
+    left: dict[str, list[tuple[Item, LocalFile]]] = {}
+    used: dict[str, int] = {}
+    for item, file in candidates:
+        name = _namespace_of(item)
+        left.setdefault(name, []).append((item, file))
+        used[name] = used.get(name, 0) + _room_of(file.path)
+    while left:
+        name = max(left, key=lambda one: used[one])
+        item, file = left[name].pop(0)
+        used[name] -= _room_of(file.path)
+        if not left[name]:
+            del left[name]
+        yield item, file
+
+
+def _namespace_of(item: Item) -> str:
+    return item.record.origin.namespace if item.record.origin else ""
+
+
+def _room_of(path: Path) -> int:
+    """What a file takes of the disk: a core has holes."""
+    try:
+        return path.lstat().st_blocks * 512
+    except OSError:
+        return 0

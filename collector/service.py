@@ -66,6 +66,7 @@ async def run(settings: Settings, stop: asyncio.Event) -> None:
             folder=folder / "staging",
             measures=measures,
             handler=handler,
+            roots=collector.roots,
         )
         programs = Programs(folder / "programs", collector.proc, collector.image_layers, settings.gdb)
         node = node_name(collector)

@@ -10,7 +10,7 @@ import asyncio
 import hashlib
 import random
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -46,7 +46,8 @@ class _Pause:
 
 
 class Shipper:
-    """`folder` is the agent's own, on the node's disk: what is prepared for the store lies there."""
+    """`folder` is the agent's own, on the node's disk: what is prepared for the store lies there. `roots` are the
+    folders that cores appear in."""
 
     def __init__(
         self,
@@ -58,6 +59,7 @@ class Shipper:
         folder: Path,
         measures: Measures | None = None,
         handler: Handler | None = None,
+        roots: Sequence[Path] = (),
         clock: Callable[[], float] = time.monotonic,
         free: Callable[[Path], int] = free_bytes,
     ) -> None:
@@ -65,7 +67,17 @@ class Shipper:
         self._outbox, self._store, self._settings, self._announce = outbox, store, settings, announce
         self._folder, self._clock, self._handler = folder, clock, handler
         self._reducer = Reducer(settings, folder, store.prefix, store.keyring)
-        self._room = Room(outbox, store, self._reducer, settings.disk_reserve_bytes, settings.local_file, folder, free)
+        self._room = Room(
+            outbox,
+            store,
+            self._reducer,
+            settings.disk_reserve_bytes,
+            settings.local_file,
+            folder,
+            free,
+            roots,
+            settings.namespace_bytes,
+        )
         self._pauses: dict[str, _Pause] = {}
         self._under_way: dict[str, asyncio.Task[None]] = {}
         self._awake = asyncio.Event()

@@ -107,7 +107,7 @@ def kernel_writes_cores() -> bool:
     """The kernel writes cores where we can have them."""
     pattern = _pattern()
     if not pattern.startswith("/"):
-        return not pattern.startswith("|")
+        return not pattern.startswith(("|", "@"))
     trial = [*_in_own_folder(folder()), "true"]
     return shutil.which("bwrap") is not None and subprocess.run(trial, check=False, capture_output=True).returncode == 0
 
