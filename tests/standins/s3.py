@@ -37,17 +37,23 @@ class S3Server:
     """Keeps its data and its port over restarts."""
 
     def __init__(
-        self, folder: Path, *, certificate: tuple[Path, Path] | None = None, domain: str | None = None
+        self,
+        folder: Path,
+        *,
+        certificate: tuple[Path, Path] | None = None,
+        domain: str | None = None,
+        host: str = "127.0.0.1",
     ) -> None:
-        """With a `domain`, buckets are hosts below it."""
-        self.folder, self.port = folder, _free_port()
+        """With a `domain`, buckets are hosts below it. It listens on `host`."""
+        self.folder, self.port, self._host = folder, _free_port(), host
         self._certificate, self._domain = certificate, domain
         self._process: subprocess.Popen[bytes] | None = None
         (folder / BUCKET).mkdir(parents=True, exist_ok=True)
 
     @property
     def endpoint(self) -> str:
-        return f"http{'s' if self._certificate else ''}://localhost:{self.port}"
+        host = "localhost" if self._host == "127.0.0.1" else self._host  # the name in the certificate
+        return f"http{'s' if self._certificate else ''}://{host}:{self.port}"
 
     def start(self) -> S3Server:
         tls = ["--cert", str(self._certificate[0]), "--key", str(self._certificate[1])] if self._certificate else []
@@ -56,7 +62,7 @@ class S3Server:
             [
                 "versitygw",
                 "--port",
-                f"127.0.0.1:{self.port}",
+                f"{self._host}:{self.port}",
                 "--quiet",
                 "--health",
                 "/alive",
