@@ -32,6 +32,7 @@ from terminal import (
     keys,
     models,
     node,
+    predict,
     rca,
     runbooks,
     schema,
@@ -66,6 +67,7 @@ app.command()(incidents.autofix)
 app.command()(incidents.incidents)
 app.command()(instances.instances)
 app.command()(rca.rca)
+app.command()(predict.predict)
 app.command()(approvals.approvals)
 app.command()(approvals.approve)
 app.command()(approvals.reject)

@@ -96,6 +96,10 @@ async def run(settings: Settings, ready: Callable[[str], None] = _say) -> None:
             notifying.add_done_callback(_report)
             collecting = asyncio.create_task(services.core_events.run(), name="core events")
             collecting.add_done_callback(_report)
+            forecasting = None
+            if services.forecaster is not None:
+                forecasting = asyncio.create_task(services.forecaster.run(), name="load prediction")
+                forecasting.add_done_callback(_report)
             counting = None
             if services.storm_watch is not None:
                 counting = asyncio.create_task(services.storm_watch.run(), name="counting of crashes")
@@ -105,8 +109,9 @@ async def run(settings: Settings, ready: Callable[[str], None] = _say) -> None:
             finally:
                 stop.set()
                 collecting.cancel()
-                if counting is not None:
-                    counting.cancel()
+                for task in (counting, forecasting):
+                    if task is not None:
+                        task.cancel()
                 await services.runner.drain()
                 with contextlib.suppress(TimeoutError, asyncio.CancelledError):
                     await asyncio.wait_for(notifying, GRACE_SECONDS)

@@ -8,12 +8,14 @@ from typing import Any
 from weakref import WeakValueDictionary
 
 import structlog
+from langgraph.graph import START
 from langgraph.graph.state import CompiledStateGraph
 from langgraph.types import Command
 from sqlalchemy.exc import SQLAlchemyError
 
 from actions.gate import Gate
 from agents.notifier import Notifier
+from agents.supervisor import Notice
 from errors import ParamedicError, ToolMissing
 from graph.build import thread
 from graph.intake import Intake
@@ -103,6 +105,24 @@ class Runner:
         await self._incidents.add_step(incident.id, "run.started", f"{target}", data={"by": requested_by})
         self._spawn(incident.id)
         return incident
+
+    async def take_up_plan(self, incident: Incident) -> None:
+        """Go on with an incident that was opened with its diagnosis and a plan of the gate: people are asked for the
+        approval, and nothing is looked for."""
+        known = State(
+            incident_id=incident.id,
+            hops=0,
+            researched=True,
+            told=[Notice.DIAGNOSIS.value],
+            fix_considered=True,
+            plan_ready=True,
+            looked_again=True,
+        )
+        await self._graph.aupdate_state(thread(incident.id), known, as_node=START)
+        await self._incidents.add_step(
+            incident.id, "run.started", f"{incident.target}", data={"by": incident.requested_by}
+        )
+        self._spawn(incident.id)
 
     async def _count(self, known: Incident, event: str, by: str) -> Incident:
         """Count a repetition, with a step while there are few: of many, each power of two has one."""

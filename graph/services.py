@@ -13,6 +13,7 @@ from langgraph.checkpoint.sqlite.aio import AsyncSqliteSaver
 
 from actions.gate import Gate
 from agents.analyst import Analyst
+from agents.forecaster import Forecaster
 from agents.gdb_analyst import GdbAnalyst
 from agents.k8s_fixer import K8sFixer
 from agents.known_crashes import KnownCrashes
@@ -25,6 +26,7 @@ from graph.core_events import CoreEvents
 from graph.intake import Intake
 from graph.nodes import Nodes
 from graph.runner import Runner
+from graph.scaling import Scaling
 from graph.storms import StormWatch
 from incidents.approvals import ApprovalStore
 from incidents.audit import AuditLog
@@ -69,6 +71,8 @@ class Services:
     monitoring: Monitoring = field(default_factory=Monitoring)
     runbooks: Runbooks | None = None
     analyst: Analyst | None = None
+    forecaster: Forecaster | None = None
+    scaling: Scaling | None = None
 
 
 @asynccontextmanager
@@ -142,6 +146,8 @@ async def open_services(settings: Settings) -> AsyncIterator[Services]:
             monitoring=servers,
             runbooks=runbooks,
             analyst=analyst,
+            forecaster=Forecaster(settings.forecast, servers.prometheus, settings.data_dir / "forecast"),
+            scaling=Scaling(gate, incidents, Drafts(database), runner),
         )
         await runner.drain()
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Literal
 
 import numpy as np
 
@@ -16,10 +17,10 @@ from diagnosis.metrics.series import FloatArray
 LONGEST_DAYS = 7
 MIN_DAYS = 3.0
 """A shorter history shows no day twice after the first origin."""
-_MEMBERS, _NEAR = 3, 1.25
+_MEMBERS, _NEAR = 3, 1.5
 """The mean of the best so many candidates answers, of those whose error is within this multiple of the least. A mean is
 hurt less by a choice that a few odd days decided: S. Makridakis et al., The M4 Competition, 2020, found it best too."""
-_RANGES = (("hour", 1 / 24), ("day", 1.0), ("week", 7.0))
+_RANGES: tuple[tuple[Literal["hour", "day", "week"], float], ...] = (("hour", 1 / 24), ("day", 1.0), ("week", 7.0))
 
 
 @dataclass(frozen=True)
@@ -29,7 +30,7 @@ class Choice:
     `coverage` is the measured share of loads at or below the upper quantile, `interval_coverage` that within the 80 %
     interval."""
 
-    range: str
+    range: Literal["hour", "day", "week"]
     last: int
     members: tuple[str, ...]
     mae: float
@@ -143,7 +144,13 @@ def train(
 
 
 def _choose(
-    test: BackTest, name: str, begin: int, last: int, pool: list[Candidate], quantile: float, level: float
+    test: BackTest,
+    name: Literal["hour", "day", "week"],
+    begin: int,
+    last: int,
+    pool: list[Candidate],
+    quantile: float,
+    level: float,
 ) -> Choice:
     errors = {one.name: test.mae(one.name, begin, last) for one in pool if one.name in test.forecasts}
     ranked = sorted((name for name in errors if np.isfinite(errors[name])), key=lambda name: errors[name])
