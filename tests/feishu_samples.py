@@ -15,6 +15,7 @@ from incidents.models import (
     Evidence,
     EvidenceKind,
     Finding,
+    Hypothesis,
     Incident,
     IncidentStatus,
     Moment,
@@ -55,6 +56,13 @@ def incident(**changes: Any) -> Incident:
     return Incident(**(values | changes))
 
 
+def hypothesis(
+    verdict: Any, text: str, evidence_ids: list[str], cause: CauseClass = CauseClass.BAD_IMAGE
+) -> Hypothesis:
+    values = {"class": cause, "object": TARGET, "verdict": verdict, "because": text, "evidence_ids": evidence_ids}
+    return Hypothesis.model_validate({**values, "confirms": text, "refutes": text})
+
+
 def diagnosis(text: str = "probe port 9999 is closed", **changes: Any) -> Diagnosis:
     seen = Evidence.of(EvidenceKind.EVENT, "GET /api/v1/namespaces/shop/events", text, NOW)
     finding = Finding.of("wrong_probe", f"Liveness probe failed: {text}", [seen], object=TARGET)
@@ -79,6 +87,7 @@ def diagnosis(text: str = "probe port 9999 is closed", **changes: Any) -> Diagno
         "crash": crash,
         "signature": "sig",
         "explanation": f"A model says: {text}",
+        "hypotheses": [hypothesis(verdict, text, [seen.id]) for verdict in ("undecided", "refuted", "confirmed")],
         "recalled": [
             Recalled(
                 kind="incident",

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from diagnosis.crashes.frames import relevant
 from diagnosis.workloads.timeline.onset import began
 from incidents.crash_report import CrashReport
-from incidents.models import Cause, Diagnosis, DiagnosisStatus, Finding, Incident
+from incidents.models import Cause, Diagnosis, DiagnosisStatus, Finding, Hypothesis, Incident
 from incidents.plan import Proposal
 from tools.feishu.cards import (
     MAX_CARD_BYTES,
@@ -40,6 +40,7 @@ _Size = Callable[[int], int]
 _FRAMES = 6
 _FINDINGS = 6
 _ITEMS = 5
+_HYPOTHESES = 3
 
 
 def diagnosis_card(
@@ -67,6 +68,7 @@ def diagnosis_card(
         if len(causes) > 1:
             others = [_cause(language, cause, size(200)) for cause in causes[1:4]]
             elements.append(_list(language, "label.other_causes", others))
+        elements += _hypotheses(language, diagnosis, size)
         if diagnosis.explanation:
             where = text(language, "cut.where_incident", id=incident.id)
             body = excerpt(language, diagnosis.explanation, size(1500), where)
@@ -186,6 +188,22 @@ def _findings(language: Language, diagnosis: Diagnosis, size: _Size) -> list[Ele
 def _finding(language: Language, finding: Finding, limit: int) -> str:
     ids = ", ".join(inline(evidence_id, 40) for evidence_id in finding.evidence_ids[:3])
     return f"{inline(finding.claim, limit)} ({text(language, 'label.evidence')} {ids})"
+
+
+def _hypotheses(language: Language, diagnosis: Diagnosis, size: _Size) -> list[Element]:
+    """What the evidence decided of a model's hypotheses, those that it bears first; what stayed open is left out."""
+    decided = [
+        [item for item in diagnosis.hypotheses if item.verdict == verdict] for verdict in ("confirmed", "refuted")
+    ]
+    shown = [_hypothesis(language, item, size(200)) for items in decided for item in items][:_HYPOTHESES]
+    return [_list(language, "label.hypotheses", shown)] if shown else []
+
+
+def _hypothesis(language: Language, item: Hypothesis, limit: int) -> str:
+    verdict, name = text(language, f"hypothesis.{item.verdict}"), text(language, f"cause.{item.cause_class.value}")
+    ids = ", ".join(inline(evidence_id, 40) for evidence_id in item.evidence_ids[:3])
+    seen = f" ({text(language, 'label.evidence')} {ids})" if ids else ""
+    return f"**{verdict}** {name}, {ref_markdown(item.object)}: {inline(item.because, limit)}{seen}"
 
 
 def _proposal(language: Language, incident: Incident, proposal: Proposal, size: _Size) -> Element:

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from incidents.models import CauseClass, Diagnosis, DiagnosisStatus, IncidentStatus, ObjectRef
 from incidents.plan import ApprovalState, Vote
-from tests.feishu_samples import DIFF, NOW, approval, diagnosis, incident, proposal
+from tests.feishu_samples import DIFF, NOW, approval, diagnosis, hypothesis, incident, proposal
 from tests.standins.feishu_schema import buttons_of, check_card, elements_of, is_private, visible_text
 from tools.feishu.approval_card import approval_card
 from tools.feishu.cards import MAX_CARD_BYTES
@@ -236,6 +236,27 @@ def test_a_diagnosis_tells_cause_stack_and_evidence() -> None:
     for part in ("wrong liveness probe", "95%", "SIGSEGV", "src/server.cpp:42", found.evidence[0].id, "For the owners"):
         assert part in seen, part
     assert "**Seen before**" in seen and "held 17 days" in seen
+
+
+@pytest.mark.parametrize(
+    ("language", "words"),
+    [("en", ("confirmed", "refuted", "bad image reference")), ("zh", ("已证实", "已否定", "模型检验的假设"))],
+)
+def test_what_the_evidence_decided_of_a_models_hypotheses_is_told(language: Language, words: tuple[str, ...]) -> None:
+    """At most three, those that are borne out first, each with its evidence; open ones are nobody's news."""
+    given = [
+        *(hypothesis("undecided", f"open {n}", ["ev_open"]) for n in range(2)),
+        *(hypothesis("refuted", f"refuted {n}", [f"ev_{n}"]) for n in range(4)),
+        hypothesis("confirmed", "the tag is gone", ["ev_8"]),
+    ]
+    seen = visible_text(diagnosis_card(incident(), diagnosis(hypotheses=given), [], language=language))
+    told = [part for part in ("the tag is gone", "refuted 0", "refuted 1", "refuted 2", "open 0") if part in seen]
+    assert told == ["the tag is gone", "refuted 0", "refuted 1"]
+    assert seen.index("the tag is gone") < seen.index("refuted 0")
+    assert "ev_8" in seen and "ev_open" not in seen
+    assert [word for word in words if word not in seen] == []
+    without = visible_text(diagnosis_card(incident(), diagnosis(hypotheses=given[:2]), [], language=language))
+    assert text(language, "label.hypotheses") not in without
 
 
 def test_the_link_is_the_only_one() -> None:
