@@ -79,7 +79,7 @@ def analyze(
     ranking = with_changes(found.ranking, recent, calls)
     usual_end = found.onset if usual_end is None else min(usual_end, found.onset)
     quality = quality_of(series, used, grid, found.onset, usual_end)
-    status = MetricStatus.FOUND if found.top / 2 >= config.anomaly_threshold else MetricStatus.NO_ROOT_CAUSE
+    status = MetricStatus.FOUND if found.top >= config.anomaly_threshold else MetricStatus.NO_ROOT_CAUSE
     told = tell(grid, rows, found, ranking, usual_end, plain(symptom[:_SYMPTOM_CHARS]), config)
     quality = quality.model_copy(update={"warnings": [*quality.warnings, *told.warnings]})
     cause = status is MetricStatus.FOUND

@@ -15,8 +15,8 @@ _AFTER_SECONDS = 300.0
 CHANGES = {MomentKind.CHANGE, MomentKind.ROLLOUT, MomentKind.SCALING, MomentKind.CRASH, MomentKind.RESTART,
            MomentKind.NODE, MomentKind.ACTION}  # fmt: skip
 """What can be a reason; an alert or an event tells of one."""
-BONUS = 0.15
-"""Added, of 2, to a workload that was changed, or that leans on one that was, right before the onset."""
+BONUS = 0.1
+"""Added to the score of a workload that was changed, or that leans on one that was, right before the onset."""
 _SHOWS = 0.1
 
 
@@ -55,7 +55,7 @@ def changed_before(
 def with_changes(
     ranking: Sequence[tuple[str, float]], changed: Mapping[str, Moment], calls: Calls
 ) -> list[tuple[str, float]]:
-    """The ranking after a workload that was changed right before the onset, and shows anything at all, got its bonus."""
+    """The ranking after a workload that was changed right before the onset, and shows anything, got its bonus."""
     raised = []
     for entity, score in ranking:
         if score >= _SHOWS and entity in changed:

@@ -31,8 +31,8 @@ class Pair:
 
 def associations(values: FloatArray, *, least: float, rate: float, max_lag: int = MAX_LAG) -> list[Pair]:
     """Pairs of rows of a (series, bins) matrix whose Spearman coefficient of differences is at least `least` in size,
-    and that hold at the false-discovery `rate`; strongest first. Of a pair the strongest lag counts, corrected for having
-    looked at all."""
+    and that hold at the false-discovery `rate`; strongest first. Of a pair the strongest lag counts, corrected for
+    having looked at all."""
     steps = np.diff(values, axis=1)
     rows, length = steps.shape
     max_lag = min(max_lag, length // 4)

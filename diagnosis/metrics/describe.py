@@ -16,7 +16,7 @@ from diagnosis.metrics.series import BoolArray
 from incidents.metric_report import Direction, Episode, MetricChange
 from incidents.models import Evidence, EvidenceKind
 
-_POINTS = 16
+_POINTS = 12
 _SIGMAS = 3.0
 
 

@@ -1,6 +1,6 @@
 """Detectors by name: which points of a series are unusual. Each looks at a matrix of series and knows a baseline.
 
-zscore, iqr, change_point, seasonal and streaming look along a series; isolation_forest and dbscan across the pods of one
+zscore, iqr, change_point, seasonal and streaming look along a series; isolation_forest and dbscan across the pods of a
 workload, where they need scikit-learn (the extra `metrics`) and four pods.
 """
 
@@ -71,12 +71,12 @@ def _change_point(values: FloatArray, usual: slice, onset: int) -> BoolArray:
     with np.errstate(invalid="ignore", divide="ignore"):
         moved = np.clip((values - middle) / spread, -_SIGMAS, _SIGMAS)
     moved = np.where(np.isfinite(moved), moved, 0.0)
-    up, down = np.zeros(len(values)), np.zeros(len(values))
+    moved[:, :onset] = 0.0
     found = np.zeros(values.shape, dtype=np.bool_)
-    for column in range(onset, values.shape[1]):
-        up = np.clip(up + moved[:, column] - 0.5, 0.0, 20.0)
-        down = np.clip(down - moved[:, column] - 0.5, 0.0, 20.0)
-        found[:, column] = (up > 5) | (down > 5)
+    for way in (moved, -moved):
+        total = np.cumsum(way - 0.5, axis=1)
+        found |= total - np.minimum.accumulate(total, axis=1) > 5
+    found[:, :onset] = False
     return found & ~np.isnan(values)
 
 

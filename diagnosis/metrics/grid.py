@@ -64,10 +64,10 @@ def on_grid(series: Sequence[MetricSeries], start: float | None = None, end: flo
         kept.append((one, times, values, counter))
     if not kept:
         return None
-    steps = np.array([float(np.median(np.diff(times))) for _, times, _, _ in kept])
+    steps = _steps([times for _, times, _, _ in kept])
     first = min(float(times[0]) for _, times, _, _ in kept)
     last = max(float(times[-1]) for _, times, _, _ in kept)
-    usual = float(np.quantile(steps, 0.9, method="higher"))
+    usual = sorted(steps)[int(0.9 * (len(steps) - 1) + 0.999)]
     bins = min(MAX_BINS, max(1, int(np.floor((last - first) / usual + 0.5)) + 1))
     step = max(usual, (last - first) / (bins - 0.5))
     begin = first - step / 2 if step == usual else first
@@ -87,3 +87,19 @@ def on_grid(series: Sequence[MetricSeries], start: float | None = None, end: flo
         matrix[row, filled] = sums[filled] / counts[filled] + values[0]
     missing = float(np.isnan(matrix).mean())
     return Grid(begin, step, matrix, [one for one, *_ in kept], [rated for *_, rated in kept], unusable, missing)
+
+
+def _steps(all_times: Sequence[FloatArray]) -> list[float]:
+    """The usual distance of samples of each; series of one query share their times."""
+    found: list[float] = []
+    before: FloatArray | None = None
+    for times in all_times:
+        if before is None or (
+            times is not before
+            and not (len(times) == len(before) and times[0] == before[0] and np.array_equal(times, before))
+        ):
+            found.append(float(np.median(np.diff(times))))
+        else:
+            found.append(found[-1])
+        before = times
+    return found

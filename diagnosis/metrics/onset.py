@@ -22,6 +22,10 @@ LEAST_AFTER = 2
 _BOUND = 6.0
 _CHANCE = 2.5
 _MOST = 8.0
+_PLACES = 16
+"""Candidates nearer to each other than this part of the range are one."""
+_FAINT = 0.25
+"""Of the strongest candidate's strength, where one series at its bound is in it: a weaker one is none beside it."""
 
 
 @dataclass(frozen=True)
@@ -65,8 +69,17 @@ def find_onsets(values: FloatArray, first: int, last: int, most: int = MOST) -> 
         statistic = np.abs(difference) / np.maximum(usual, 1.0)[:, None]
         best = np.maximum(best, np.square(np.clip(statistic - _CHANCE, 0.0, _MOST)).sum(axis=0))
     allowed = (at >= low) & (at <= high)
-    order = [int(place) for place in np.argsort(-best, kind="stable") if allowed[place]]
-    return [Onset(int(at[place]), float(best[place])) for place in order[:most]]
+    apart = max(1, bins // _PLACES)
+    found: list[Onset] = []
+    for place in np.argsort(-best, kind="stable"):
+        index, strength = int(at[place]), float(best[place])
+        if found and found[0].strength >= _MOST**2 and strength < _FAINT * found[0].strength:
+            break
+        if allowed[place] and all(abs(index - each.index) >= apart for each in found):
+            found.append(Onset(index, strength))
+            if len(found) == most:
+                break
+    return found
 
 
 def _widths(bins: int) -> list[int]:

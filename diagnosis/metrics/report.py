@@ -71,7 +71,7 @@ def tell(
                 rank=rank,
                 object=refs.get(entity) or ObjectRef(kind="Workload", name=entity),
                 entity=entity,
-                score=round(min(1.0, score / 2), 4),
+                score=round(min(1.0, score), 4),
                 onset=min(onsets) if onsets else None,
                 path=rows.calls.path(symptomatic, entity),
                 pods=odd_pods(grid, rows.subjects, found.shift.score, groups, entity),

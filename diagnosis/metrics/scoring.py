@@ -10,7 +10,7 @@ from diagnosis.metrics.signals import TRAVELS, WEIGHTS, Signal
 
 CAP = 200.0
 _KNEE = 3.0
-_FADES = 0.5
+_FADES = 0.25
 
 
 @dataclass
@@ -24,8 +24,8 @@ class Own:
         self.strongest[signal] = max(self.strongest.get(signal, 0.0), strength(score))
 
     def total(self, left: float = 1.0) -> float:
-        """The kinds together: the strongest counts whole, each next half of the one before. `left` is the share of what
-        travels along calls that no callee explains. At most 2, at least 0."""
+        """The kinds together, 0 to 1: each next kind counts a quarter of the stronger one before it. `left` is the share
+        of what travels along calls that no callee explains."""
         each = sorted(
             (
                 WEIGHTS[signal] * value * (left if signal in TRAVELS else 1.0)
@@ -33,7 +33,7 @@ class Own:
             ),
             reverse=True,
         )
-        return sum(value * _FADES**place for place, value in enumerate(each))
+        return (1 - _FADES) * sum(value * _FADES**place for place, value in enumerate(each))
 
     @property
     def resources(self) -> float:
