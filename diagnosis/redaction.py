@@ -55,6 +55,10 @@ _SECRET_NAME = re.compile(
     r"|encryption_?key|auth|cookie|dsn)s?$",
     re.IGNORECASE,
 )
+_LITERAL = re.compile(r'"((?:[^"\\]|\\.){0,4000})"?', re.DOTALL)
+_MEMBER = re.compile(
+    r"\b(?P<name>\w{1,200})(?P<between> = (?:0x[0-9a-f]{1,16} )?(?:<[^<>\"]{1,200}> )?)" + _LITERAL.pattern, re.DOTALL
+)
 _DROPPED_ANNOTATIONS = ("kubectl.kubernetes.io/last-applied-configuration",)
 
 
@@ -89,6 +93,20 @@ def redact(text: str) -> str:
     if "@" in text:
         text = _MAIL.sub(MASK, text)
     return text
+
+
+def is_secret_name(name: str) -> bool:
+    """Whether what has this name (an environment variable, a field, a flag) is a secret."""
+    return _SECRET_NAME.search(name) is not None
+
+
+def redact_literals(name: str, value: str) -> str:
+    """The value of a program's variable as a debugger shows it, without secrets in its texts; pointers stay."""
+    if '"' not in value:
+        return value
+    hide = is_secret_name(name)
+    value = _MEMBER.sub(_mask_member, value)
+    return _LITERAL.sub(lambda found: f'"{MASK}"' if hide else f'"{redact(found[1])}"', value)
 
 
 def redact_object(item: dict[str, Any]) -> dict[str, Any]:
@@ -144,6 +162,10 @@ def _mask_named(match: re.Match[str]) -> str:
         return match[0]
     quote = value[0] if value[0] in "\"'" else ""
     return f"{match['head']}{quote}{MASK}{quote}"
+
+
+def _mask_member(match: re.Match[str]) -> str:
+    return f'{match["name"]}{match["between"]}"{MASK}"' if is_secret_name(match["name"]) else match[0]
 
 
 def _metadata(metadata: dict[str, Any]) -> dict[str, Any]:

@@ -13,6 +13,7 @@ from diagnosis.crashes.frames import in_application
 from diagnosis.crashes.identity import identified
 from diagnosis.crashes.mechanism import located
 from diagnosis.crashes.next_steps import next_steps
+from diagnosis.crashes.process_secrets import ProcessSecrets
 from diagnosis.crashes.report import Observed, build_report
 from diagnosis.crashes.root_cause.classes import Conclusion, RootClass
 from diagnosis.crashes.root_cause.decide import root_cause_of
@@ -41,12 +42,13 @@ class _Ledger:
     """Evidence and findings as they are made."""
 
     observed_at: datetime
+    secrets: ProcessSecrets
     evidence: list[Evidence] = field(default_factory=list)
     findings: list[Finding] = field(default_factory=list)
     whole: dict[str, str] = field(default_factory=dict)
 
     def see(self, kind: EvidenceKind, source: str, text: str) -> Evidence:
-        text = text.encode("utf-8", "replace").decode("utf-8")
+        text = self.secrets.hide(text.encode("utf-8", "replace").decode("utf-8"))
         item = Evidence.of(kind, source, text, self.observed_at)
         if all(item.id != other.id for other in self.evidence):
             self.evidence.append(item)
@@ -55,7 +57,7 @@ class _Ledger:
         return item
 
     def find(self, rule: str, claim: str, evidence: list[Evidence], severity: Severity, where: ObjectRef) -> Finding:
-        finding = Finding.of(rule, claim, evidence, severity=severity, object=where)
+        finding = Finding.of(rule, self.secrets.hide(claim), evidence, severity=severity, object=where)
         self.findings.append(finding)
         return finding
 
@@ -65,8 +67,9 @@ def conclude(seen: Observed) -> tuple[CrashReport, Diagnosis, dict[str, str]]:
 
     The time of the evidence is the core's own (its modification time), so that the same core gives the same document.
     """
-    report, verdict = build_report(seen)
-    ledger = _Ledger(datetime.fromtimestamp(seen.core.file.modified, UTC))
+    secrets = ProcessSecrets.of(seen.core)
+    report, verdict = build_report(seen, secrets)
+    ledger = _Ledger(datetime.fromtimestamp(seen.core.file.modified, UTC), secrets)
     where = ObjectRef(kind="Process", name=_name(seen))
     core_evidence = _core_evidence(ledger, seen, report, verdict)
     debugger = [ledger.see(EvidenceKind.GDB, f"gdb {source}", text) for source, text in seen.view.texts if text]
@@ -98,7 +101,7 @@ def conclude(seen: Observed) -> tuple[CrashReport, Diagnosis, dict[str, str]]:
     report = placed(report)
     if report.status == "PARTIAL":
         ledger.find("crash.partial", "; ".join(report.soft_errors[:3]), [signal], Severity.WARNING, where)
-    report = identified(report)
+    report = secrets.hidden_in(identified(report))
     unknown = verdict.cause is CauseClass.UNKNOWN
     cause = Cause(
         cause_class=verdict.cause,

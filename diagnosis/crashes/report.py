@@ -19,6 +19,7 @@ from diagnosis.crashes.groups.reason import reason_of
 from diagnosis.crashes.mechanism import mechanism
 from diagnosis.crashes.memory_causes import MemoryText, ThrownObject
 from diagnosis.crashes.modules import Match, Modules
+from diagnosis.crashes.process_secrets import ProcessSecrets
 from diagnosis.crashes.sections import KnownNames
 from diagnosis.crashes.severity.rate import severity_of
 from diagnosis.crashes.signals import FAULTS, code_name, signal_name, was_sent
@@ -65,8 +66,8 @@ class Observed:
     """What is known of the names of each module that is at hand."""
 
 
-def build_report(seen: Observed) -> tuple[CrashReport, Verdict]:
-    """The report, and the verdict it rests on."""
+def build_report(seen: Observed, secrets: ProcessSecrets) -> tuple[CrashReport, Verdict]:
+    """The report, without the process's `secrets`, and the verdict it rests on."""
     core, view = seen.core, seen.view
     soft = list(seen.soft_errors)
     goroutine = () if seen.go is None else (core.crashed.tid,)
@@ -147,9 +148,9 @@ def build_report(seen: Observed) -> tuple[CrashReport, Verdict]:
         cause_class=verdict.cause.value,
         mechanism=_text(sentence),
         severity=severity_of(core, verdict, frames, _text(seen.message.text) if seen.message else None),
-        memory_near=memory_near(core),
+        memory_near=memory_near(core, secrets),
     )
-    return report, verdict
+    return secrets.hidden_in(report), verdict
 
 
 def _process(core: CoreFile) -> Process:

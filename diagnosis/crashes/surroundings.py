@@ -7,6 +7,7 @@ from diagnosis.crashes.code import instruction_at
 from diagnosis.crashes.core_file import CoreFile
 from diagnosis.crashes.operands import operands
 from diagnosis.crashes.poison import poison_of
+from diagnosis.crashes.process_secrets import ProcessSecrets
 from incidents.crash_report import MemoryNear
 
 MAX_DUMP = 256
@@ -15,7 +16,7 @@ _MOST = 24
 _NOT_POINTERS = frozenset({"orig_rax", "orig_eax", "eflags", "cs", "ss", "ds", "es", "fs", "gs", "pstate", "orig_r0"})
 
 
-def memory_near(core: CoreFile) -> list[MemoryNear]:
+def memory_near(core: CoreFile, secrets: ProcessSecrets) -> list[MemoryNear]:
     """One entry for each register that points somewhere, or holds a poison pattern; at most 24.
 
     Bytes are given for the registers of the crashing instruction and for the stack pointer, 128 of each.
@@ -37,7 +38,7 @@ def memory_near(core: CoreFile) -> list[MemoryNear]:
                 register_name=name,
                 address=hex(value),
                 mapping=mapping_of(core, value),
-                hexdump=hexdump(core, value) if shown else None,
+                hexdump=hexdump(core, value, secrets) if shown else None,
                 classification=kind,
             )
         )
@@ -76,13 +77,14 @@ def mapping_of(core: CoreFile, address: int) -> str | None:
     return f"{hex(segment.vaddr)}-{hex(segment.end)} {rights}"
 
 
-def hexdump(core: CoreFile, address: int, before: int = _BEFORE, after: int = _AFTER) -> str | None:
-    """Rows of 16 bytes with their text; from the row `before` bytes below `address` on. At most 256 bytes."""
-    start = max(0, (address - before) & ~15)
+def hexdump(core: CoreFile, address: int, secrets: ProcessSecrets) -> str | None:
+    """Rows of 16 bytes and their text from the row 32 bytes below `address` on, without `secrets`; at most 256."""
+    start = max(0, (address - _BEFORE) & ~15)
     segment = core.memory.segment(address)
     if segment is not None:
         start = max(start, segment.vaddr & ~15)
-    data = core.memory.read(start, min(address + after - start, MAX_DUMP))
+    data = core.memory.read(start, min(address + _AFTER - start, MAX_DUMP))
+    data = secrets.hide_bytes(data)
     rows = []
     for at in range(0, len(data), 16):
         row = data[at : at + 16]

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from diagnosis.crashes.modules import Modules
+from diagnosis.redaction import redact_literals
 from incidents.crash_report import Frame, Instruction, Variable
 
 _ZEROS = ("add BYTE PTR [rax],al", "add BYTE PTR [eax],al", "udf #0", "unimp", "c.unimp", "andeq r0, r0, r0")
@@ -67,7 +68,7 @@ def variables_of(simple: Mapping[str, Any], full: Mapping[str, Any]) -> tuple[li
         if variable is None:
             continue
         if variable.value is None and index < len(values):
-            variable = variable.model_copy(update={"value": _value(values[index])})
+            variable = variable.model_copy(update={"value": _value(redact_literals(variable.name, values[index]))})
         (arguments if entry.get("arg") else local).append(variable)
     return arguments, local
 
@@ -120,4 +121,5 @@ def _variable(entry: Mapping[str, Any]) -> Variable | None:
     if name is None:
         return None
     value = entry.get("value")
-    return Variable(name=name, type=_name(entry.get("type")), value=_value(str(value)) if value is not None else None)
+    shown = _value(redact_literals(name, str(value))) if value is not None else None
+    return Variable(name=name, type=_name(entry.get("type")), value=shown)

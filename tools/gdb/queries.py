@@ -14,6 +14,7 @@ from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
+from diagnosis.crashes.process_secrets import ProcessSecrets
 from errors import InvalidInput
 from settings import GdbSettings
 from tools.gdb import query_answers as answers
@@ -131,6 +132,7 @@ async def answer_query(
 
         roots = [folder for folder in (sysroot, *debug_dirs) if folder is not None]
         text = await spec.answer(Asked(opened, with_gdb, roots), arguments)
+        text = (await asyncio.to_thread(ProcessSecrets.of, opened.core)).hide(text)
     return text[: ANSWER_CHARS + 1]
 
 
