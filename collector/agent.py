@@ -66,6 +66,8 @@ class Agent:
         self._crashes: dict[tuple[str, str, datetime], float] = {}
         self.waiting = False
         """Something was seen that is not settled: look again soon."""
+        self.unreadable: dict[Path, str] = {}
+        """Folders that the last look could not read, and why."""
         self._looked: float | None = None
 
     def seconds_since_look(self) -> float | None:
@@ -92,6 +94,7 @@ class Agent:
         """Scan once and hand over what is ready; the number of records. A file that fails is tried again next time."""
         self.waiting = False
         files: list[FoundFile] = []
+        unreadable: dict[Path, str] = {}
         for root in self._settings.roots:
             try:
                 await self._give_places(root)
@@ -100,7 +103,9 @@ class Agent:
             try:
                 files += await asyncio.to_thread(find_files, root, self._settings.max_files)
             except OSError as error:
+                unreadable[root] = error.strerror or type(error).__name__
                 log.warning("a folder of cores cannot be read", folder=str(root), error=error.strerror)
+        self.unreadable = unreadable
         self._settling.forget_all_but(files)
         ready = await asyncio.to_thread(lambda: [file for file in files if not self._ledger.knows(file)])
         turn = asyncio.Semaphore(_AT_ONCE)

@@ -23,10 +23,11 @@ _SECONDS = 5.0
 _MOST = 16
 _REASONS = {200: "OK", 400: "Bad Request", 404: "Not Found", 405: "Method Not Allowed", 503: "Service Unavailable"}
 _PROBE = bytes(4096)
+_CHECK_SECONDS = 60.0
 
 
 class Health:
-    """Ready: the outbox's disk can be written to, and the folders were looked at not long ago."""
+    """Ready: the outbox is whole, its disk can be written to, and every folder was read not long ago."""
 
     def __init__(
         self,
@@ -38,9 +39,12 @@ class Health:
         scan_within: float,
         aliases: bool = False,
         wall: Callable[[], float] = time.time,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._agent, self._outbox, self._measures, self._folder = agent, outbox, measures, folder
-        self._scan_within, self._aliases, self._wall = scan_within, aliases, wall
+        self._scan_within, self._aliases, self._wall, self._clock = scan_within, aliases, wall, clock
+        self._check_at = float("-inf")
+        self._damaged: str | None = None
 
     def answers(self) -> Mapping[str, Answer]:
         return {"/livez": self.alive, "/readyz": self.ready, "/metrics": self.metrics}
@@ -54,11 +58,19 @@ class Health:
         except (ParamedicError, OSError) as error:
             reason = error.strerror if isinstance(error, OSError) else str(error)
             return 503, f"the outbox cannot be written: {reason}\n".encode()
+        try:
+            damage = await asyncio.to_thread(self._damage)
+        except ParamedicError as error:
+            damage = str(error)
+        if damage is not None:
+            return 503, f"the outbox is damaged: {damage}\n".encode()
         since = self._agent.seconds_since_look()
         if since is None:
             return 503, b"the folders of cores were not looked at yet\n"
         if since > self._scan_within:
             return 503, f"the folders of cores were last looked at {since:.0f} seconds ago\n".encode()
+        for root, reason in self._agent.unreadable.items():
+            return 503, f"the folder of cores {root} cannot be read: {reason}\n".encode()
         return 200, b"ok\n"
 
     async def metrics(self) -> tuple[int, bytes]:
@@ -67,6 +79,13 @@ class Health:
         except (ParamedicError, OSError) as error:
             return 503, f"the outbox cannot be read: {error}\n".encode()
         return 200, self._measures.render(queue, aliases=self._aliases)
+
+    def _damage(self) -> str | None:
+        """Looked for at most once a minute: it reads the whole file."""
+        if self._clock() >= self._check_at:
+            self._damaged = self._outbox.damage()
+            self._check_at = self._clock() + _CHECK_SECONDS
+        return self._damaged
 
     def _queue(self) -> Queue:
         disk = os.statvfs(self._folder)

@@ -46,6 +46,8 @@ CREATE TABLE IF NOT EXISTS handled (
   item TEXT PRIMARY KEY REFERENCES items ON DELETE CASCADE, at REAL NOT NULL, outcome TEXT) WITHOUT ROWID;
 """
 
+_MOST_CHECKED = 1000
+
 
 class State(StrEnum):
     COLLECTED = "collected"
@@ -94,6 +96,7 @@ class Outbox:
             self._db.executescript(_SCHEMA)
         except sqlite3.Error as error:
             raise ToolFailed(f"the outbox {path.name} cannot be opened: {error}") from None
+        self._path, self._inode = path, path.stat().st_ino
 
     def close(self) -> None:
         with self._lock:
@@ -180,6 +183,26 @@ class Outbox:
     def objects(self, id: str) -> list[Pending]:
         rows = self._rows("SELECT staged, upload, stored FROM objects WHERE item=? ORDER BY key", (id,))
         return [Pending(_staged(staged), upload, bool(stored)) for staged, upload, stored in rows]
+
+    def damage(self) -> str | None:
+        """What is wrong with the file, in words; None when it is whole. Reads all of it. Raises ToolFailed."""
+        try:
+            if self._path.stat().st_ino != self._inode:
+                return "another file stands in its place: start the agent again"
+        except OSError as error:
+            return f"its file is gone ({error.strerror}): start the agent again"
+        told = self._rows("PRAGMA quick_check(1)", ())[0][0]
+        if told != "ok":
+            return f"{str(told)[:200]}: move the file away and start the agent again"
+        damaged = 0
+        for id in self.unfinished()[:_MOST_CHECKED]:
+            try:
+                self.item(id)
+            except NotFound:  # done meanwhile
+                continue
+            except ToolFailed:
+                damaged += 1
+        return f"{damaged} of its rows cannot be read, and will never be sent" if damaged else None
 
     def counts(self) -> dict[str, int]:
         """Items by state."""

@@ -22,6 +22,7 @@ from diagnosis.workloads.restarts import restarts_of
 from diagnosis.workloads.snapshot import Snapshot
 from errors import ParamedicError
 from graph.runner import Runner
+from graph.storm_cores import crashes_of, records_of, same_crash, without_cores
 from incidents.collected import CollectedCore, Completeness
 from incidents.core_jobs import CoreJobStore
 from incidents.database import utcnow
@@ -38,6 +39,9 @@ REQUESTER = "policy:storms"
 
 _KEPT = timedelta(days=7)  # the longest window that can be configured
 _RECENT = 500
+_MOST_CORES = 5000
+Same = tuple[str, int, int]
+"""A signature, how often, and on how many nodes."""
 
 log = structlog.get_logger(__name__)
 
@@ -77,11 +81,26 @@ class StormWatch:
         now = self._now()
         since = now - timedelta(seconds=self._policy.window_seconds)
         snapshot = await read_pods(self._cluster, self._policy.namespaces, events=True)
-        await self._storms.add(self._crashes(snapshot, now))
+        records = records_of(await self._jobs.since(since, limit=_MOST_CORES), self._policy.namespaces)
+        await self._note(snapshot, records, since, now)
         await self._storms.forget(now - _KEPT)
         for instance, count in (await self._storms.counts(since)).items():
             if count > self._policy.threshold:
-                await self._storm(instance, count, since, snapshot)
+                await self._storm(instance, count, since, snapshot, records)
+
+    async def _note(self, snapshot: Snapshot, records: list[CollectedCore], since: datetime, now: datetime) -> None:
+        """What the pods show, and cores of ends that they show no more; each end once, whichever is seen first."""
+        noted = await self._storms.since(since)
+        shown = without_cores(self._crashes(snapshot, now), noted)
+        await self._storms.add(shown)
+        if "crash_signal" in self._policy.crash_classes:
+            instances = {
+                snapshot.workload_of(member.pod): instance.key
+                for instance in instances_of(snapshot, self._rules)
+                for member in instance.members
+            }
+            known = {crash.id: crash for crash in [*noted, *shown]}
+            await self._storms.add(crashes_of(records, known.values(), instances, now))
 
     def _crashes(self, snapshot: Snapshot, now: datetime) -> Iterator[Crash]:
         """The ends that count. One that the node's clock puts into the future is of now."""
@@ -116,19 +135,26 @@ class StormWatch:
 
     # --- a storm ----------------------------------------------------------------------------------------------------
 
-    async def _storm(self, instance: str, count: int, since: datetime, snapshot: Snapshot) -> None:
+    async def _storm(
+        self, instance: str, count: int, since: datetime, snapshot: Snapshot, records: list[CollectedCore]
+    ) -> None:
         crashes = await self._storms.crashes(instance, since)
         target = Counter(crash.workload for crash in crashes).most_common(1)[0][0]
         begun = await self._begun(instance, since)
         about = await self._about(target)
         if begun is not None and begun.mode == self._policy.mode:
             if begun.mode == "propose" and begun.incident_id is None:  # killed before the incident was noted
-                await self._ask(begun, crashes, about, since)
+                await self._ask(
+                    begun, crashes, about, since, same_crash(records, {crash.workload for crash in crashes})
+                )
             return
+        same = same_crash(records, {crash.workload for crash in crashes})
         release = _release(snapshot.get(target.kind, target.namespace, target.name))
         if self._policy.mode == "dry-run":
             await self._storms.begin(instance, target, count, "dry-run", release=release)
-            said = f"dry run: {self._sentence(count, crashes, instance)}; people would be asked to {_ways(release)}"
+            said = (
+                f"dry run: {self._sentence(count, crashes, instance, same)}; people would be asked to {_ways(release)}"
+            )
             log.warning("crash storm", instance=instance, target=str(target), count=count, dry_run=True)
             if about:
                 await self._incidents.add_step(about[0].id, "storm", said, data={"count": count, "dry_run": True})
@@ -138,7 +164,7 @@ class StormWatch:
             return
         log.warning("crash storm", instance=instance, target=str(target), count=count, dry_run=False)
         storm = await self._storms.begin(instance, target, count, "propose", release=release)
-        await self._ask(storm, crashes, about, since)
+        await self._ask(storm, crashes, about, since, same)
 
     async def _begun(self, instance: str, since: datetime) -> Storm | None:
         """The storm that is going on, or was within the window."""
@@ -155,12 +181,14 @@ class StormWatch:
         recent = await self._incidents.recent(namespace=target.namespace, limit=_RECENT)
         return [one for one in recent if one.target.model_copy(update={"container": None}) == target]
 
-    async def _ask(self, storm: Storm, crashes: list[Crash], about: list[Incident], since: datetime) -> None:
+    async def _ask(
+        self, storm: Storm, crashes: list[Crash], about: list[Incident], since: datetime, same: Same | None
+    ) -> None:
         """Open the storm's incident, once: one that was opened before a kill is taken up."""
         mine = (one for one in about if one.via is Via.POLICY and one.created_at >= storm.opened_at)
         incident = next(mine, None) or await self._runner.submit(
             storm.target,
-            f"crash storm: {self._sentence(storm.count, crashes, storm.instance)}",
+            f"crash storm: {self._sentence(storm.count, crashes, storm.instance, same)}",
             requested_by=REQUESTER,
             via=Via.POLICY,
             core=await self._core(storm.target, since),
@@ -181,12 +209,16 @@ class StormWatch:
                 return CoreRef(url=f"{SCHEME}{key}")
         return None
 
-    def _sentence(self, count: int, crashes: list[Crash], instance: str) -> str:
+    def _sentence(self, count: int, crashes: list[Crash], instance: str, same: Same | None) -> str:
         kinds = Counter(crash.ending for crash in crashes)
         by_kind = ", ".join(f"{number} {kind}" for kind, number in kinds.most_common())
         pods = len({crash.pod for crash in crashes})
         minutes = self._policy.window_seconds / 60
-        return f"{count} crashes of {instance} in {pods} pod(s) within {minutes:g} min ({by_kind})"
+        told = f"{count} crashes of {instance} in {pods} pod(s) within {minutes:g} min ({by_kind})"
+        if same is not None:
+            signature, times, nodes = same
+            told += f"; the same crash {times} times on {nodes} node(s): {signature[:200]}"
+        return told
 
 
 def _release(workload: Object | None) -> ObjectRef | None:

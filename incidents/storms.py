@@ -81,6 +81,13 @@ class StormStore:
         async with self._db.read() as session:
             return [_crash(found) for found in await session.scalars(query)]
 
+    async def since(self, at: datetime, limit: int = 100_000) -> list[Crash]:
+        """All crashes after `at`, newest first."""
+        row = ContainerCrashRow
+        query = select(row).where(row.at > at).order_by(row.at.desc(), row.id).limit(limit)
+        async with self._db.read() as session:
+            return [_crash(found) for found in await session.scalars(query)]
+
     async def forget(self, before: datetime) -> None:
         """Drop crashes that no window reaches any more."""
         async with self._db.write() as session:

@@ -174,6 +174,59 @@ async def test_it_is_not_ready_without_a_place_for_the_next_core(health: tuple[H
     assert (await told.metrics())[0] == 503
 
 
+async def test_it_is_not_ready_while_a_folder_of_cores_cannot_be_read(health: tuple[Health, Node, Outbox]) -> None:
+    told, node, _ = health
+    moved = node.root.rename(node.root.with_name("moved"))
+    await node.agent.look()
+    status, text = await told.ready()
+    assert (
+        status == 503
+        and text == f"the folder of cores {node.root} cannot be read: No such file or directory\n".encode()
+    )
+    moved.rename(node.root)
+    await node.agent.look()
+    assert await told.ready() == (200, b"ok\n")
+
+
+async def test_it_is_not_ready_with_a_damaged_outbox(health: tuple[Health, Node, Outbox], tmp_path: Path) -> None:
+    told, node, outbox = health
+    await node.agent.look()
+    assert (await told.ready())[0] == 200
+    now = [0.0]
+    told._clock = lambda: now[0]
+    told._check_at = 0.0
+    outbox.add(record(Completeness.MISSING), None)
+    outbox._db.execute("UPDATE items SET record='{'")
+    status, text = await told.ready()
+    assert status == 503 and b"1 of its rows cannot be read" in text
+    outbox._db.execute("DELETE FROM items")
+    assert (await told.ready())[0] == 503, "it is not read anew at every question"
+    now[0] += 60
+    assert (await told.ready())[0] == 200
+    path = node.data / "outbox.db"
+    path.rename(path.with_suffix(".moved"))
+    now[0] += 60
+    assert b"its file is gone" in (await told.ready())[1]
+    path.write_bytes(b"")
+    now[0] += 60
+    assert b"another file stands in its place" in (await told.ready())[1]
+
+
+def test_a_page_of_the_outbox_that_was_overwritten_is_damage(tmp_path: Path) -> None:
+    outbox = Outbox(tmp_path / "outbox.db")
+    for number in range(300):
+        outbox.add(record(Completeness.MISSING).model_copy(update={"id": f"core_{number}"}), None)
+    assert outbox.damage() is None
+    outbox.close()
+    data = bytearray((tmp_path / "outbox.db").read_bytes())
+    data[-8192:-4096] = b"\xa5" * 4096
+    (tmp_path / "outbox.db").write_bytes(data)
+    outbox = Outbox(tmp_path / "outbox.db")
+    found = outbox.damage()
+    outbox.close()
+    assert found is not None and "start the agent again" in found
+
+
 async def test_bad_requests_get_one_answer_and_never_stop_it() -> None:
     async def fine() -> tuple[int, bytes]:
         return 200, b"fine"
