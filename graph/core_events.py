@@ -11,7 +11,6 @@ import asyncio
 import hashlib
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import structlog
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -19,7 +18,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from errors import InvalidInput, ParamedicError, ToolFailed, ToolTimeout
 from graph.runner import Runner
 from incidents.collected import CollectedCore, Completeness
-from incidents.core_jobs import CoreJob, CoreJobState, CoreJobStore
+from incidents.core_jobs import CoreJob, CoreJobState, CoreJobStore, ToldCore
 from incidents.models import CoreRef, Incident, ObjectRef, Via, content_id, new_id
 from settings import CoreSettings
 from tools.cloudevents.event import CloudEvent
@@ -76,12 +75,8 @@ class CoreEvents:
 
     async def accept(self, events: list[CloudEvent], requested_by: str) -> list[Accepted]:
         """A job for each event. Raises InvalidInput, before anything is taken, when one of them cannot be read."""
-        read = [(_job_of(event), event) for event in events]
-        found = []
-        for (id, document), event in read:
-            about = event.type, event.source, event.id
-            job, fresh = await self._jobs.add(id, about, document, requested_by)
-            found.append(Accepted(job, fresh))
+        told = [_told(event) for event in events]
+        found = [Accepted(job, fresh) for job, fresh in await self._jobs.add(told, requested_by)]
         self._awake.set()
         return found
 
@@ -170,17 +165,19 @@ class CoreEvents:
         return id
 
 
-def _job_of(event: CloudEvent) -> tuple[str, dict[str, Any]]:
-    """The job's id and what is kept of the event."""
+def _told(event: CloudEvent) -> ToldCore:
+    """Raises InvalidInput."""
     try:
         if event.type == COLLECTED:
             record = CollectedCore.model_validate(event.data)
-            return content_id("job", "collected", record.id), record.model_dump(mode="json")
+            id = content_id("job", "collected", record.id)
+            return ToldCore(id, event.type, event.source, event.id, record.model_dump(mode="json"))
         if event.type == COREDOG:
             data = CoreDogData.model_validate(event.data)
             # its event ids repeat within a second (pids in containers are small): the file tells one core from another
             bare = data.file_url.partition("?")[0]
-            return content_id("job", "coredog", bare, data.md5 or ""), data.model_dump(mode="json")
+            id = content_id("job", "coredog", bare, data.md5 or "")
+            return ToldCore(id, event.type, event.source, event.id, data.model_dump(mode="json"))
     except ValidationError as error:
         first = error.errors()[0]
         name = ".".join(str(part) for part in first["loc"])

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 from typing import Any
@@ -38,37 +39,52 @@ class CoreJob(Frozen):
     error: str | None = None
 
 
+@dataclass(frozen=True)
+class ToldCore:
+    """An event, and the id of its job; `document` is what is kept of its data."""
+
+    id: str
+    event_type: str
+    event_source: str
+    event_id: str
+    document: dict[str, Any]
+
+
 class CoreJobStore:
     """Every method is one transaction."""
 
     def __init__(self, database: Database, *, now: Callable[[], datetime] = utcnow) -> None:
         self._db, self._now = database, now
 
-    async def add(
-        self, id: str, event: tuple[str, str, str], document: dict[str, Any], requested_by: str
-    ) -> tuple[CoreJob, bool]:
-        """Queue a job, or return the one of this id; and whether it is new. `event` is type, source and id."""
-        row = CoreJobRow(
-            id=id,
-            created_at=self._now(),
-            state=CoreJobState.QUEUED,
-            event_type=event[0],
-            event_source=event[1],
-            event_id=event[2],
-            requested_by=requested_by,
-            document=document,
-            incident_id=None,
-            error=None,
-        )
+    async def add(self, told: Sequence[ToldCore], requested_by: str) -> list[tuple[CoreJob, bool]]:
+        """Queue a job for each, all or none; or find the one of its id. Each with whether it is new."""
         try:
-            async with self._db.write() as session:
-                known = await session.get(CoreJobRow, id)
-                if known is not None:
-                    return _job(known), False
-                session.add(row)
-        except IntegrityError:  # another request was quicker
-            return await self.get(id), False
-        return _job(row), True
+            return await self._add(told, requested_by)
+        except IntegrityError:  # another request was quicker, and is found now
+            return await self._add(told, requested_by)
+
+    async def _add(self, told: Sequence[ToldCore], requested_by: str) -> list[tuple[CoreJob, bool]]:
+        found = []
+        async with self._db.write() as session:
+            for one in told:
+                row = await session.get(CoreJobRow, one.id)
+                fresh = row is None
+                if row is None:
+                    row = CoreJobRow(
+                        id=one.id,
+                        created_at=self._now(),
+                        state=CoreJobState.QUEUED,
+                        event_type=one.event_type,
+                        event_source=one.event_source,
+                        event_id=one.event_id,
+                        requested_by=requested_by,
+                        document=one.document,
+                        incident_id=None,
+                        error=None,
+                    )
+                    session.add(row)
+                found.append((_job(row), fresh))
+        return found
 
     async def get(self, id: str) -> CoreJob:
         """Raises NotFound."""

@@ -17,7 +17,7 @@ from sqlalchemy import text
 from agents.notifier import Notifier
 from errors import InvalidInput
 from incidents.collected import CollectedCore, Completeness, Origin, StoredObject
-from incidents.core_jobs import CoreJobStore
+from incidents.core_jobs import CoreJobStore, ToldCore
 from incidents.database import Database, utcnow
 from incidents.models import Diagnosis, DiagnosisStatus, Incident, IncidentStatus, ObjectRef
 from incidents.tables import CoreJobRow
@@ -104,7 +104,7 @@ async def collect(database: Database, nodes: list[str], incident_id: str) -> Non
             stored=[StoredObject(kind="minimal", key="paramedic/shop/api/x.core.zst", size=1, sha256="0" * 64)],
         )
         event = ("io.paramedic.core.collected", f"/nodes/{node}", core.id)
-        await CoreJobStore(database).add(core.id, event, core.model_dump(mode="json"), "api:agent")
+        await CoreJobStore(database).add([ToldCore(core.id, *event, core.model_dump(mode="json"))], "api:agent")
     async with database.write() as session:
         await session.execute(CoreJobRow.__table__.update().values(incident_id=incident_id))  # type: ignore[attr-defined]
 

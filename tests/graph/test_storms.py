@@ -13,7 +13,7 @@ from agents.k8s_fixer import K8sFixer
 from errors import Forbidden, ToolFailed
 from graph.storms import REQUESTER, StormWatch
 from incidents.collected import CollectedCore, Completeness, Origin, StoredObject
-from incidents.core_jobs import CoreJobStore
+from incidents.core_jobs import CoreJobStore, ToldCore
 from incidents.models import Diagnosis, DiagnosisStatus, Incident, IncidentStatus, ObjectRef, Via
 from incidents.plan import EvidenceNeed, Scale
 from settings import PolicySettings, Settings
@@ -310,7 +310,8 @@ async def test_the_storms_incident_gets_a_core_that_the_store_has_confirmed(serv
     jobs = CoreJobStore(service.database, now=lambda: service.clock)
     for one in (record, cut, lost):
         service.clock += timedelta(seconds=1)
-        await jobs.add(f"job_{one.id}", ("t", "s", one.id), copy.deepcopy(one.model_dump(mode="json")), "api:agent")
+        document = copy.deepcopy(one.model_dump(mode="json"))
+        await jobs.add([ToldCore(f"job_{one.id}", "t", "s", one.id, document)], "api:agent")
     await storm(service, watch(service), 4)
     (incident,) = await all_of(service)
     assert incident.core is not None and incident.core.url is not None
