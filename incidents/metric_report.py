@@ -65,7 +65,7 @@ class RankedWorkload(Frozen):
     rank: int = Field(ge=1)
     object: ObjectRef
     entity: str = Field(description="The name by which edges and events know it: namespace/name, or name")
-    score: float = Field(ge=0, le=1, description="How clearly it stands out; `threshold` of the report is a root cause")
+    score: float = Field(ge=0, le=1, description="How clearly it stands out, against the report's `threshold`")
     onset: datetime | None = None
     path: list[str] = Field(default_factory=list)
     pods: list[str] = Field(default_factory=list, description="Pods that differ from their peers; empty: all alike")
@@ -119,7 +119,9 @@ class MetricReport(Frozen):
     window: Span | None = Field(default=None, description="What was asked about")
     baseline: Span | None = Field(default=None, description="What it was compared with")
     symptom: str = ""
-    threshold: float = Field(default=0, ge=0, description="The score from which a workload is a root cause")
+    threshold: float = Field(
+        default=0, ge=0, description="The score from which a workload of this input is a root cause"
+    )
     workloads: list[RankedWorkload] = Field(default_factory=list, description="Candidates, likeliest first")
     considered: list[RankedWorkload] = Field(
         default_factory=list, description="Without a root cause: what changed most all the same, strongest first"

@@ -10,7 +10,7 @@ from diagnosis.metrics.calls import Calls
 from diagnosis.metrics.config import RcaConfig
 from diagnosis.metrics.describe import at
 from diagnosis.metrics.edges import Edge
-from diagnosis.metrics.evaluate import Rows, best_onset
+from diagnosis.metrics.evaluate import Rows, best_onset, by_itself
 from diagnosis.metrics.grid import Grid, on_grid
 from diagnosis.metrics.quality import quality_of
 from diagnosis.metrics.report import tell
@@ -24,6 +24,10 @@ from incidents.models import Moment
 
 _DEFAULT = RcaConfig()
 _LEAST_BINS = 8
+_DOUBT = 2  # bins before the onset that may hold its beginning
+_LONG_BASELINE = 60
+_CALM_SHARE, _CALM_TIMES = 0.5, 3.0
+"""Half of the threshold is enough where a long baseline never shows a third of it by itself."""
 _SYMPTOM_CHARS = 500
 
 Range = tuple[datetime, datetime]
@@ -78,8 +82,12 @@ def analyze(
     recent = changed_before(moments, changed_at, config.event_lead_seconds, known, owners, 2 * grid.step)
     ranking = with_changes(found.ranking, recent, calls)
     usual_end = found.onset if usual_end is None else min(usual_end, found.onset)
-    quality = quality_of(series, used, grid, found.onset, usual_end)
-    status = MetricStatus.FOUND if found.top >= config.anomaly_threshold else MetricStatus.NO_ROOT_CAUSE
+    past = by_itself(grid, rows, usual_end - _DOUBT)
+    quality = quality_of(series, used, grid, found.onset, usual_end, past >= config.anomaly_threshold)
+    needed = config.anomaly_threshold
+    if usual_end >= _LONG_BASELINE:
+        needed = min(needed, max(_CALM_SHARE * needed, _CALM_TIMES * past))
+    status = MetricStatus.FOUND if found.top >= needed else MetricStatus.NO_ROOT_CAUSE
     told = tell(grid, rows, found, ranking, usual_end, plain(symptom[:_SYMPTOM_CHARS]), config)
     quality = quality.model_copy(update={"warnings": [*quality.warnings, *told.warnings]})
     cause = status is MetricStatus.FOUND
@@ -92,7 +100,7 @@ def analyze(
         window=_span(window) or Span(start=at(grid, 0), end=at(grid, grid.bins - 1)),
         baseline=Span(start=at(grid, 0), end=at(grid, usual_end - 1)),
         symptom=symptom[:_SYMPTOM_CHARS],
-        threshold=config.anomaly_threshold,
+        threshold=round(needed, 4),
         workloads=told.workloads if cause else [],
         considered=[] if cause else told.workloads,
         associations=told.associations if cause else [],

@@ -10,14 +10,13 @@ import numpy as np
 from diagnosis.metrics.config import RcaConfig
 from diagnosis.metrics.detectors import detect
 from diagnosis.metrics.episodes import episodes
-from diagnosis.metrics.evaluate import Evaluation
+from diagnosis.metrics.evaluate import Evaluation, first_change
 from diagnosis.metrics.grid import Grid
 from diagnosis.metrics.series import BoolArray
 from incidents.metric_report import Direction, Episode, MetricChange
 from incidents.models import Evidence, EvidenceKind
 
 _POINTS = 12
-_SIGMAS = 3.0
 
 
 def changes(
@@ -88,11 +87,8 @@ def _onset(grid: Grid, found: Evaluation, row: int) -> datetime | None:
         return at(grid, int(np.flatnonzero(~np.isnan(values))[-1]))
     if found.began[row]:
         return at(grid, int(np.flatnonzero(~np.isnan(values))[0]))
-    low = max(0, found.onset - 2)
-    with np.errstate(invalid="ignore"):
-        away = (values[low:] - found.shift.before[row]) * found.shift.sign[row] > _SIGMAS * found.shift.scale[row]
-    places = np.flatnonzero(away)
-    return at(grid, low + int(places[0])) if len(places) else None
+    place = first_change(values, found.shift, row, found.onset - 2)
+    return None if place is None else at(grid, place)
 
 
 def _evidence(grid: Grid, found: Evaluation, row: int, change: MetricChange) -> Evidence:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -13,7 +13,7 @@ from diagnosis.metrics.onset import find_onsets
 from diagnosis.metrics.scoring import Own, gather, strength
 from diagnosis.metrics.series import BoolArray, FloatArray
 from diagnosis.metrics.shift import Shift, shifts
-from diagnosis.metrics.signals import Signal
+from diagnosis.metrics.signals import WEIGHTS, Signal
 from diagnosis.metrics.subject import Subject
 
 CANDIDATES = 4
@@ -22,6 +22,11 @@ workload is taken."""
 _SHORT_SECONDS = 240.0
 _SHORT_BINS = 4
 _PRESENCE_SCORE = 12.0
+_SIGMAS = 3.0
+_SURE = 6.0
+_SHARPER = 0.8
+_LEAST_BASELINE = 12
+_PAST_CANDIDATES = 3
 
 
 @dataclass(frozen=True, eq=False)
@@ -61,13 +66,72 @@ def best_onset(
         evaluate(grid, rows, candidate.index, candidate.strength, usual_end)
         for candidate in find_onsets(grid.values, first, last, CANDIDATES)
     ]
-    return max(found, key=lambda each: (each.top, each.strength), default=None)
+    if not found:
+        return None
+    best = max(found, key=lambda each: (each.top, each.strength))
+    exact = _exact(grid, rows, best)
+    if exact != best.onset and first <= exact <= last:
+        sharper = evaluate(grid, rows, exact, best.strength, usual_end)
+        if sharper.top >= _SHARPER * best.top:
+            return sharper
+    return best
+
+
+def by_itself(grid: Grid, rows: Rows, end: int) -> float:
+    """How clearly a workload stands out at the likeliest onsets within the baseline, the bins before `end`: what the
+    system does without the trouble that is asked about. 0 when the baseline is too short to say."""
+    if end < _LEAST_BASELINE:
+        return 0.0
+    past = replace(grid, values=grid.values[:, :end])
+    found = [
+        evaluate(past, rows, candidate.index, candidate.strength, None).top
+        for candidate in find_onsets(past.values, end // 3, end - short_bins(grid) // 2, _PAST_CANDIDATES)
+    ]
+    return max(found, default=0.0)
+
+
+def _exact(grid: Grid, rows: Rows, found: Evaluation) -> int:
+    """Where the strongest series of the first workload began to change: earliest of those at least half as far away."""
+    if not found.ranking:
+        return found.onset
+    entity = found.ranking[0][0]
+    scores = np.array(
+        [
+            score if entity in (subject.entity, subject.calling) and signal in WEIGHTS else 0.0
+            for subject, signal, score in zip(rows.subjects, rows.signals, found.shift.score.tolist(), strict=True)
+        ]
+    )
+    reach = short_bins(grid)
+    begun = [
+        place
+        for row in np.flatnonzero(scores >= max(_SURE, 0.5 * float(scores.max())))
+        if (place := first_change(grid.values[row], found.shift, int(row), found.onset - reach)) is not None
+    ]
+    return min(begun, default=found.onset)
+
+
+def first_change(values: FloatArray, shift: Shift, row: int, begin: int) -> int | None:
+    """The first bin from `begin` on that is past three deviations in the direction of the shift and stays there in two
+    of three; None when there is none."""
+    begin = max(0, begin)
+    with np.errstate(invalid="ignore"):
+        away = (values[begin:] - shift.before[row]) * shift.sign[row] > _SIGMAS * shift.scale[row]
+    places = np.flatnonzero(away)
+    for place in places:
+        if away[place : place + 3].sum() >= 2:
+            return begin + int(place)
+    return begin + int(places[0]) if len(places) else None
+
+
+def short_bins(grid: Grid) -> int:
+    """The first minutes of an incident, in bins."""
+    return max(_SHORT_BINS, round(_SHORT_SECONDS / grid.step))
 
 
 def evaluate(grid: Grid, rows: Rows, onset: int, onset_strength: float, usual_end: int | None) -> Evaluation:
     """Scores are the larger of two windows': the first minutes, and all up to the end where that is much longer. A
     short fault is over in the second, a leak has hardly begun in the first."""
-    short = min(grid.bins, onset + max(_SHORT_BINS, round(_SHORT_SECONDS / grid.step)))
+    short = min(grid.bins, onset + short_bins(grid))
     shift = shifts(grid.values, onset, short, usual_end)
     if grid.bins - onset >= 2 * (short - onset):
         shift = _larger(shift, shifts(grid.values, onset, grid.bins, usual_end))

@@ -5,18 +5,20 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from diagnosis.metrics.grid import Grid
-from diagnosis.metrics.onset import find_onsets
 from diagnosis.metrics.series import MetricSeries
 from incidents.metric_report import DataQuality
 
 _SHORT = 10
 _MISSING = 0.2
-_DISTURBED = 150.0
-"""A strength that quiet hours do not reach: see `onset`; quiet windows of the development set end at 56."""
 
 
 def quality_of(
-    series: Sequence[MetricSeries], used: Sequence[MetricSeries], grid: Grid, onset: int, usual_end: int
+    series: Sequence[MetricSeries],
+    used: Sequence[MetricSeries],
+    grid: Grid,
+    onset: int,
+    usual_end: int,
+    contaminated: bool,
 ) -> DataQuality:
     warnings = []
     cut = len(series) - len(used)
@@ -29,8 +31,6 @@ def quality_of(
         warnings.append(f"the baseline has only {usual_end} samples: {_SHORT} or more tell what is usual")
     if grid.missing_share > _MISSING:
         warnings.append(f"{grid.missing_share:.0%} of the samples are missing")
-    earlier = find_onsets(grid.values[:, :usual_end], 0, usual_end - 3, 1) if usual_end >= _SHORT else []
-    contaminated = bool(earlier) and earlier[0].strength > _DISTURBED
     if contaminated:
         warnings.append("the baseline holds an earlier disturbance: what is usual is known less well")
     return DataQuality(

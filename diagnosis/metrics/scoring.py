@@ -24,7 +24,7 @@ class Own:
         self.strongest[signal] = max(self.strongest.get(signal, 0.0), strength(score))
 
     def total(self, left: float = 1.0) -> float:
-        """The kinds together, 0 to 1: each next kind counts a quarter of the stronger one before it. `left` is the share
+        """The kinds together, 0 to 1: each next kind counts a quarter of the one before. `left` is the share
         of what travels along calls that no callee explains."""
         each = sorted(
             (

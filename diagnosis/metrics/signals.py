@@ -35,7 +35,7 @@ WEIGHTS = {
     Signal.SERVED_LATENCY: 1.0,
     Signal.CALLED_LATENCY: 1.0,
     Signal.ERRORS: 1.0,
-    Signal.OTHER: 0.7,
+    Signal.OTHER: 0.8,
     Signal.PRESENCE: 0.6,
     Signal.CALL_LATENCY: 0.5,
     Signal.TRAFFIC: 0.5,
