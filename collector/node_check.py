@@ -29,7 +29,7 @@ def check_node(folder: Path, mount_path: str, socket: Path | None, proc: Path = 
         node = read_node(proc)
     except OSError as error:
         raise ToolFailed(f"the node's settings cannot be read: {error.strerror}") from None
-    return [_pattern(node, mount_path, socket), _limit(proc), _folder(folder), _space(folder), _setuid(node)]
+    return [_pattern(node, mount_path, socket), _limit(node, proc), _folder(folder), _space(folder), _setuid(node)]
 
 
 def _pattern(node: NodeState, mount_path: str, socket: Path | None) -> Check:
@@ -40,12 +40,15 @@ def _pattern(node: NodeState, mount_path: str, socket: Path | None) -> Check:
     return Check(name, False, f"{pattern!a}: {reason}", "paramedic node setup")
 
 
-def _limit(proc: Path) -> Check:
+def _limit(node: NodeState, proc: Path) -> Check:
+    name = "RLIMIT_CORE of containers"
+    if node.core_pattern.startswith(("|", "@")):
+        return Check(name, True, "of no account where a program or a socket takes the cores")
     limit = container_limit(proc)
     reason = lost_by_limit(limit)
     found = "unlimited, or no container runs here" if limit is None else f"{limit} bytes"
     advice = "LimitCORE=infinity in the service of the container runtime (systemd), then restart it" if reason else None
-    return Check("RLIMIT_CORE of containers", reason is None, found, advice)
+    return Check(name, reason is None, found, advice)
 
 
 def _folder(folder: Path) -> Check:

@@ -67,7 +67,12 @@ def test_the_check_names_what_is_lost_and_what_sets_it_right(kernel: Path, tmp_p
     NodeSetup(tmp_path / "data/m.json", kernel).apply(file_pattern("/corefile"), folder)
     found = {item.name: item for item in check_node(folder, "/corefile", None, proc)}
     assert found["kernel.core_pattern"].ok and found["folder of cores"].ok and found["RLIMIT_CORE of containers"].ok
-    kernel.write_text("@/run/x.socket")
+    (proc / "8").mkdir()
+    (proc / "8/cgroup").write_text("0::/kubepods/podx/y")
+    (proc / "8/limits").write_text("Max core file size        0   unlimited   bytes\n")
+    found = {item.name: item for item in check_node(folder, "/corefile", None, proc)}
+    assert found["RLIMIT_CORE of containers"].ok is False
+    kernel.write_text("@/run/x.socket")  # which takes cores whatever that limit says
     assert {item.ok for item in check_node(folder, "/corefile", Path("/run/x.socket"), proc)} == {True}
 
 
