@@ -9,6 +9,7 @@ import base64
 import hashlib
 import json
 import os
+import re
 import shutil
 import socket
 import sqlite3
@@ -312,5 +313,9 @@ async def test_no_canary_gets_out(running: tuple[Running, dict[str, str]]) -> No
         if path.is_file() and path not in given and not kept_for_analysis and path.suffix not in (".db", ".db-wal"):
             leaks += made.leaks(str(path.relative_to(made.folder)), path.read_bytes())
     assert leaks == []
+    for name in re.findall(r"\bparamedic_[a-z_]+", (ROOT / "deploy/dashboards/paramedic.json").read_text()):
+        exported = pages["agent"] if name.startswith("paramedic_collector_") else pages["/metrics"]
+        shown_by_others = name.startswith("paramedic_webhook_")
+        assert shown_by_others or re.search(rf"^{name}[ {{]", exported, re.MULTILINE), f"the dashboard asks for {name}"
     logs = (made.folder / "service.log").read_bytes() + (made.folder / "agent.log").read_bytes()
     assert b"core collected" in logs and b"the handler ended" in logs, "the log was not looked at"

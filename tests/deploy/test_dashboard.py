@@ -4,19 +4,25 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
+import subprocess
 from pathlib import Path
 from typing import Any
 
+import pytest
+import yaml
 from prometheus_client.parser import text_string_to_metric_families
 
 from api.metrics import HttpMetrics, render
-from collector.measures import Measures, Queue
+from collector.measures import ALIASES, OLDER, PREFIX, Measures, Queue
 from collector.webhook.measures import WebhookMeasures
 from incidents.database import Database
 
 FILE = Path(__file__).parents[2] / "deploy" / "dashboards" / "paramedic.json"
 _NAME = re.compile(r"\bparamedic_[a-z_]+")
 _LABELS = re.compile(r"by \(([a-z_, ]+)\)")
+_MATCHERS = re.compile(r"\b(paramedic_[a-z_]+)\{([^}]*)\}")
+DOCUMENT = FILE.parents[2] / "docs" / "metrics.md"
 
 
 def _panels() -> list[dict[str, Any]]:
@@ -41,6 +47,32 @@ async def test_every_metric_and_label_is_one_that_is_measured(database: Database
                 continue
             for labels in _LABELS.findall(expression):
                 assert set(labels.split(", ")) <= measured[name], expression
+        for name, matchers in _MATCHERS.findall(expression):
+            assert not measured[name] or set(re.findall(r"([a-z_]+)\s*[=!]", matchers)) <= measured[name], expression
+
+
+def test_prometheus_can_read_every_expression(tmp_path: Path) -> None:
+    if (promtool := shutil.which("promtool")) is None:
+        pytest.skip("promtool is not installed: apt-get install prometheus")
+    asked = [target["expr"] for panel in _panels() for target in panel["targets"]]
+    rules = [{"record": f"r{n}", "expr": text.replace("$__rate_interval", "5m")} for n, text in enumerate(asked)]
+    file = tmp_path / "rules.yaml"
+    file.write_text(yaml.safe_dump({"groups": [{"name": "dashboard", "rules": rules}]}))
+    done = subprocess.run([promtool, "check", "rules", file], check=False, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+    assert f"{len(asked)} rules found" in done.stdout
+
+
+async def test_every_metric_and_older_name_is_documented(database: Database) -> None:
+    told = DOCUMENT.read_text()
+    agent = Measures().render(Queue({}, 0.0, 0, 0), aliases=True)
+    for text in (await render(HttpMetrics(), database), agent, WebhookMeasures().render()):
+        for family in text_string_to_metric_families(text.decode()):
+            name = family.name + ("_total" if family.type == "counter" else "")
+            assert f"`{name.removeprefix(OLDER)}`" in told or name.endswith("_created"), name
+    for older, (ours, _) in ALIASES.items():
+        row = next(line for line in told.splitlines() if f"`{older}`" in line)
+        assert f"`{PREFIX}{ours}" in row, row
 
 
 def test_it_is_a_dashboard_that_stands_in_no_other_ones_way() -> None:
