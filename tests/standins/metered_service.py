@@ -1,6 +1,7 @@
 """A small real service that measures itself, and can really be broken: a process of its own on loopback.
 
-`python metered_service.py NAME PORT [DOWNSTREAM_URL]`. GET /work does a little and calls the downstream; GET /metrics
+`python metered_service.py NAME PORT [DOWNSTREAM_URL]`, with $CALLEE as the downstream's name and $FAULT as a fault from
+the start. GET /work does a little and calls the downstream; GET /metrics
 tells, of this process as the kernel counts it and of its requests; GET /fault/KIND breaks it: cpu (burns a core),
 memory (keeps 8 MB more ten times a second), latency (each request waits), errors (each second request fails).
 """
@@ -42,7 +43,7 @@ class Histogram:
 
 class Service:
     def __init__(self, name: str, downstream: str) -> None:
-        self.name, self.downstream, self.fault = name, downstream, ""
+        self.name, self.downstream, self.fault = name, downstream, os.environ.get("FAULT", "")
         self.served, self.called = Histogram(), Histogram()
         self.codes = {200: 0, 500: 0}
         self.kept: list[bytes] = []

@@ -7,8 +7,8 @@ import contextlib
 import json
 import sys
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -17,7 +17,7 @@ import httpx
 from tests.standins import metered_service
 from tests.standins.prometheus_server import free_port, program, running
 
-SCRAPE = 0.2
+SCRAPE = 0.1
 CHAIN = ("web", "cart", "db")
 """Each calls the next."""
 
@@ -28,6 +28,7 @@ class Shop:
 
     prometheus: str
     urls: dict[str, str]
+    processes: dict[str, asyncio.subprocess.Process] = field(default_factory=dict)
 
     async def break_it(self, name: str, kind: str) -> datetime:
         """Break a service for real; the time when it was done."""
@@ -36,44 +37,60 @@ class Shop:
             (await client.get(f"{self.urls[name]}/fault/{kind}")).raise_for_status()
         return at
 
+    async def roll_out(self, name: str, fault: str = "") -> datetime:
+        """Put a new process in the place of a service's; one with a fault is a bad rollout."""
+        if name in self.processes:
+            await _stopped(self.processes[name])
+        at = datetime.now(UTC)
+        position = CHAIN.index(name) + 1
+        callee = CHAIN[position] if position < len(CHAIN) else ""
+        command = [sys.executable, "-I", metered_service.__file__, name, self.urls[name].rpartition(":")[2]]
+        self.processes[name] = await asyncio.create_subprocess_exec(
+            *command, *([self.urls[callee]] if callee else []), env={"CALLEE": callee, "FAULT": fault}
+        )
+        return at
+
 
 @asynccontextmanager
 async def open_shop(folder: Path) -> AsyncIterator[Shop]:
     server, port = program("prometheus"), free_port()
-    ports = {name: free_port() for name in CHAIN}
-    urls = {name: f"http://127.0.0.1:{at}" for name, at in ports.items()}
+    urls = {name: f"http://127.0.0.1:{free_port()}" for name in CHAIN}
+    every = f"{int(SCRAPE * 1000)}ms"
     jobs = [
         {
             "job_name": name,
-            "scrape_interval": f"{int(SCRAPE * 1000)}ms",
-            "scrape_timeout": f"{int(SCRAPE * 1000)}ms",
+            "scrape_interval": every,
+            "scrape_timeout": every,
             "static_configs": [
-                {"targets": [f"127.0.0.1:{at}"], "labels": {"namespace": "shop", "pod": f"{name}-5d5f8c7b9c-x2x4z"}}
+                {
+                    "targets": [url.removeprefix("http://")],
+                    "labels": {"namespace": "shop", "pod": f"{name}-5d5f8c7b9c-x2x4z"},
+                }
             ],
         }
-        for name, at in ports.items()
+        for name, url in urls.items()
     ]
     (folder / "prometheus.yml").write_text(json.dumps({"scrape_configs": jobs}))
-    async with AsyncExitStack() as stack:
-        for index, name in enumerate(CHAIN):
-            callee = CHAIN[index + 1] if index + 1 < len(CHAIN) else ""
-            command = [sys.executable, "-I", metered_service.__file__, name, str(ports[name])]
-            process = await asyncio.create_subprocess_exec(
-                *command, *([urls[callee]] if callee else []), env={"CALLEE": callee}
-            )
-            stack.push_async_callback(_stopped, process)
+    shop = Shop(f"http://127.0.0.1:{port}", urls)
+    try:
+        for name in CHAIN:
+            await shop.roll_out(name)
         command = [f"--config.file={folder}/prometheus.yml", f"--storage.tsdb.path={folder}/data"]
         command += [f"--web.listen-address=127.0.0.1:{port}", "--log.level=error"]
-        url = await stack.enter_async_context(running(f"http://127.0.0.1:{port}", server, *command))
-        traffic = asyncio.create_task(_traffic(urls["web"]))
-        yield Shop(url, urls)
-        traffic.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await traffic
+        async with running(shop.prometheus, server, *command):
+            traffic = asyncio.create_task(_traffic(urls["web"]))
+            yield shop
+            traffic.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await traffic
+    finally:
+        for process in shop.processes.values():
+            await _stopped(process)
 
 
 async def _stopped(process: asyncio.subprocess.Process) -> None:
-    process.kill()
+    with contextlib.suppress(ProcessLookupError):
+        process.kill()
     await process.wait()
 
 

@@ -82,6 +82,7 @@ async def gather(
     )
     await asyncio.gather(*(work.family(one) for one in wanted), *(work.query(one) for one in given), work.around())
     out = work.out
+    out.series = placed(out.series, out.owners, None if metrics else namespace)
     if not out.series:
         if work.timeouts:
             raise ToolTimeout("Prometheus answered no query in time; ask for a shorter range or fewer metrics")
@@ -90,7 +91,6 @@ async def gather(
         raise InvalidInput(
             f"Prometheus has no series{where} between {start.isoformat()} and {end.isoformat()} to look at{why}"
         )
-    out.series = placed(out.series, out.owners)
     if len(out.series) > max_series:
         out.cut += len(out.series) - max_series
         out.unseen.append(f"only the first {max_series} of {len(out.series)} series were looked at")
@@ -98,24 +98,28 @@ async def gather(
     return out
 
 
-def placed(series: list[MetricSeries], owners: Owners) -> list[MetricSeries]:
+def placed(series: list[MetricSeries], owners: Owners, namespace: str | None) -> list[MetricSeries]:
     """The series, those of traces' calls with namespaces: traces know names alone. A name that several namespaces have
-    stays as it is."""
+    stays as it is. For one namespace, only calls to its workloads are kept, and nodes only beside workloads."""
     known: dict[str, set[str]] = {}
     for one in series:
         subject = subject_of(one.labels, owners)
         if subject.namespace and not subject.callee and (name := subject.workload or subject.service):
             known.setdefault(name, set()).add(subject.namespace)
 
-    def at(one: MetricSeries) -> MetricSeries:
+    kept = []
+    for one in series:
+        bare = not any(key.endswith("namespace") for key in one.labels)
+        traced = bare and all(one.labels.get(label) for label in TRACES)
+        if namespace and ((traced and one.labels["server"] not in known) or (bare and not known)):
+            continue
         more = {}
         for label, place in zip(TRACES, _PLACES, strict=True):
             spaces = known.get(one.labels.get(label, ""), set())
-            if len(spaces) == 1 and not one.labels.get("namespace") and place not in one.labels:
+            if traced and len(spaces) == 1:
                 more[place] = next(iter(spaces))
-        return replace(one, labels={**one.labels, **more}) if more else one
-
-    return [at(one) for one in series]
+        kept.append(replace(one, labels={**one.labels, **more}) if more else one)
+    return kept
 
 
 async def _chosen(

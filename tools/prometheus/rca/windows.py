@@ -1,7 +1,7 @@
 """The times of an analysis: what was asked about, what it is compared with, and the step of both.
 
-One call fetches both parts. Start and end lie on multiples of the step: the same question a second later reads the same
-samples. Fewer than four scrapes make a poor rate (https://prometheus.io/docs/prometheus/latest/querying/functions/#rate).
+One call fetches both parts. The grid ends where the question ends, so that the newest samples are in it and the same
+question reads the same ones again. Fewer than four scrapes make a poor rate (https://prometheus.io/docs/prometheus/latest/querying/functions/#rate).
 """
 
 from __future__ import annotations
@@ -79,13 +79,7 @@ def windows(start: datetime, end: datetime, interval: float) -> Windows:
     factor = next(factor for longest, factor in _FACTORS if asked <= longest)
     step = max(interval, asked.total_seconds() * (1 + factor) / TARGET_POINTS)
     step = math.ceil(step - 0.05 * interval) if step > 1 else max(_LEAST_STEP, math.ceil(step * 10 - 0.5) / 10)
-    return Windows(
-        _on(start - factor * asked, step),
-        _on(start, step),
-        _on(end, step),
-        timedelta(seconds=step),
-    )
-
-
-def _on(at: datetime, step: float) -> datetime:
-    return datetime.fromtimestamp(round(math.floor(at.timestamp() / step + 1e-6) * step, 3), UTC)
+    last = datetime.fromtimestamp(math.floor(end.timestamp() * 1000) / 1000, UTC)
+    width = timedelta(seconds=step)
+    inside, before = math.ceil(asked / width - 1e-6), math.ceil(factor * asked / width - 1e-6)
+    return Windows(last - (inside + before) * width, last - inside * width, last, width)

@@ -1,0 +1,177 @@
+"""Root-cause analysis over HTTP: a real Prometheus that scrapes real processes, one of which is really broken."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sys
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from incidents.audit import AuditLog
+from incidents.metric_runs import MetricRuns
+from incidents.models import ObjectRef, Via
+from settings import PrometheusSettings
+from tests.standins.metered_shop import SCRAPE, open_shop
+from tests.standins.parts import Parts, Served
+from tools.prometheus.client import Prometheus
+from tools.prometheus.measure import Monitoring
+
+QUIET, BROKEN = 8.0, 3.0
+"""Seconds of each."""
+
+
+def written(at: datetime) -> str:
+    return at.isoformat().replace("+00:00", "Z")
+
+
+async def test_a_bad_rollout_is_found_with_its_event_and_a_quiet_time_has_none(
+    service: Served, parts: Parts, tmp_path: Path
+) -> None:
+    async with open_shop(tmp_path) as shop, Prometheus(PrometheusSettings(url=shop.prometheus)) as server:
+        parts.monitoring = Monitoring(server)
+        await asyncio.sleep(QUIET)
+        quiet = datetime.now(UTC)
+        began = await shop.roll_out("db", "latency")
+        await asyncio.sleep(BROKEN)
+
+        async def ask(path: str = "/api/v1/rca", **body: Any) -> Any:
+            answer = await service.client.post(path, json=body)
+            assert answer.status_code == 200, answer.text
+            return answer.json()
+
+        before = await ask(
+            start_time=written(quiet - timedelta(seconds=2.5)), end_time=written(quiet), namespace="shop"
+        )
+        assert before["report"]["status"] == "no_root_cause", before["report"]["summary"]
+        found = await ask(
+            start_time=written(began - timedelta(seconds=1.5)),
+            end_time=written(datetime.now(UTC)),
+            namespace="shop",
+            symptom="web is slow",
+        )
+        report = found["report"]
+        assert (report["status"], report["workloads"][0]["entity"]) == ("found", "shop/db"), report["summary"]
+        assert report["workloads"][0]["path"] == ["shop/web", "shop/cart", "shop/db"]
+        onset = datetime.fromisoformat(report["onset"])
+        # a process needs a part of a second to start, and nobody answers in the meantime
+        assert abs((onset - began).total_seconds()) < 2 * SCRAPE + 0.6, (onset, began)
+        nearest = report["events"][0]
+        assert "db" in nearest["moment"]["text"] and abs(nearest["seconds_before_onset"]) < 1.5
+        known = {item["id"] for item in report["evidence"]}
+        cited = {
+            *(change["evidence_id"] for one in report["workloads"] for change in one["metrics"]),
+            *(name for event in report["events"] for name in event["moment"]["evidence_ids"]),
+        }
+        assert cited and cited <= known
+
+        for form, begin in (("svg", b"<svg"), ("html", b"<!doctype html>"), ("png", b"\x89PNG")):
+            chart = await service.client.get(found["links"][form])
+            assert chart.status_code == 200 and chart.content.startswith(begin), form
+        assert (await service.client.get(found["links"]["self"])).json() == found
+
+        words = await ask(
+            "/api/v1/rca/incident", affected_services=["web", "nobody"], symptoms=["slow"], time_range_minutes=1
+        )
+        assert "nothing is measured of nobody" in words["report"]["data_quality"]["warnings"]
+        named = await ask(
+            start_time=written(began - timedelta(seconds=2)),
+            metrics=["http_request_duration_seconds", 'rate(process_cpu_seconds_total{job="db"}[1s])', "nothing"],
+        )
+        assert named["report"]["data_quality"]["series"] == 7
+        assert "the server has no metric nothing" in named["report"]["data_quality"]["warnings"]
+        listed = (await service.client.get("/api/v1/rca/metrics?namespace=shop")).json()["metrics"]
+        assert {"process_cpu_seconds_total", "http_request_duration_seconds:p90"} <= {item["name"] for item in listed}
+        assert (await service.client.get("/api/v1/rca/health")).json()["status"] == "ok"
+        for query, word in (("sum(", "parse error"), ('{__name__=~".+"} + on() {__name__=~".+"}', "no PromQL")):
+            refused = await service.client.post("/api/v1/rca", json={"metrics": [query]})
+            assert (refused.status_code, word in refused.text) == (400, True), refused.text
+        nothing = await service.client.post("/api/v1/rca", json={"namespace": "elsewhere"})
+        assert nothing.status_code == 400 and "no series of namespace elsewhere" in nothing.json()["detail"]
+        printed = await command(
+            shop.prometheus, "--start", written(began - timedelta(seconds=2)), "-n", "shop", "--symptom", "slow"
+        )
+        assert "shop/db" in printed.splitlines()[0]
+
+
+async def command(url: str, *arguments: str) -> str:
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-c", "import cli; cli.main()", "rca", "--prometheus", url, *arguments,
+        stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
+        env={**os.environ, "PARAMEDIC_KUBERNETES__ENABLED": "false", "PYTHONPATH": os.pathsep.join(sys.path)},
+    )  # fmt: skip
+    printed, said = await process.communicate()
+    assert process.returncode == 0, said.decode()
+    assert b"fetching" in said
+    return printed.decode()
+
+
+UTC_START = "2026-11-20T10:00:00Z"
+BAD: list[tuple[dict[str, Any], int, str]] = [
+    ({"start_time": "2026-11-20T10:00:00", "end_time": "2026-11-20T11:00:00"}, 422, "has no time zone: write"),
+    ({"start_time": "yesterday"}, 422, "must be a time of ISO 8601"),
+    ({"start_time": 1763632800}, 422, "start_time"),
+    ({"start_time": UTC_START, "end_time": "2026-11-20T09:00:00Z"}, 422, "is not after start_time"),
+    ({"start_time": UTC_START, "end_time": UTC_START}, 422, "is not after start_time"),
+    ({"start_time": "2999-01-01T00:00:00Z", "end_time": "2999-01-01T01:00:00Z"}, 400, "lies in the future"),
+    ({"start_time": "2020-01-01T00:00:00Z", "end_time": UTC_START}, 400, "longer than the 31 days"),
+    ({"time_range_minutes": 0}, 422, "time_range_minutes"),
+    ({"metrics": "up"}, 422, "metrics"),
+    ({"metrics": [""]}, 422, "metrics"),
+    ({"metrics": ["up"] * 51}, 422, "metrics"),
+    ({"namespace": "../x"}, 422, "namespace"),
+    ({"limit": 3}, 422, "unknown field"),
+]
+
+
+async def test_bad_input_is_one_problem_each(service: Served, parts: Parts) -> None:
+    parts.monitoring = Monitoring()
+    missing = await service.client.post("/api/v1/rca", json={})
+    assert missing.status_code == 503 and "prometheus.url" in missing.json()["detail"]
+    async with Prometheus(PrometheusSettings(url="http://127.0.0.1:1")) as server:
+        parts.monitoring = Monitoring(server)
+        for body, status, words in BAD:
+            answer = await service.client.post("/api/v1/rca", json=body)
+            assert (answer.status_code, answer.headers["content-type"]) == (status, "application/problem+json"), body
+            assert words in answer.text, (body, answer.text)
+        down = await service.client.get("/api/v1/rca/health")
+        assert down.json()["status"] == "unavailable"
+        gone = await service.client.post("/api/v1/rca", json={})
+        assert gone.status_code == 502 and gone.headers["content-type"] == "application/problem+json"
+    nobody = await service.client.post("/api/v1/rca/incident", json={"symptoms": ["slow"]})
+    assert nobody.status_code == 422 and "affected_services" in nobody.text
+    for path in ("/api/v1/rca/rca_0", "/api/v1/rca/..%2Fx", "/api/v1/rca/rca_0/chart.svg"):
+        assert (await service.client.get(path)).status_code == 404, path
+    assert (await service.client.get("/api/v1/rca/rca_0/chart.gif")).status_code == 422
+
+
+async def test_the_configuration_is_kept_and_audited(service: Served, parts: Parts) -> None:
+    parts.audit = AuditLog(parts.database)  # type: ignore[attr-defined]
+    before = (await service.client.get("/api/v1/rca/config")).json()
+    body = {"anomaly_threshold": 0.65, "correlation_threshold": 0.7}
+    after = await service.client.put("/api/v1/rca/config", json=body)
+    assert after.json() == {**before, **body}
+    await service.client.put("/api/v1/rca/config", json={"max_workloads": 3})
+    assert (await service.client.get("/api/v1/rca/config")).json() == {**before, **body, "max_workloads": 3}
+    for wrong in ({"anomaly_threshold": -1}, {"correlation_threshold": 2}, {"detectors": ["magic"]}, {"what": 1}):
+        assert (await service.client.put("/api/v1/rca/config", json=wrong)).status_code == 422, wrong
+    entries = await parts.audit.entries()  # type: ignore[attr-defined]
+    assert [(entry.actor, entry.action, entry.data["after"]) for entry in entries] == [
+        ("local", "rca.config", body),
+        ("local", "rca.config", {"max_workloads": 3}),
+    ]
+    assert await MetricRuns(parts.database).config() == {**body, "max_workloads": 3}
+
+
+async def test_an_incident_without_measurements_has_none(service: Served, parts: Parts) -> None:
+    target = ObjectRef(kind="Deployment", namespace="shop", name="cart")
+    incident = await parts.incidents.create(target, "slow", requested_by="local", via=Via.API)
+    assert (await service.client.get(f"/api/v1/incidents/{incident.id}/metrics")).status_code == 404
+
+
+@pytest.fixture(autouse=True)
+def unplugged(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("KUBECONFIG", raising=False)
