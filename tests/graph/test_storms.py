@@ -318,6 +318,65 @@ async def test_the_storms_incident_gets_a_core_that_the_store_has_confirmed(serv
     assert incident.core.url.endswith("p/x.core.zst")
 
 
+async def collect(service: Service, number: int, at: datetime, node: str = "n1", **changes: Any) -> None:
+    """A node agent tells of a core of the first pod, dumped at `at`."""
+    record = CollectedCore(
+        id=f"core_{number}",
+        completeness=Completeness.COMPLETE,
+        dumped_at=at,
+        collected_at=service.clock,
+        node=node,
+        origin=Origin(namespace=SPACE, pod=pods(service)[0], container="main", owner=CART),
+        signature="store::put | serve",
+    ).model_copy(update=changes)
+    document = copy.deepcopy(record.model_dump(mode="json"))
+    jobs = CoreJobStore(service.database, now=lambda: service.clock)
+    await jobs.add([ToldCore(f"job_{number}", "t", "s", record.id, document)], "api:agent")
+
+
+async def test_cores_count_where_the_pod_shows_its_last_end_alone_and_no_end_counts_twice(service: Service) -> None:
+    unknown(service)
+    watching = watch(service, threshold=6)
+    pod = pods(service)[0]
+    for number in range(3):  # seen in the status first, the core is told later
+        service.clock += timedelta(seconds=40)
+        crash(service, pod, service.clock)
+        await watching.sweep()
+        await collect(service, number, service.clock - timedelta(seconds=2))
+        await watching.sweep()
+    for number in range(3, 5):  # told first
+        service.clock += timedelta(seconds=40)
+        await collect(service, number, service.clock - timedelta(seconds=2), node="n2")
+        await watching.sweep()
+        crash(service, pod, service.clock)
+        await watching.sweep()
+    service.clock += timedelta(seconds=40)
+    await collect(service, 5, service.clock, node="n2")  # one that no look at the pods has seen
+    await collect(service, 90, service.clock, completeness=Completeness.NOT_A_CORE)
+    await collect(service, 91, service.clock, origin=None)
+    await watching.sweep()
+    assert await service.storms.counts(service.clock - timedelta(hours=1)) == {f"{SPACE}/workload/Deployment/cart": 6}
+    assert await all_of(service) == [], "six are allowed"
+    service.clock += timedelta(seconds=40)
+    await collect(service, 6, service.clock, node="n3")
+    await collect(service, 7, service.clock + timedelta(seconds=1), node="n3")  # a second after the first
+    crash(service, pod, service.clock + timedelta(seconds=1))
+    await watching.sweep()
+    await watching.sweep()
+    (incident,) = await all_of(service)
+    assert "8 crashes of" in incident.event and "(8 crash_signal)" in incident.event
+    assert incident.event.endswith("; the same crash 8 times on 3 node(s): store::put | serve")
+
+
+async def test_cores_do_not_count_where_the_policy_leaves_signals_out(service: Service) -> None:
+    watching = watch(service, threshold=1, crash_classes=["oom_killed"])
+    for number in range(4):
+        service.clock += timedelta(seconds=40)
+        await collect(service, number, service.clock)
+        await watching.sweep()
+    assert await service.storms.counts(service.clock - timedelta(hours=1)) == {}
+
+
 async def test_many_instances_storm_at_once(service: Service) -> None:
     """Each is one question."""
     unknown(service)
