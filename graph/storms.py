@@ -9,24 +9,23 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
 
 import structlog
 from sqlalchemy.exc import SQLAlchemyError
 
-from diagnosis.workloads.containers import containers_of
 from diagnosis.workloads.fields import Object, text
 from diagnosis.workloads.instances import instances_of
-from diagnosis.workloads.restarts import restarts_of
 from diagnosis.workloads.snapshot import Snapshot
 from errors import ParamedicError
 from graph.runner import Runner
 from graph.storm_cores import crashes_of, records_of, same_crash, without_cores
+from graph.storm_pods import crashes_shown
 from incidents.collected import CollectedCore, Completeness
 from incidents.core_jobs import CoreJobStore
 from incidents.database import utcnow
-from incidents.models import CoreRef, Incident, IncidentStatus, ObjectRef, Via, content_id
+from incidents.models import CoreRef, Incident, IncidentStatus, ObjectRef, Via
 from incidents.store import IncidentStore
 from incidents.storms import Crash, Storm, StormStore
 from settings import InstanceRule, PolicySettings
@@ -91,7 +90,7 @@ class StormWatch:
     async def _note(self, snapshot: Snapshot, records: list[CollectedCore], since: datetime, now: datetime) -> None:
         """What the pods show, and cores of ends that they show no more; each end once, whichever is seen first."""
         noted = await self._storms.since(since)
-        shown = without_cores(self._crashes(snapshot, now), noted)
+        shown = without_cores(crashes_shown(snapshot, self._rules, self._policy, now), noted)
         await self._storms.add(shown)
         if "crash_signal" in self._policy.crash_classes:
             instances = {
@@ -101,37 +100,6 @@ class StormWatch:
             }
             known = {crash.id: crash for crash in [*noted, *shown]}
             await self._storms.add(crashes_of(records, known.values(), instances, now))
-
-    def _crashes(self, snapshot: Snapshot, now: datetime) -> Iterator[Crash]:
-        """The ends that count. One that the node's clock puts into the future is of now."""
-        instance_of = {
-            id(member.pod): instance.key
-            for instance in instances_of(snapshot, self._rules)
-            for member in instance.members
-        }
-        for pod in snapshot.all("Pod"):
-            namespace, name = text(pod, "metadata", "namespace"), text(pod, "metadata", "name")
-            workload = snapshot.workload_of(pod)
-            key = instance_of.get(id(pod), f"{namespace}/workload/{workload.kind}/{workload.name}")
-            leaving = bool(text(pod, "metadata", "deletionTimestamp"))
-            uid = text(pod, "metadata", "uid")
-            # events of an earlier pod of the same name tell nothing of this one
-            events = [event for event in snapshot.events_for("Pod", namespace, name) if event.uid in ("", uid)]
-            for container in containers_of(pod):
-                for restart in restarts_of(container, events):
-                    if restart.ending not in self._policy.crash_classes:
-                        continue
-                    if leaving and not restart.is_last_state:  # however it left when it was asked to
-                        continue
-                    when = restart.finished.isoformat() if restart.finished else str(container.restarts)
-                    yield Crash(
-                        id=content_id("crash", namespace, uid or name, container.name, when),
-                        at=min(restart.finished or now, now),
-                        instance=key,
-                        workload=workload,
-                        pod=name,
-                        ending=restart.ending.value,
-                    )
 
     # --- a storm ----------------------------------------------------------------------------------------------------
 
