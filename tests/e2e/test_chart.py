@@ -6,6 +6,7 @@ import copy
 import hashlib
 import json
 import os
+import re
 import secrets
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -82,6 +83,7 @@ def release(kube: Kube, stage: Stage, cores: CoreFolder, tmp_path_factory: pytes
         *(f"{setting} = {json.dumps(value)}" for setting, value in store.items()),
         "[collector]",
         "settle_seconds = 5",
+        "grace_seconds = 5",
         f'image_layers = ["{LAYERS}/snapshots/*/fs"]',
         "[[api.keys]]",
         'name = "agent"',
@@ -140,6 +142,28 @@ def test_a_crash_becomes_an_incident_with_its_core_in_the_store(release: Release
     assert "Exchange::quote" in json.dumps(report["threads"][0]["frames"][:3]), "the agent stored the program too"
     stored = {path.name.split(".", 1)[1] for path in release.bucket.glob(f"paramedic/{namespace}/{name}/*/*")}
     assert stored == {"core.zst", "json"}
+
+
+def test_a_crash_without_a_core_is_an_incident_that_says_why(release: Release, images: Images) -> None:
+    namespace, name = release.opted_in(), random_name()
+    pod = make.template(make.labels(), [make.container(random_name(), images.quotes_next, DUMP)])
+    release.kube.create(namespace, make.deployment(name, pod))  # without the annotation
+    incident = until(
+        lambda: next(iter(release.ask(f"/api/v1/incidents?namespace={namespace}")["incidents"]), None),
+        90,
+        "an incident",
+        show=lambda: logs(release),
+    )
+    assert (incident["target"]["kind"], incident["target"]["name"]) == ("Deployment", name)
+    assert "left no core" in incident["event"] and "paramedic.io/inject" in incident["event"]
+
+
+def test_the_agents_pod_says_what_the_node_does_with_cores(release: Release) -> None:
+    agent = f"daemonset/{release.name}-paramedic-agent"
+    command = ["kubectl", "-n", release.namespace, "exec", agent, "-c", "agent", "--", "paramedic", "node", "check"]
+    said = run(*command, env={**os.environ, "KUBECONFIG": str(release.kube.kubeconfig)}, check=False)
+    assert re.search(r"^ok +kernel.core_pattern: /cores/core", said, re.MULTILINE), said
+    assert re.search(r"^ok +folder of cores", said, re.MULTILINE), said
 
 
 def test_a_webhook_whose_pods_are_gone_blocks_no_pod(release: Release) -> None:
