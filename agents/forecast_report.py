@@ -215,7 +215,7 @@ def _past(history: History | None, at: datetime) -> History | None:
     """What was known at a time; None when nothing was."""
     if history is None:
         return None
-    points = math.floor((at.timestamp() - history.start) / history.step)
+    points = math.floor((at.timestamp() - history.start) / history.step) + 1
     return history if points >= len(history) else history.until(points) if points > 0 else None
 
 

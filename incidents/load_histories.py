@@ -30,7 +30,7 @@ class LoadHistories:
         try:
             if file.stat().st_size > _MAX_BYTES:
                 return None
-            with np.load(file, allow_pickle=False) as stored:
+            with file.open("rb") as opened, np.load(opened, allow_pickle=False) as stored:
                 times, loads = stored["times"], stored["loads"]
         except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
             return None

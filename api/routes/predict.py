@@ -162,9 +162,9 @@ async def _predict(
     include_confidence: bool,
 ) -> Prediction:
     now = utcnow()
-    at = timestamp.astimezone(UTC) if timestamp is not None else None
-    if at is not None and not datetime(1970, 1, 2, tzinfo=UTC) <= at <= now + LONGEST:
+    if timestamp is not None and not datetime(1970, 1, 2, tzinfo=UTC) <= timestamp <= now + LONGEST:
         raise UnusableField("timestamp", "must be between 1970 and a week from now")
+    at = timestamp.astimezone(UTC) if timestamp is not None else None
     ahead = timedelta(seconds=horizon) if horizon is not None else None
     found = await forecaster.predict(service, current=current, at=at, horizon=ahead)
     return found if include_confidence else found.model_copy(update={"confidence": None})

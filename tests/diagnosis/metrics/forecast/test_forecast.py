@@ -191,7 +191,7 @@ def test_drift_is_noticed_and_a_usual_day_is_none(six_weeks: tuple[History, Pred
 
 
 def test_conformal_bounds_are_of_finite_samples() -> None:
-    forecast, actual = np.full(99, 100.0), 100.0 + np.arange(-49, 50)
+    forecast, actual = np.full(99, 100.0), np.arange(51.0, 150.0)
     made = Calibration.of(forecast, actual)
     assert made.at(np.array([100.0]), 0.95)[0] == pytest.approx(145)  # the 95th of 99 errors
     assert made.at(np.array([100.0]), 0.1)[0] == pytest.approx(60)
