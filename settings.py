@@ -353,6 +353,8 @@ class StoreSettings(_Section):
     access_key_file: Path | None = None
     secret_key: SecretStr | None = None
     secret_key_file: Path | None = None
+    session_token: SecretStr | None = Field(default=None, description="With temporary keys; it is not renewed")
+    session_token_file: Path | None = None
     ca: Path | None = Field(default=None, description="PEM file of further authorities that certificates may be from")
     allow_http: bool = Field(default=False, description="Without TLS to another machine than this one")
     encryption_key_file: Path | None = Field(

@@ -4,6 +4,7 @@ TCP proxy that does to its traffic what networks and crowded stores do."""
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import shutil
 import signal
@@ -26,6 +27,8 @@ from settings import StoreSettings
 
 ACCESS, SECRET = "AKIAPARAMEDICTEST", "canary-secret-of-the-store"
 BUCKET = "cores"
+DOMAIN = "s3.test"
+"""No name server knows it: a proxy stands in for one."""
 
 
 def missing() -> str | None:
@@ -43,10 +46,11 @@ class S3Server:
         certificate: tuple[Path, Path] | None = None,
         domain: str | None = None,
         host: str = "127.0.0.1",
+        region: str = "us-east-1",
     ) -> None:
-        """With a `domain`, buckets are hosts below it. It listens on `host`."""
+        """With a `domain`, buckets are hosts below it. It listens on `host`, and knows one `region` alone."""
         self.folder, self.port, self._host = folder, _free_port(), host
-        self._certificate, self._domain = certificate, domain
+        self._certificate, self._domain, self._region = certificate, domain, region
         self._process: subprocess.Popen[bytes] | None = None
         (folder / BUCKET).mkdir(parents=True, exist_ok=True)
 
@@ -64,6 +68,8 @@ class S3Server:
                 "--port",
                 f"{self._host}:{self.port}",
                 "--quiet",
+                "--region",
+                self._region,
                 "--health",
                 "/alive",
                 *tls,
@@ -110,6 +116,7 @@ class Proxy:
     def __init__(self, port: int) -> None:
         self._target = port
         self.mode, self.cut_after = "pass", 0
+        self.heads: list[bytes] = []
         self.bytes_up = 0
         self.port = 0
         self._tasks: set[asyncio.Task[None]] = set()
@@ -163,6 +170,7 @@ class Proxy:
         while data := await reader.read(1 << 16):
             self.bytes_up += len(data)
             passed += len(data)
+            self.heads += [data.partition(b"\r\n\r\n")[0]] if b" HTTP/1.1\r\n" in data[:4096] else []
             if self.mode == "corrupt" and len(data) > 32_000:  # not a request's head
                 data = data[:30_000] + bytes([data[30_000] ^ 1]) + data[30_001:]
             if self.mode == "slow":
@@ -178,6 +186,29 @@ class Proxy:
         while data := await reader.read(1 << 16):
             writer.write(data)
             await writer.drain()
+
+
+@asynccontextmanager
+async def connecting(port: int) -> AsyncIterator[str]:
+    """A proxy that answers every CONNECT with a way to `port`, whatever host was asked for; its address."""
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        there, back = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(b"HTTP/1.1 200 Connection established\r\n\r\n")
+
+        async def pipe(source: asyncio.StreamReader, target: asyncio.StreamWriter) -> None:
+            with contextlib.suppress(ConnectionError):
+                while data := await source.read(1 << 16):
+                    target.write(data)
+                    await target.drain()
+            target.close()
+
+        await asyncio.gather(pipe(reader, back), pipe(there, writer))
+
+    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    async with server:
+        yield f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
 
 
 def _free_port() -> int:
@@ -199,7 +230,10 @@ def self_signed(folder: Path) -> tuple[Path, Path]:
         .serial_number(x509.random_serial_number())
         .not_valid_before(now - timedelta(days=1))
         .not_valid_after(now + timedelta(days=1))
-        .add_extension(x509.SubjectAlternativeName([x509.DNSName("localhost")]), critical=False)
+        .add_extension(
+            x509.SubjectAlternativeName([x509.DNSName("localhost"), x509.DNSName(f"{BUCKET}.{DOMAIN}")]),
+            critical=False,
+        )
         .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
         .sign(key, hashes.SHA256())
     )

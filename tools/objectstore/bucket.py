@@ -40,6 +40,9 @@ def open_bucket(settings: StoreSettings, bucket: str) -> tuple[S3Store, Multipar
     )
     if (access is None) != (secret is None):
         raise InvalidInput("store.access_key and store.secret_key belong together")
+    token = _secret(settings.session_token, settings.session_token_file, "session_token")
+    if token is not None and access is None:
+        raise InvalidInput("store.session_token belongs to store.access_key and store.secret_key")
     authorities = _pem(settings.ca)
     if not settings.path_style:
         endpoint = f"{scheme}://{bucket}.{host}"
@@ -50,6 +53,8 @@ def open_bucket(settings: StoreSettings, bucket: str) -> tuple[S3Store, Multipar
         **({"root_certificate": authorities} if authorities else {}),
     }
     keys: Any = {"access_key_id": access, "secret_access_key": secret} if access and secret else {}
+    if token is not None:
+        keys["session_token"] = token
     store = S3Store(
         bucket,
         endpoint=endpoint,
@@ -68,7 +73,7 @@ def open_bucket(settings: StoreSettings, bucket: str) -> tuple[S3Store, Multipar
     return store, Multipart(
         f"{endpoint}/{bucket}/" if settings.path_style else f"{endpoint}/",
         settings.region,
-        Keys(access, secret),
+        Keys(access, secret, token),
         part_bytes=settings.part_bytes,
         timeout=settings.timeout,
         trust=trust,

@@ -16,6 +16,7 @@ _ALGORITHM = "AWS4-HMAC-SHA256"
 class Keys:
     access: str
     secret: str = field(repr=False)
+    token: str | None = field(default=None, repr=False)
 
 
 def sign(
@@ -35,6 +36,8 @@ def sign(
     scope = f"{stamp[:8]}/{region}/s3/aws4_request"
     signed = {name.lower(): " ".join(value.split()) for name, value in headers.items()}
     signed |= {"host": host, "x-amz-date": stamp, "x-amz-content-sha256": payload_sha256}
+    if keys.token is not None:
+        signed["x-amz-security-token"] = keys.token
     names = ";".join(sorted(signed))
     canonical = "\n".join(
         [

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import ssl
 import time
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -11,9 +12,9 @@ from pathlib import Path
 import httpx
 import pytest
 
-from errors import InputTooLarge, InvalidInput, NotFound
+from errors import InputTooLarge, InvalidInput, NotFound, ParamedicError
 from settings import StoreSettings
-from tests.standins.s3 import ACCESS, BUCKET, SECRET, Proxy, S3Server, missing, self_signed
+from tests.standins.s3 import ACCESS, BUCKET, DOMAIN, SECRET, Proxy, S3Server, connecting, missing, self_signed
 from tools.objectstore.failures import Damaged, StoreDenied, StoreUnreachable
 from tools.objectstore.store import ObjectStore
 
@@ -267,6 +268,7 @@ async def test_a_folder_that_is_not_there_or_full_is_no_loss(tmp_path: Path) -> 
         ({"endpoint": "http://store.example.com"}, "allow_http"),
         ({"secret_key": None}, "belong together"),
         ({"secret_key_file": "/nonexistent"}, "secret_key_file cannot be read"),
+        ({"access_key": None, "secret_key": None, "session_token": "t"}, "session_token belongs to"),
         ({"ca": "/etc/hostname"}, "store.ca is no file of PEM"),
         ({"encryption_key_file": "/nonexistent"}, "encryption_key_file cannot be read"),
     ],
@@ -295,6 +297,67 @@ async def test_buckets_can_be_hosts(tmp_path: Path, monkeypatch: pytest.MonkeyPa
         assert (await store.presign("paramedic/hosted", 60)).startswith(f"http://{BUCKET}.s3.test/paramedic/hosted?")
     finally:
         own.kill()
+
+
+async def test_a_host_of_its_own_over_tls_in_another_region(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As AWS, COS and OSS are addressed, all at once; the server refuses a wrong region."""
+    if (reason := missing()) is not None:
+        pytest.skip(reason)
+    certificate, key = self_signed(tmp_path)
+    own = S3Server(tmp_path / "own", certificate=(certificate, key), domain=DOMAIN, region="ap-guangzhou").start()
+    given = {"endpoint": f"https://{DOMAIN}", "region": "ap-guangzhou", "path_style": False, "ca": certificate}
+    try:
+        async with connecting(own.port) as proxy:
+            monkeypatch.setenv("HTTPS_PROXY", proxy)
+            store = ObjectStore(own.settings(**given))
+            for size in (10, 11 << 20):
+                path, data = _file(tmp_path, size)
+                done = await store.put(path, "paramedic/a", sha256=_sha256(data), metadata={"pod": "p-0"})
+                assert done.sha256 == _sha256(data)
+                assert (own.folder / BUCKET / "paramedic/a").read_bytes() == data
+                assert await _all(store.get("paramedic/a")) == data
+            link = await store.presign("paramedic/a", 60)
+            assert link.startswith(f"https://{BUCKET}.{DOMAIN}/paramedic/a?")
+            assert "ap-guangzhou" in link
+            async with httpx.AsyncClient(verify=ssl.create_default_context(cafile=certificate)) as client:
+                assert (await client.get(link)).content == data
+            for source, digest in ((path, _sha256(data)), (b"small", _sha256(b"small"))):
+                with pytest.raises(ParamedicError) as wrong:
+                    await ObjectStore(own.settings(**given | {"region": "eu-west-1"})).put(source, "b", sha256=digest)
+                assert SECRET not in str(wrong.value) and "\n" not in str(wrong.value)
+    finally:
+        own.kill()
+
+
+async def test_the_token_of_temporary_keys_is_in_every_request_and_signed(tmp_path: Path, server: S3Server) -> None:
+    """This server issues none and refuses all: that one is taken is not shown here."""
+    (tmp_path / "token").write_text("canary-session-token\n")
+    path, data = _file(tmp_path, 6 << 20)
+    async with Proxy(server.port).running() as proxy:
+        given = {"endpoint": f"http://127.0.0.1:{proxy.port}", "session_token_file": tmp_path / "token"}
+        store = ObjectStore(server.settings(**given))
+        for source, digest in ((path, _sha256(data)), (b"small", _sha256(b"small"))):
+            with pytest.raises(StoreDenied, match=r"refused .InvalidToken.") as denied:
+                await store.put(source, "paramedic/t", sha256=digest)
+            assert "canary" not in str(denied.value)
+    heads = [head.lower() for head in proxy.heads]
+    assert len(heads) >= 2
+    for head in heads:
+        assert b"x-amz-security-token: canary-session-token" in head
+        assert b"x-amz-security-token" in head.partition(b"signedheaders=")[2].partition(b",")[0]
+
+
+async def test_every_body_is_sent_with_a_checksum(tmp_path: Path, server: S3Server) -> None:
+    async with Proxy(server.port).running() as proxy:
+        store = ObjectStore(server.settings(endpoint=f"http://127.0.0.1:{proxy.port}"))
+        for size in (10, 6 << 20):
+            path, data = _file(tmp_path, size)
+            await store.put(path, "paramedic/sum", sha256=_sha256(data))
+    bodies = [head.lower() for head in proxy.heads if head.startswith(b"PUT")]
+    assert len(bodies) >= 3
+    for head in bodies:
+        assert b"content-md5: " in head or b"x-amz-checksum-sha256: " in head or b"x-amz-content-sha256: " in head, head
+        assert b"unsigned-payload" not in head and b"streaming-" not in head, "COS and OSS know no trailers"
 
 
 async def test_tls_is_checked_against_the_authority_of_the_settings(tmp_path: Path) -> None:
