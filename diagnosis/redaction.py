@@ -110,9 +110,11 @@ def redact_literals(name: str, value: str) -> str:
 
 
 def redact_object(item: dict[str, Any]) -> dict[str, Any]:
-    """A copy of a Kubernetes object fit to be kept: only the keys of a Secret; of a ConfigMap the keys, and the hosts
-    and ports in its values; no value of an environment variable that is named like a secret, no secret in commands,
-    probe headers and annotations; of the managed fields, who wrote when.
+    """A Kubernetes object as it is fit to be kept; what is not changed is shared with `item`.
+
+    Only the keys of a Secret; of a ConfigMap the keys, and the hosts and ports in its values; no value of an
+    environment variable that is named like a secret, no secret in commands, probe headers and annotations; of the
+    managed fields, who wrote when.
     """
     kept = {key: value for key, value in item.items() if not (key == "metadata" or key in _CONTENT)}
     if isinstance(item.get("metadata"), dict):
@@ -169,10 +171,12 @@ def _mask_member(match: re.Match[str]) -> str:
 
 
 def _metadata(metadata: dict[str, Any]) -> dict[str, Any]:
+    annotations, managed = metadata.get("annotations"), metadata.get("managedFields")
+    if not annotations and "managedFields" not in metadata:
+        return metadata
     kept = {key: value for key, value in metadata.items() if key != "managedFields"}
-    if writes := _writes(metadata.get("managedFields")):
+    if writes := _writes(managed):
         kept["managedFields"] = writes
-    annotations = kept.get("annotations")
     if isinstance(annotations, dict):
         kept["annotations"] = {
             key: redact(value) if isinstance(value, str) else value
@@ -203,21 +207,31 @@ _WRITE = ("manager", "operation", "subresource", "time")
 
 
 def _walk(value: Any) -> Any:
-    """Redact strings at any depth; a dict with `name` and `value` (environment variable, header) by its name too."""
+    """Redact strings at any depth; a dict with `name` and `value` (environment variable, header) by its name too.
+
+    What holds nothing to redact is returned itself: most of a snapshot is not copied.
+    """
     if isinstance(value, dict):
-        walked: dict[str, Any] = {}
+        changed: dict[str, Any] = {}
         for key, item in value.items():
             if isinstance(item, str):
-                walked[key] = item if len(item) <= _SHORT or key in _INERT else redact(item)
+                new: Any = item if len(item) <= _SHORT or key in _INERT else redact(item)
             elif isinstance(item, dict):
-                walked[key] = _metadata(item) if key == "metadata" else _walk(item)
+                new = _metadata(item) if key == "metadata" else _walk(item)
             else:
-                walked[key] = [_walk(member) for member in item] if isinstance(item, list) else item
-        name = value.get("name")
-        if isinstance(name, str) and isinstance(value.get("value"), str) and value["value"]:
+                new = _members(item) if isinstance(item, list) else item
+            if new is not item:
+                changed[key] = new
+        name, given = value.get("name"), value.get("value")
+        if isinstance(name, str) and isinstance(given, str) and given:
             hidden = _SECRET_NAME.search(name) or name.lower() == "authorization"
-            walked["value"] = MASK if hidden else redact(value["value"])
-        return walked
+            changed["value"] = MASK if hidden else redact(given)
+        return {**value, **changed} if changed else value
     if isinstance(value, list):
-        return [_walk(item) for item in value]
+        return _members(value)
     return redact(value) if isinstance(value, str) and len(value) > _SHORT else value
+
+
+def _members(values: list[Any]) -> list[Any]:
+    walked = [_walk(member) for member in values]
+    return values if all(new is old for new, old in zip(walked, values, strict=True)) else walked

@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass
 from datetime import datetime
 
-from diagnosis.workloads.fields import Object, mapping, newest, number, text, when
+from diagnosis.workloads.fields import Object, mapping, newest, text, when, written
 
 # kubelet and runtime name the container as `spec.containers{name}`; init and ephemeral ones likewise
 _FIELD_PATH = re.compile(r"^spec\.(containers|initContainers|ephemeralContainers)\{(.+)\}$")
@@ -39,15 +39,18 @@ class Event:
 def read_event(raw: Object) -> Event:
     """An Event from its JSON. Missing fields read as empty; times fall back on each other in the API's own order."""
     about = mapping(raw, "involvedObject") or mapping(raw, "regarding")
-    match = _FIELD_PATH.match(text(about, "fieldPath"))
+    path = text(about, "fieldPath")
+    match = _FIELD_PATH.match(path) if path else None
+    get, series = raw.get, mapping(raw, "series")  # events are most of a snapshot's objects
     created = when(raw, "metadata", "creationTimestamp")
+    happened = written(get("eventTime"))
     seen = [
-        when(raw, "lastTimestamp"),
-        when(raw, "series", "lastObservedTime"),
-        when(raw, "deprecatedLastTimestamp"),
+        written(get("lastTimestamp")),
+        written(series.get("lastObservedTime")),
+        written(get("deprecatedLastTimestamp")),
     ]
-    started = when(raw, "firstTimestamp") or when(raw, "deprecatedFirstTimestamp") or when(raw, "eventTime")
-    counts = [number(raw, "count"), number(raw, "series", "count"), number(raw, "deprecatedCount")]
+    started = written(get("firstTimestamp")) or written(get("deprecatedFirstTimestamp")) or happened
+    counts = [found for found in (get("count"), series.get("count"), get("deprecatedCount")) if type(found) is int]
     return Event(
         kind=text(about, "kind"),
         namespace=text(about, "namespace") or text(raw, "metadata", "namespace"),
@@ -60,9 +63,9 @@ def read_event(raw: Object) -> Event:
         or text(raw, "reportingComponent")
         or text(raw, "reportingController")
         or text(raw, "deprecatedSource", "component"),
-        count=max([1, *(n for n in counts if n is not None)]),
+        count=max([1, *counts]),
         first=started or created,
-        last=newest(seen) or when(raw, "eventTime") or created,
+        last=newest(seen) or happened or created,
         container=match[2] if match else None,
         section=match[1] if match else None,
         raw=raw,

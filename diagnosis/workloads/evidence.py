@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from datetime import datetime
+from functools import lru_cache
 from urllib.parse import quote
 
 from diagnosis.workloads.events import Event
@@ -20,6 +21,8 @@ _DEFAULT_GROUPS = {
     "ControllerRevision": "apps/v1", "Job": "batch/v1", "CronJob": "batch/v1",
 }  # fmt: skip
 
+_segment = lru_cache(maxsize=1 << 14)(quote)  # the same names stand in many sources
+
 
 def api_path(item: Object) -> str:
     """The URL path that an object is read at."""
@@ -27,9 +30,9 @@ def api_path(item: Object) -> str:
     version = text(item, "apiVersion") or _DEFAULT_GROUPS.get(kind, "v1")
     base = f"/apis/{version}" if "/" in version else f"/api/{version}"
     namespace = text(item, "metadata", "namespace")
-    scope = f"/namespaces/{quote(namespace)}" if namespace else ""
+    scope = f"/namespaces/{_segment(namespace)}" if namespace else ""
     plural = _PLURALS.get(kind, f"{kind.lower()}s")
-    return f"{base}{scope}/{plural}/{quote(text(item, 'metadata', 'name'))}"
+    return f"{base}{scope}/{plural}/{_segment(text(item, 'metadata', 'name'))}"
 
 
 def of_object(item: Object, pointer: str, now: datetime) -> Evidence:
@@ -60,7 +63,7 @@ def of_event(event: Event, now: datetime) -> Evidence:
     where = f" {event.section}{{{event.container}}}" if event.container else ""
     shown = f"{times}{event.type} {event.reason} {event.kind}/{event.name}{where}{count}: {event.message}"
     name = text(event.raw, "metadata", "name") or "?"
-    source = f"GET /api/v1/namespaces/{quote(event.namespace or 'default')}/events/{quote(name)}"
+    source = f"GET /api/v1/namespaces/{_segment(event.namespace or 'default')}/events/{_segment(name)}"
     return Evidence.of(EvidenceKind.EVENT, source, shown, now)
 
 

@@ -75,6 +75,11 @@ def when(value: object, *path: str | int) -> datetime | None:
     return _time(found) if found else None
 
 
+def written(value: object) -> datetime | None:
+    """The RFC 3339 time that a value is, as aware UTC, or None."""
+    return _time(value) if isinstance(value, str) and value else None
+
+
 @lru_cache(maxsize=1 << 14)  # the same seconds stand in many fields of many objects
 def _time(written: str) -> datetime | None:
     try:
