@@ -261,5 +261,11 @@ def ask(cause: Cause) -> tuple[str, str]:
     entry, ref = PEOPLE[cause.cause_class], cause.object
     values = {"name": ref.name, "what": f"{ref.kind} {ref.name}", "container": ref.container or ref.name}
     amount, resource = cause.facts.get("requested"), cause.facts.get("resource")
+    if place := cause.facts.get("secret_address"):
+        host = f"{cause.facts.get('dependency')}"
+        return (
+            f"Is {host} what {place} should hold?",
+            f"{host} is no Service or pod here, and values of Secrets are never read: only people can compare them.",
+        )
     values["asked"] = f" than {amount} of {resource}" if amount and resource else ""
     return entry.question.format_map(values), entry.why.format_map(values)

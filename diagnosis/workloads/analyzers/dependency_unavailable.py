@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
+from diagnosis.workloads.config_addresses import map_addresses
 from diagnosis.workloads.containers import Container
 from diagnosis.workloads.contract import Claim, Documented, Found, quoted
 from diagnosis.workloads.evidence import of_absence, of_object
@@ -17,6 +18,7 @@ from diagnosis.workloads.hosts import Failure, failure_in
 from diagnosis.workloads.logs import Log, LogLine
 from diagnosis.workloads.restarts import Ending
 from diagnosis.workloads.scope import Scope, selected_pods
+from diagnosis.workloads.secret_addresses import secret_addresses
 from diagnosis.workloads.services import services_of
 from diagnosis.workloads.snapshot import ref_of
 from incidents.models import CauseClass, Fact, ObjectRef, Severity
@@ -30,7 +32,8 @@ CAUSES = {
         "does not resolve.",
         "The line of the log that names the address, the Service or pod behind it, and that one's own state.",
         "That of the cause behind it, where the dependency lies in the cluster; a dependency outside the "
-        "cluster is for a person.",
+        "cluster is for a person. Where the address can only come from a Secret, whose values are never read, the "
+        "key to compare it with is named, and one question asked.",
     ),
 }
 
@@ -87,6 +90,15 @@ def _found(scope: Scope, container: Container, log: Log, line: LogLine, failure:
     what = "cannot resolve" if failure.how == "unresolved" else "cannot connect to"
     why = f": {resolved.why}" if resolved.why else ""
     facts: dict[str, Fact] = {"dependency": failure.host, "dependency_port": failure.port, "how": failure.how}
+    steps = [f"Look at {address} first; {owner.name} is its victim"]
+    keys = [] if resolved.leads_to or _is_plain(scope, container, failure) else list(secret_addresses(container))[:3]
+    if keys:
+        words = " or ".join(key.words for key in keys)
+        shown = [of_object(container.pod, key.at, now) for key in keys]
+        told = f"It may have this address from {words}; values of Secrets are not read"
+        claims.append(Claim(told, shown, Severity.INFO))
+        facts["secret_address"] = words
+        steps.insert(0, f"Compare {address}, which names no Service here, with {words}")
     return Found(
         CauseClass.DEPENDENCY_UNAVAILABLE,
         owner,
@@ -97,8 +109,17 @@ def _found(scope: Scope, container: Container, log: Log, line: LogLine, failure:
         place=container.pod_name,
         subject=failure.host,
         leads_to=[ref for ref in resolved.leads_to if ref != owner.model_copy(update={"container": None})],
-        next_steps=[f"Look at {address} first; {owner.name} is its victim"],
+        next_steps=steps,
     )
+
+
+def _is_plain(scope: Scope, container: Container, failure: Failure) -> bool:
+    """Whether the address stands in the container's variables, arguments or ConfigMaps, where it was read."""
+    if failure.local:
+        return True
+    known = [*services_of(scope.snapshot).addresses(container.pod)]
+    known += [one.address for one in map_addresses(scope.snapshot, container.pod)]
+    return any(one.container == container.name and one.host.lower() == failure.host.lower() for one in known)
 
 
 def _resolve(scope: Scope, container: Container, failure: Failure) -> _Resolved:

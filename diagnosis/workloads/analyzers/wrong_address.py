@@ -34,7 +34,8 @@ CAUSES = {
         "The variable or argument with the address, the Services that there are, the log that tells of the address; "
         "without such a line only where the Service that was meant is plain to see.",
         "The variable is set to the address that was meant, where the observation leaves one. In a ConfigMap a person "
-        "corrects it: other workloads may read the same key. Addresses in Secrets are not read.",
+        "corrects it: other workloads may read the same key. Values of Secrets are never read, not for their hosts "
+        "either, as whoever sees a diagnosis need not be allowed to: see dependency_unavailable for what is asked.",
     ),
     CauseClass.SERVICE_WRONG_PROTOCOL: Documented(
         "Both ends are there and speak differently: TCP and UDP, or plain HTTP to a port that speaks TLS.",
