@@ -20,6 +20,7 @@ _MOST_BYTES = 1 << 20
 _PAGE = 4096
 _MIN, _MAX = 6, 4096
 """Shorter values are words of every text; longer ones are documents, of which pieces may still be shown."""
+_WORD = 10
 _EDGE = 4
 """So many bytes of a secret, at the edge of what is shown, are a part of it."""
 _FOLDERS = ("PWD", "OLDPWD")
@@ -31,9 +32,14 @@ Model = TypeVar("Model", bound=BaseModel)
 
 @dataclass(frozen=True)
 class ProcessSecrets:
-    """`values`, longest first. Of a core without that part of the stack there are none."""
+    """`values`, longest first. Of a core without that part of the stack there are none.
+
+    `words` are those that a report may hold for another reason, a password `postgres` of PostgreSQL: they are taken
+    out of memory that is shown, and not out of names and paths.
+    """
 
     values: tuple[bytes, ...]
+    words: frozenset[bytes] = frozenset()
 
     @classmethod
     def of(cls, core: CoreFile) -> ProcessSecrets:
@@ -48,17 +54,20 @@ class ProcessSecrets:
                 found.add(flag[2] if flag[2] is not None else texts[index + 1] if index + 1 < len(texts) else "")
         encoded = {value.encode("utf-8", "surrogateescape") for value in found}
         kept = [value for value in encoded if _MIN <= len(value) <= _MAX]
-        return cls(tuple(sorted(kept, key=lambda value: (-len(value), value))))
+        public = b"\0".join([mapped.path.encode("utf-8", "surrogateescape") for mapped in core.files])
+        words = frozenset(value for value in kept if value in public or (value.isalpha() and len(value) < _WORD))
+        return cls(tuple(sorted(kept, key=lambda value: (-len(value), value))), words)
 
     def hide(self, text: str) -> str:
         """`text` without them."""
         for value in self.values:
-            text = text.replace(value.decode("utf-8", "replace"), MASK)
+            if value not in self.words:
+                text = text.replace(value.decode("utf-8", "replace"), MASK)
         return text
 
     def hidden_in(self, model: Model) -> Model:
         """As `hide`, in every text of a document."""
-        if not self.values:
+        if len(self.values) == len(self.words):
             return model
         return type(model).model_validate(self._hidden(model.model_dump(mode="json")))
 

@@ -24,6 +24,8 @@ async def test_a_core_with_secrets(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     monkeypatch.setenv("DB_PASSWORD", WORD)
     monkeypatch.setenv("QUEUE_URL", f"amqp://shop:{HOST}@queue/1")
     monkeypatch.setenv("SHORT_TOKEN", "on")
+    monkeypatch.setenv("OTHER_PASSWORD", "libc.so")  # as `postgres` is one of PostgreSQL
+    monkeypatch.setenv("WEAK_PASSWORD", "session")
     program = tmp_path / "leak"
     source = Path(crashing.__file__).with_name("leaking.c")
     subprocess.run(["gcc", "-g", "-O0", "-Wl,--build-id", "-o", program, source], check=True, timeout=60)
@@ -32,6 +34,7 @@ async def test_a_core_with_secrets(tmp_path: Path, monkeypatch: pytest.MonkeyPat
         secrets = ProcessSecrets.of(opened)
     assert set(secrets.values) >= {word.encode() for word in (WORD, ARGUMENT, f"{ARGUMENT}2", HOST)}
     assert b"on" not in secrets.values and str(Path.cwd()).encode() not in secrets.values
+    assert secrets.words == {b"libc.so", b"session"}
     settings = GdbSettings()
     found = await analyze_core(core, executable=program, settings=settings)
     whole = found.diagnosis.model_dump_json() + str(found.whole)
@@ -47,6 +50,7 @@ async def test_a_core_with_secrets(tmp_path: Path, monkeypatch: pytest.MonkeyPat
             debug_dirs=(),
             executable_dirs=(),
         )
+    assert "libc.so" in whole and "struct session" in whole
     for word in (WORD, ARGUMENT, HOST):
         assert word not in whole, word
 
