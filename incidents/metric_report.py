@@ -119,9 +119,7 @@ class MetricReport(Frozen):
     window: Span | None = Field(default=None, description="What was asked about")
     baseline: Span | None = Field(default=None, description="What it was compared with")
     symptom: str = ""
-    threshold: float = Field(
-        default=0, ge=0, description="The score from which a workload of this input is a root cause"
-    )
+    threshold: float = Field(default=0, ge=0, description="The score from which one is a root cause here")
     workloads: list[RankedWorkload] = Field(default_factory=list, description="Candidates, likeliest first")
     considered: list[RankedWorkload] = Field(
         default_factory=list, description="Without a root cause: what changed most all the same, strongest first"

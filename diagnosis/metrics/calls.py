@@ -19,6 +19,8 @@ _GATEWAYS = ("gateway", "ingress", "loadgenerator", "load-generator", "envoy", "
 _DEMOTED = 0.3
 _ALL = 0.6
 """Share of a caller's other calls that have to be slow before the caller is blamed for them."""
+_LEFT = 0.3
+"""Of what a caller shows, so much stays its own though a callee shows it too: there may be two troubles."""
 _SLOW = 0.35  # a strength: some ten times its noise
 
 
@@ -102,7 +104,7 @@ def ranked(owns: Mapping[str, Own], calls: Calls) -> list[tuple[str, float]]:
     for entity, own in owns.items():
         explained = max((trouble.get(callee, 0.0) for callee in calls.callees.get(entity, ())), default=0.0)
         needed = max(own.serving, own.strongest.get(Signal.CALL_LATENCY, 0.0), 1e-9)
-        left = max(0.0, 1.0 - min(1.0, explained / needed)) if explained >= _SLOW / 2 else 1.0
+        left = max(_LEFT, 1.0 - explained / needed) if explained >= _SLOW / 2 else 1.0
         score = own.total(left)
         if any(word in entity for word in _GATEWAYS):
             score *= _DEMOTED

@@ -21,7 +21,7 @@ class RcaConfig(Frozen):
         default=0.48,
         gt=0,
         lt=1,
-        description="The score of a workload, of 0 to 1, from which it is a root cause; less after a long calm baseline",
+        description="A workload's score, of 0 to 1, from which it is a root cause; half after a calm baseline",
     )
     correlation_threshold: float = Field(default=0.7, ge=0, le=1, description="Least coefficient of an association")
     false_discovery_rate: float = Field(default=0.05, gt=0, le=0.5)

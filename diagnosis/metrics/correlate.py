@@ -40,6 +40,7 @@ def associations(values: FloatArray, *, least: float, rate: float, max_lag: int 
         return []
     ranks = _centered_ranks(steps)
     known = (~np.isnan(steps)).astype(np.float64)
+    memory = _autocorrelation(ranks)
     best = np.zeros((rows, rows))
     size = np.zeros((rows, rows))
     lags = np.zeros((rows, rows), dtype=np.intp)
@@ -60,7 +61,8 @@ def associations(values: FloatArray, *, least: float, rate: float, max_lag: int 
         for second in range(first + 1, rows):
             one, other = (first, second), (second, first)
             way = one if abs(best[one]) >= abs(best[other]) else other
-            tested.append((_p_value(float(best[way]), int(size[way])) * (2 * max_lag + 1), *way))
+            samples = float(size[way]) / max(1.0, 1.0 + 2.0 * float(memory[:, first] @ memory[:, second]))
+            tested.append((_p_value(float(best[way]), samples) * (2 * max_lag + 1), *way))
     tested.sort()
     kept: list[Pair] = []
     smallest = 1.0
@@ -88,7 +90,14 @@ def _centered_ranks(steps: FloatArray) -> FloatArray:
     return found
 
 
-def _p_value(coefficient: float, size: int) -> float:
+def _autocorrelation(ranks: FloatArray) -> FloatArray:
+    """(lags 1 to 3, series): differences of noise are correlated with themselves, so they are fewer than they seem
+    (Bartlett's formula for the variance of a cross-correlation)."""
+    total = np.maximum(np.square(ranks).sum(axis=1), 1e-12)
+    return np.stack([(ranks[:, lag:] * ranks[:, :-lag]).sum(axis=1) / total for lag in (1, 2, 3)])
+
+
+def _p_value(coefficient: float, size: float) -> float:
     """Two-sided, by Fisher's transformation, whose standard error for ranks is about 1.03 / sqrt(n - 3)."""
     if size <= 4:
         return 1.0

@@ -26,7 +26,7 @@ _SIGMAS = 3.0
 _SURE = 6.0
 _SHARPER = 0.8
 _LEAST_BASELINE = 12
-_PAST_CANDIDATES = 3
+_PAST_CANDIDATES = 2
 
 
 @dataclass(frozen=True, eq=False)
@@ -69,7 +69,7 @@ def best_onset(
     if not found:
         return None
     best = max(found, key=lambda each: (each.top, each.strength))
-    exact = _exact(grid, rows, best)
+    exact = _exact(grid, rows, best, first)
     if exact != best.onset and first <= exact <= last:
         sharper = evaluate(grid, rows, exact, best.strength, usual_end)
         if sharper.top >= _SHARPER * best.top:
@@ -90,8 +90,9 @@ def by_itself(grid: Grid, rows: Rows, end: int) -> float:
     return max(found, default=0.0)
 
 
-def _exact(grid: Grid, rows: Rows, found: Evaluation) -> int:
-    """Where the strongest series of the first workload began to change: earliest of those at least half as far away."""
+def _exact(grid: Grid, rows: Rows, found: Evaluation, first: int) -> int:
+    """Where the strongest series of the first workload began to change, from bin `first` on: the earliest of those at
+    least half as far away."""
     if not found.ranking:
         return found.onset
     entity = found.ranking[0][0]
@@ -101,11 +102,10 @@ def _exact(grid: Grid, rows: Rows, found: Evaluation) -> int:
             for subject, signal, score in zip(rows.subjects, rows.signals, found.shift.score.tolist(), strict=True)
         ]
     )
-    reach = short_bins(grid)
     begun = [
         place
         for row in np.flatnonzero(scores >= max(_SURE, 0.5 * float(scores.max())))
-        if (place := first_change(grid.values[row], found.shift, int(row), found.onset - reach)) is not None
+        if (place := first_change(grid.values[row], found.shift, int(row), first)) is not None
     ]
     return min(begun, default=found.onset)
 
@@ -132,9 +132,8 @@ def evaluate(grid: Grid, rows: Rows, onset: int, onset_strength: float, usual_en
     """Scores are the larger of two windows': the first minutes, and all up to the end where that is much longer. A
     short fault is over in the second, a leak has hardly begun in the first."""
     short = min(grid.bins, onset + short_bins(grid))
-    shift = shifts(grid.values, onset, short, usual_end)
-    if grid.bins - onset >= 2 * (short - onset):
-        shift = _larger(shift, shifts(grid.values, onset, grid.bins, usual_end))
+    ends = [short, grid.bins] if grid.bins - onset >= 2 * (short - onset) else [short]
+    shift = shifts(grid.values, onset, ends, usual_end)
     began, ended = _presence(grid.values, onset)
     told: list[tuple[str, Signal, float]] = []
     slow: dict[tuple[str, str], float] = {}
@@ -163,14 +162,3 @@ def _presence(values: FloatArray, onset: int) -> tuple[BoolArray, BoolArray]:
     if (began | ended).mean() > 0.5:
         return np.zeros_like(began), np.zeros_like(ended)
     return began, ended
-
-
-def _larger(first: Shift, second: Shift) -> Shift:
-    take = second.score > first.score
-    return Shift(
-        np.where(take, second.score, first.score),
-        np.where(take, second.sign, first.sign),
-        first.before,
-        np.where(take, second.after, first.after),
-        np.where(take, second.scale, first.scale),
-    )

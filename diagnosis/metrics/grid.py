@@ -10,8 +10,8 @@ import numpy as np
 from diagnosis.metrics.rates import looks_cumulative, rates
 from diagnosis.metrics.series import FloatArray, Kind, MetricSeries
 
-MAX_BINS = 360
-"""More samples are averaged together: a change that shows in none of 360 bins is none of the system's."""
+MAX_BINS = 300
+"""More samples are averaged together: a change that shows in none of 300 bins is none of the system's."""
 _LEAST = 5
 """Fewer values of a series say nothing."""
 

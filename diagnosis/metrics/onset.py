@@ -21,11 +21,13 @@ LEAST_BEFORE = 3
 LEAST_AFTER = 2
 _BOUND = 6.0
 _CHANCE = 2.5
-_MOST = 8.0
+_MOST = 16.0
+_CLEAR = 64.0
+_ENOUGH = 12
 _PLACES = 16
 """Candidates nearer to each other than this part of the range are one."""
 _FAINT = 0.25
-"""Of the strongest candidate's strength, where one series at its bound is in it: a weaker one is none beside it."""
+"""Of the strength of a clear candidate: a weaker one is none beside it."""
 
 
 @dataclass(frozen=True)
@@ -43,8 +45,11 @@ def find_onsets(values: FloatArray, first: int, last: int, most: int = MOST) -> 
     low, high = max(first, LEAST_BEFORE), min(last, bins - LEAST_AFTER)
     if high < low:
         return []
-    middle = median(values)
-    spread = 1.4826 * median(np.abs(values - middle[:, None]))
+    # what is usual is known from before the range that is searched; without enough of that, from all
+    usual = values[:, :first] if first >= _ENOUGH else values
+    middle = median(usual)
+    spread = 1.4826 * median(np.abs(usual - middle[:, None]))
+    middle = np.where(np.isnan(middle), 0.0, middle)
     with np.errstate(invalid="ignore"):
         largest = np.nanmax(np.where(np.isnan(values), 0.0, np.abs(values)), axis=1)
     scale = np.maximum(spread, np.maximum(0.05 * np.abs(middle), 0.005 * largest))
@@ -65,21 +70,28 @@ def find_onsets(values: FloatArray, first: int, last: int, most: int = MOST) -> 
             weight = np.sqrt(n_before * n_after / (n_before + n_after))
             difference = (after - before) * weight
         difference = np.where(np.isfinite(difference), difference, 0.0)
-        usual = 1.4826 * median(np.abs(difference))
-        statistic = np.abs(difference) / np.maximum(usual, 1.0)[:, None]
-        best = np.maximum(best, np.square(np.clip(statistic - _CHANCE, 0.0, _MOST)).sum(axis=0))
+        known_quiet = at + width <= first
+        quiet = difference[:, known_quiet] if known_quiet.sum() >= _ENOUGH else difference
+        statistic = np.abs(difference) / np.maximum(1.4826 * median(np.abs(quiet)), 1.0)[:, None]
+        best = np.maximum(best, np.square(_bounded(statistic - _CHANCE)).sum(axis=0))
     allowed = (at >= low) & (at <= high)
     apart = max(1, bins // _PLACES)
     found: list[Onset] = []
     for place in np.argsort(-best, kind="stable"):
         index, strength = int(at[place]), float(best[place])
-        if found and found[0].strength >= _MOST**2 and strength < _FAINT * found[0].strength:
+        if found and found[0].strength >= _CLEAR and strength < _FAINT * found[0].strength:
             break
         if allowed[place] and all(abs(index - each.index) >= apart for each in found):
             found.append(Onset(index, strength))
             if len(found) == most:
                 break
     return found
+
+
+def _bounded(excess: FloatArray) -> FloatArray:
+    """Zero below zero, then as it is, then ever slower up to `_MOST`: no series decides alone, and none ties."""
+    positive = np.maximum(excess, 0.0)
+    return positive / (1.0 + positive / _MOST)
 
 
 def _widths(bins: int) -> list[int]:

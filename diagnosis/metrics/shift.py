@@ -9,6 +9,7 @@ of a shift at the same time scale are this module's own.)
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -40,31 +41,38 @@ class Shift:
     scale: FloatArray
 
 
-def shifts(values: FloatArray, onset: int, end: int, usual_end: int | None = None) -> Shift:
+def shifts(values: FloatArray, onset: int, ends: Sequence[int], usual_end: int | None = None) -> Shift:
     """Compare columns [onset, end) of a (series, bins) matrix with those before `usual_end`, by default all before the
-    onset. Series without a value on one of the sides have score zero."""
-    usual, now = values[:, : onset if usual_end is None else min(usual_end, onset)], values[:, onset:end]
-    before, after = median(usual), median(now)
+    onset; of several ends, ascending, that counts for each series with which it shows most. The noise is that of blocks
+    as wide as the first. Series without a value on one of the sides have score zero."""
+    usual = values[:, : onset if usual_end is None else min(usual_end, onset)]
+    before = median(usual)
+    scale = np.maximum(_MAD * median(np.abs(usual - before[:, None])), FLOOR * np.abs(before))
+    blocks = _block_medians(usual, ends[0] - onset)
+    if blocks.shape[1] >= 4:
+        scale = np.fmax(scale, quantile(np.abs(blocks - before[:, None]), _RESTLESS) / _RESTLESS_SIGMA)
+    scale = np.fmax(scale, _SPAN_FLOOR * _largest(values[:, : ends[-1]]))
     # a series that is nearly always zero: a single increment counts, which a median would not see
     sparse = (usual == 0).sum(axis=1) >= _SPARSE * np.maximum(1, (~np.isnan(usual)).sum(axis=1))
-    if sparse.any():
-        after = np.where(sparse & (after == 0), _mean(now), after)
-    deviations = np.abs(usual - before[:, None])
-    scale = np.maximum(_MAD * median(deviations), FLOOR * np.abs(before))
-    blocks = _block_medians(usual, end - onset)
-    if blocks.shape[1] >= 4:
-        stray = quantile(np.abs(blocks - before[:, None]), _RESTLESS) / _RESTLESS_SIGMA
-        scale = np.fmax(scale, stray)
-    with np.errstate(invalid="ignore", divide="ignore"):
-        largest = np.fmax(_largest(usual), _largest(now))
-        scale = np.fmax(scale, _SPAN_FLOOR * largest)
-        change, fresh = after - before, after - median(values[:, max(0, onset - _JUST_BEFORE) : onset])
-        fresh = np.where(np.isnan(fresh), change, fresh)
-        size = np.where(change * fresh > 0, np.minimum(np.abs(change), np.abs(fresh)), 0.0)
-        score = (np.abs(change) + size) / 2 / scale
-    score = np.where(np.isfinite(score), score, 0.0)
-    sign = np.where(after >= before, 1.0, -1.0)
-    return Shift(score, sign, before, after, scale)
+    just_before = median(values[:, max(0, onset - _JUST_BEFORE) : onset])
+    best: Shift | None = None
+    for end in ends:
+        now = values[:, onset:end]
+        after = median(now)
+        if sparse.any():
+            after = np.where(sparse & (after == 0), _mean(now), after)
+        with np.errstate(invalid="ignore", divide="ignore"):
+            change, fresh = after - before, after - just_before
+            fresh = np.where(np.isnan(fresh), change, fresh)
+            size = np.where(change * fresh > 0, np.minimum(np.abs(change), np.abs(fresh)), 0.0)
+            score = (np.abs(change) + size) / 2 / scale
+        score = np.where(np.isfinite(score), score, 0.0)
+        if best is not None:
+            after = np.where(score > best.score, after, best.after)
+            score = np.maximum(score, best.score)
+        best = Shift(score, np.where(after >= before, 1.0, -1.0), before, after, scale)
+    assert best is not None  # ends has one at least
+    return best
 
 
 def median(values: FloatArray) -> FloatArray:

@@ -57,9 +57,8 @@ def read_table(text: str, source: str) -> Table:
     for first, second in _ENDS:
         if first in lower and second in lower and not set(lower) & {*_TIMES, *_VALUES}:
             at, to = lower.index(first), lower.index(second)
-            return Table(
-                edges=[Edge(plain(row[at].strip()), plain(row[to].strip())) for row in body if len(row) > max(at, to)]
-            )
+            ends = [(plain(row[at].strip()), plain(row[to].strip())) for row in body if len(row) > max(at, to)]
+            return Table(edges=[Edge(caller, callee) for caller, callee in ends if caller and callee])
     clocks = [index for index, name in enumerate(lower) if name in _TIMES]
     if not clocks:
         raise InvalidInput(f"it has no time column: one of {', '.join(_TIMES)} is needed in the header")

@@ -25,7 +25,7 @@ def test_the_callee_that_burns_stands_before_its_slow_callers() -> None:
     assert (first.object.namespace, first.object.name, first.entity) == ("shop", "db", "shop/db")
     assert first.path == ["shop/frontend", "shop/cart", "shop/db"]
     assert report.onset is not None and abs(report.onset - FAULT) <= timedelta(seconds=30)
-    assert first.score >= report.threshold > (report.workloads[2].score if len(report.workloads) > 2 else 0)
+    assert first.score >= report.threshold > 0
     cpu = next(change for change in first.metrics if change.name == "container_cpu_usage")
     assert cpu.direction is Direction.UP
     assert cpu.baseline_median == pytest.approx(0.4, rel=0.05)
@@ -189,7 +189,7 @@ def test_a_symptom_that_names_a_workload_begins_the_path() -> None:
     assert report.workloads[0].path == ["shop/cart", "shop/db"]
 
 
-NAIVE = datetime(2026, 3, 1, 10, 40)  # noqa: DTZ001
+NAIVE = datetime(2026, 3, 1, 10, 40)
 
 
 @pytest.mark.parametrize(
