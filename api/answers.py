@@ -8,6 +8,9 @@ from typing import TYPE_CHECKING
 from pydantic import BaseModel, Field
 
 from diagnosis.redaction import redact_json
+from incidents.metric_charts import MetricRun
+from incidents.metric_report import MetricReport
+from incidents.metric_runs import MetricRuns
 from incidents.models import Diagnosis, Incident
 from incidents.plan import Approval, ApprovalState, EvidenceNeed, PatchWrite, Plan, Proposal, Vote, Write
 
@@ -56,10 +59,28 @@ class EvidenceLink(BaseModel):
     href: str
 
 
+class RcaLinks(BaseModel):
+    self: str
+    svg: str
+    html: str
+    png: str
+
+
+class RcaAnswer(BaseModel):
+    """An analysis of metrics as it is kept, and where its charts are."""
+
+    id: str
+    created_at: datetime
+    incident_id: str | None
+    report: MetricReport
+    links: RcaLinks
+
+
 class IncidentDetail(IncidentAnswer):
     """Everything on record about an incident but the timeline, which `links.events` streams."""
 
     diagnosis: Diagnosis | None
+    metrics: RcaAnswer | None = Field(description="What the analyst made of measurements; null without Prometheus")
     proposals: list[Proposal]
     approvals: list[ApprovalAnswer]
     evidence: list[EvidenceLink]
@@ -100,13 +121,27 @@ def _masked(write: Write) -> Write:
 async def incident_detail(services: Services, incident: Incident) -> IncidentDetail:
     links = incident_answer(incident).links
     approvals = await services.approvals.list(incident_id=incident.id)
+    run = await MetricRuns(services.database).of_incident(incident.id)
     return IncidentDetail(
         incident=incident,
         links=links,
         diagnosis=await services.incidents.diagnosis(incident.id),
+        metrics=rca_answer(run) if run else None,
         proposals=await services.incidents.proposals(incident.id),
         approvals=[approval_answer(item) for item in approvals],
         evidence=await evidence_links(services, incident),
+    )
+
+
+def rca_answer(run: MetricRun) -> RcaAnswer:
+    here = f"/api/v1/rca/{run.id}"
+    charts = {form: f"{here}/chart.{form}" for form in ("svg", "html", "png")}
+    return RcaAnswer(
+        id=run.id,
+        created_at=run.created_at,
+        incident_id=run.incident_id,
+        report=run.report,
+        links=RcaLinks(self=here, **charts),
     )
 
 

@@ -28,6 +28,7 @@ async function send(method, path, { body, headers = {}, signal } = {}) {
 
 export const get = async (path) => (await send("GET", path)).json();
 export const text = async (path) => (await send("GET", path)).text();
+export const blob = async (path) => (await send("GET", path)).blob();
 export const post = async (path, body) => (await send("POST", path, { body })).json();
 
 export async function* events(method, path, options = {}) {

@@ -1,8 +1,10 @@
 // One incident: what is known, what is proposed, and its timeline while it happens.
 
 import * as api from "./api.js";
+import { metrics } from "./metrics.js";
 import { $, clock, diff, dot, el, pill, words } from "./view.js";
 
+const FOLDED = 4; // longer lists are opened by who wants them
 let following = null;
 let shown = null;
 let waiting = null;
@@ -28,7 +30,7 @@ async function draw(id, steps) {
   if (shown !== id) return;
   const top = $("incident").scrollTop;
   $("incident").replaceChildren(
-    ...[title(found), diagnosis(found), timeline(found), crash(found), ...found.approvals.map(approval), ...found.proposals.map(proposal)].filter(Boolean),
+    ...[title(found), diagnosis(found), ...found.approvals.map(approval), ...found.proposals.map(proposal), metrics(found), timeline(found), crash(found)].filter(Boolean),
     el("section", { class: "card" }, el("h2", {}, "Steps of Paramedic"), steps),
   );
   $("incident").scrollTop = top;
@@ -83,7 +85,7 @@ function diagnosis(found) {
     hypotheses(it.hypotheses, evidence, found.incident.id),
     before(it, evidence, found.incident.id),
     runbooks(it, evidence, found.incident.id),
-    listed("Could not be seen", it.unseen), listed("Ruled out", it.ruled_out), listed("Next steps", it.next_steps),
+    listed("Next steps", it.next_steps), listed("Could not be seen", it.unseen), listed("Ruled out", it.ruled_out),
     closure(it),
   );
 }
@@ -155,13 +157,20 @@ async function showEvidence(id, evidence, incident) {
 function timeline({ diagnosis: it, incident }) {
   if (!it?.timeline?.length) return null;
   const evidence = new Map(it.evidence.map((item) => [item.id, item]));
+  let day = "";
+  const dayOf = (item) => {
+    const its = new Date(item.at).toLocaleDateString();
+    if (its === day) return null;
+    day = its;
+    return el("li", { class: "day" }, its);
+  };
   const times = (item) => (item.count > 1 ? [` ×${item.count}`, item.until ? [" until ", clock(item.until)] : []].flat() : []);
   return el("section", { class: "card" },
     el("h2", {}, "What happened when"),
-    el("ol", { class: "steps" }, it.timeline.map((item) => el("li", { class: item.onset ? "onset" : "" },
+    el("ol", { class: "steps" }, it.timeline.map((item) => [dayOf(item), el("li", { class: item.onset ? "onset" : "" },
       el("time", { datetime: item.at, title: new Date(item.at).toLocaleString() }, new Date(item.at).toLocaleTimeString([], { hour12: false })),
       el("span", { class: "agent" }, item.onset ? `${item.kind}, first seen` : item.kind),
-      el("span", { class: "text" }, item.text, ...times(item), " ", item.evidence_ids.slice(0, 3).map((id) => chip(id, evidence.get(id), incident.id)))))),
+      el("span", { class: "text" }, item.text, ...times(item), " ", item.evidence_ids.slice(0, 3).map((id) => chip(id, evidence.get(id), incident.id))))]).flat()),
   );
 }
 
@@ -227,5 +236,7 @@ function proposal(item) {
 
 function listed(head, items) {
   if (!items.length) return null;
-  return el("div", {}, el("p", { class: "muted" }, head), el("ul", { class: "plain" }, items.map((text) => el("li", {}, text))));
+  const list = el("ul", { class: "plain" }, items.map((text) => el("li", {}, text)));
+  if (items.length > FOLDED) return el("details", {}, el("summary", { class: "muted" }, `${head} (${items.length})`), list);
+  return el("div", {}, el("p", { class: "muted" }, head), list);
 }

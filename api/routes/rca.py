@@ -11,6 +11,7 @@ from pydantic import AfterValidator, BaseModel, Field, WithJsonSchema
 from starlette.responses import Response
 
 from agents.analyst import current_config, explained
+from api.answers import RcaAnswer, rca_answer
 from api.auth import Caller, Fixer, Reader
 from api.dependencies import KnownIncident, checked_id, services_of
 from api.fields import Body, Line, Namespace, Plain, Text
@@ -20,7 +21,6 @@ from diagnosis.metrics.config import RcaConfig
 from errors import NotFound, ParamedicError, ToolMissing
 from incidents.database import utcnow
 from incidents.metric_charts import MetricRun
-from incidents.metric_report import MetricReport
 from incidents.metric_runs import MetricRuns
 from tools.prometheus.client import Prometheus
 from tools.prometheus.rca.available import Available, available
@@ -82,23 +82,6 @@ class RcaIncidentBody(_Range):
 
     affected_services: Annotated[list[Line], Field(min_length=1, max_length=50)]
     symptoms: Annotated[list[Line], Field(max_length=50)] = Field(default=[], examples=[["high latency"]])
-
-
-class RcaLinks(BaseModel):
-    self: str
-    svg: str
-    html: str
-    png: str
-
-
-class RcaAnswer(BaseModel):
-    """An analysis as it is kept, and where its charts are."""
-
-    id: str
-    created_at: datetime
-    incident_id: str | None
-    report: MetricReport
-    links: RcaLinks
 
 
 class RcaMetrics(BaseModel):
@@ -174,7 +157,7 @@ async def set_rca_config(request: Request, caller: Fixer, body: RcaConfig) -> Rc
 @router.get("/rca/{run_id}")
 async def get_rca(request: Request, _caller: Reader, run_id: Annotated[str, Path(max_length=80)]) -> RcaAnswer:
     """An analysis that was made before."""
-    return _answer(await _kept(request, run_id))
+    return rca_answer(await _kept(request, run_id))
 
 
 @router.get(
@@ -205,7 +188,7 @@ async def incident_metrics(request: Request, _caller: Reader, incident: KnownInc
     run = await MetricRuns(services_of(request).database).of_incident(incident.id)
     if run is None:
         raise NotFound(f"no measurements were compared for incident {incident.id}")
-    return _answer(run)
+    return rca_answer(run)
 
 
 async def _asked(request: Request, caller: Caller, question: Question) -> RcaAnswer:
@@ -217,7 +200,7 @@ async def _asked(request: Request, caller: Caller, question: Question) -> RcaAns
             _prometheus(services), question, cluster=services.cluster, config=await current_config(runs)
         )
     report = await explained(services.models, found.report)
-    return _answer(await runs.save(report, found.charts, requested_by=caller.identity))
+    return rca_answer(await runs.save(report, found.charts, requested_by=caller.identity))
 
 
 def _prometheus(services: Services) -> Prometheus:
@@ -228,15 +211,3 @@ def _prometheus(services: Services) -> Prometheus:
 
 async def _kept(request: Request, run_id: str) -> MetricRun:
     return await MetricRuns(services_of(request).database).get(checked_id(run_id, "analysis"))
-
-
-def _answer(run: MetricRun) -> RcaAnswer:
-    here = f"/api/v1/rca/{run.id}"
-    charts = {form: f"{here}/chart.{form}" for form in ("svg", "html", "png")}
-    return RcaAnswer(
-        id=run.id,
-        created_at=run.created_at,
-        incident_id=run.incident_id,
-        report=run.report,
-        links=RcaLinks(self=here, **charts),
-    )

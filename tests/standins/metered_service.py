@@ -76,8 +76,8 @@ class Service:
 
     def _burn(self) -> None:
         while self.fault == "cpu":
-            sum(range(20_000))
-            time.sleep(0.001)
+            sum(range(60_000))
+            time.sleep(0.0005)  # else the process cannot even tell its measurements
 
     def _grow(self) -> None:
         while self.fault == "memory" and len(self.kept) < 40:

@@ -52,10 +52,11 @@ class Shop:
 
 
 @asynccontextmanager
-async def open_shop(folder: Path) -> AsyncIterator[Shop]:
+async def open_shop(folder: Path, scrape: float = SCRAPE) -> AsyncIterator[Shop]:
+    """`scrape` is seconds between scrapes."""
     server, port = program("prometheus"), free_port()
     urls = {name: f"http://127.0.0.1:{free_port()}" for name in CHAIN}
-    every = f"{int(SCRAPE * 1000)}ms"
+    every = f"{int(scrape * 1000)}ms"
     jobs = [
         {
             "job_name": name,

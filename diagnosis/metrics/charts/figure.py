@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Sequence
 from datetime import UTC, datetime
@@ -18,6 +19,7 @@ _LABELS = 64
 _HEAD = 66
 _EVENT_LINE = 18
 _MAX_EVENTS = 12
+_GAP_STEPS = 3.5
 _INK, _MUTED, _GRID = "#111827", "#6b7280", "#e5e7eb"
 _SERIES, _BAND, _MEDIAN, _ONSET, _AFTER, _EVENT = "#1d4ed8", "#dbeafe", "#60a5fa", "#dc2626", "#fef2f2", "#b45309"
 _STATUS = {
@@ -71,7 +73,7 @@ def _panel(
     canvas: Canvas, x: float, y: float, one: ChartedSeries, report: MetricReport, span: tuple[float, float]
 ) -> None:
     unit = f" ({one.unit})" if one.unit else ""
-    canvas.text(x, y + 14, _cut(f"{_name(one)}{unit}", 66), bold=True)
+    canvas.text(x, y + 14, _cut(f"{_name(one)}{unit}", 72), bold=True)
     left, top, right, bottom = x + _LABELS, y + _TITLE, x + _PANEL, y + _TITLE + _PLOT
     known = [value for value in one.values if value is not None]
     known += [value for value in (one.low, one.high) if value is not None]
@@ -152,13 +154,17 @@ def _shown(report: MetricReport) -> list[EventBeside]:
 
 
 def _runs(one: ChartedSeries) -> list[list[tuple[float, float]]]:
-    """Stretches without a gap."""
+    """Stretches without a gap: a value that is missing, or samples much farther apart than they are mostly."""
+    steps = sorted(later - earlier for earlier, later in itertools.pairwise(one.times))
+    far = _GAP_STEPS * steps[len(steps) // 2] if steps else math.inf
     runs: list[list[tuple[float, float]]] = [[]]
+    before = -math.inf
     for at, value in zip(one.times, one.values, strict=True):
-        if value is None:
+        if value is None or at - before > far:
             runs.append([])
-        else:
+        if value is not None:
             runs[-1].append((at, value))
+            before = at
     return [run for run in runs if run]
 
 

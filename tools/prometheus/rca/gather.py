@@ -24,7 +24,7 @@ from tools.prometheus.rca.discover import Found, discover, probe, vector
 from tools.prometheus.rca.edges import calls
 from tools.prometheus.rca.events import happened
 from tools.prometheus.rca.owners import owners_of
-from tools.prometheus.rca.windows import Windows, windows
+from tools.prometheus.rca.windows import Windows, windows, written
 from tools.prometheus.selectors import quoted
 
 MAX_FAMILY = 500
@@ -174,9 +174,13 @@ class _Work:
         if many > MAX_COUNTED:
             self._leave_out(wanted.name, many)
             return
-        expression = wanted.expression(self._namespace, self._spans.rate(self._found.interval(wanted.metric)))
+        interval = self._found.interval(wanted.metric)
+        over = self._spans.rate(interval)
+        expression = wanted.expression(self._namespace, written(over))
+        # a rate tells of the middle of its range: without this an onset would be told as late as half of it
+        late = 0.0 if wanted.form == "value" else (over - interval) / 2
         kind = Kind.QUANTILE if wanted.form == "quantile" else Kind.GAUGE
-        await self._guarded(wanted.name, lambda: self._fetch(wanted, expression, many, kind))
+        await self._guarded(wanted.name, lambda: self._fetch(wanted, expression, many, kind, late))
 
     async def query(self, given: Given) -> None:
         """As it came. It was counted when it was understood."""
@@ -213,7 +217,7 @@ class _Work:
             except ToolFailed as error:
                 self.out.unseen.append(f"{what} could not be read: {error}")
 
-    async def _fetch(self, wanted: Wanted, expression: str, many: int, kind: Kind) -> None:
+    async def _fetch(self, wanted: Wanted, expression: str, many: int, kind: Kind, late: float) -> None:
         if many > _COUNT_FROM and (rows := await self._rows(expression)) > MAX_FAMILY:
             by = [label for label in wanted.by if label not in ("pod", "instance")]
             if "pod" not in wanted.by:
@@ -227,7 +231,7 @@ class _Work:
                 return
             self.out.cut += rows - fewer
             self.out.unseen.append(f"{wanted.name}: {rows} series of pods were averaged to {fewer} of workloads")
-        await self._range(wanted.name, expression, kind, wanted.unit, of_nodes=wanted.by == NODE)
+        await self._range(wanted.name, expression, kind, wanted.unit, late=late, of_nodes=wanted.by == NODE)
 
     async def _rows(self, expression: str) -> int:
         counted = vector(await self._server.instant(f"count({expression})", self._spans.end))
@@ -238,7 +242,14 @@ class _Work:
         self.out.unseen.append(f"{name} has {many} series, too many to look at: it was left out")
 
     async def _range(
-        self, name: str, expression: str, kind: Kind | None, unit: str | None, *, of_nodes: bool = False
+        self,
+        name: str,
+        expression: str,
+        kind: Kind | None,
+        unit: str | None,
+        *,
+        late: float = 0.0,
+        of_nodes: bool = False,
     ) -> None:
         spans = self._spans
         answer = await self._server.range(expression, spans.first, spans.end, spans.step)
@@ -252,7 +263,7 @@ class _Work:
                 MetricSeries.of(
                     one.name if kind is None and one.name != _UNNAMED else name,
                     _labels(dict(one.labels), of_nodes=of_nodes),
-                    one.times,
+                    one.times - late,
                     one.values,
                     kind=kind,
                     unit=unit,

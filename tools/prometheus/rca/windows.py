@@ -38,9 +38,9 @@ class Windows:
         """Of both together."""
         return self.end - self.first
 
-    def rate(self, interval: float) -> str:
-        """The range of a rate over what is scraped every `interval` seconds, as PromQL writes it."""
-        return written(max(_SCRAPES_OF_A_RATE * interval, self.step.total_seconds()))
+    def rate(self, interval: float) -> float:
+        """The range of a rate over what is scraped every `interval` seconds, in seconds."""
+        return max(_SCRAPES_OF_A_RATE * interval, self.step.total_seconds())
 
 
 def written(seconds: float) -> str:
