@@ -66,7 +66,6 @@ class Node:
                 "scan_seconds": 2,
                 "poll_seconds": 0.3,
                 "settle_seconds": 6,
-                "grace_seconds": 4,
                 "restarts": False,  # of the whole node: other tests' pods crash there too
                 "service_url": f"{self.service.url}/api/v1/events",
                 "service_key": self.service.keys[REQUESTER],
