@@ -162,6 +162,8 @@ class Forecaster:
 
     async def _refresh(self, state: _State) -> list[str]:
         """Bring the history up to now and train when that is due. What went wrong comes back as sentences."""
+        if state.turn.locked() and state.known.predictor is not None:
+            return []  # a training takes seconds: until it ends the older one answers
         async with state.turn:
             now = self._now()
             if state.refreshed is None or not timedelta(0) <= now - state.refreshed < _REFRESH:

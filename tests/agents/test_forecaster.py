@@ -94,6 +94,9 @@ async def test_history_of_a_real_prometheus_forecasts_and_outlives_it(prometheus
         assert found.current_qps == pytest.approx(wave(np.array([NOW.timestamp()]))[0], rel=0.12)
         assert found.reasons == [] and found.back_test and found.back_test.beats_seasonal_naive
         assert DAYS - 0.5 < found.history_days < DAYS + 0.5
+        for later, trained in ((1, NOW), (7, NOW + timedelta(hours=7))):  # every six hours
+            clock = NOW + timedelta(hours=later)
+            assert (await forecaster.predict()).trained_at == trained
         again = await forecaster.predict(at=NOW - timedelta(hours=5))
         assert again.current_qps == pytest.approx(wave(np.array([NOW.timestamp() - 5 * 3600]))[0], rel=0.12)
 
@@ -168,6 +171,29 @@ async def test_a_table_that_changes_is_read_and_learnt_anew(tmp_path: Path) -> N
     assert third.forecast_qps == second.forecast_qps and "line 2: 'x' is no time" in third.reasons[0]
     with pytest.raises(NotFound):
         await forecaster.predict("other")
+
+
+async def test_drift_is_said_and_learnt_from(tmp_path: Path) -> None:
+    file = tmp_path / "load.csv"
+    clock = NOW
+
+    def write(until: datetime, factor: float) -> None:
+        times = np.arange(NOW.timestamp() - 20 * 86_400, until.timestamp(), 3600)
+        loads = wave(times) * (1 + 0.03 * np.random.default_rng(0).standard_normal(len(times)))
+        loads = np.where(times >= NOW.timestamp(), factor * loads, loads)
+        file.write_text("time,value\n" + "".join(f"{at:.0f},{x}\n" for at, x in zip(times, loads, strict=True)))
+
+    write(NOW, 1.0)
+    forecaster = Forecaster(settings(query=None, csv=file), None, tmp_path, now=lambda: clock)
+    first = await forecaster.predict()
+    clock += timedelta(hours=7)
+    assert (await forecaster.predict()).trained_at == first.trained_at, "there is nothing new to learn"
+    clock = NOW + timedelta(days=1)
+    write(clock, 3.0)
+    drifted = await forecaster.predict()
+    assert drifted.drift and drifted.drift.drifted and drifted.drift.within < 0.5
+    assert any("the load drifts from its history" in reason for reason in drifted.reasons)
+    assert drifted.trained_at == clock and forecaster.info().services[0].drift == drifted.drift
 
 
 def test_stored_histories_are_numbers_or_nothing(tmp_path: Path) -> None:

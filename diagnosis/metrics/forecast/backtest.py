@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from diagnosis.metrics.forecast.candidates import Candidate
+from diagnosis.metrics.forecast.features import first_index
 from diagnosis.metrics.forecast.history import History
 from diagnosis.metrics.forecast.seasonal import Forecaster
 from diagnosis.metrics.series import FloatArray
@@ -55,7 +56,7 @@ def origins_of(points: int, day: int, ahead: int) -> list[int]:
 
 def back_test(history: History, chosen: Sequence[Candidate], ahead: int) -> BackTest | None:
     """None when the history is too short. Candidates that the history at the first origin is too short for, and those
-    that are learnt where `ahead` is more than a day, are left out."""
+    that are learnt where `ahead` is more than a day or less than a day was measured to learn from, are left out."""
     day = history.day
     origins = origins_of(len(history), day, ahead)
     if not origins:
@@ -64,8 +65,9 @@ def back_test(history: History, chosen: Sequence[Candidate], ahead: int) -> Back
     before = history.filled[:first]
     scale = float(np.mean(np.abs(before[day:] - before[:-day]))) if first > day else 0.0
     found = BackTest(np.stack([history.values[origin : origin + ahead] for origin in origins]), scale, first / day)
+    learnable = np.count_nonzero(~np.isnan(history.values[first_index(history) : first]))
     for candidate in chosen:
-        if candidate.days * day > first or (candidate.learnt and ahead > day):
+        if candidate.days * day > first or (candidate.learnt and (ahead > day or learnable < day)):
             continue
         every = max(1, -(-len(origins) // _REFITS)) if candidate.learnt else len(origins)
         made: list[FloatArray] = []

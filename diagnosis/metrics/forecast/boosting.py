@@ -14,7 +14,7 @@ from diagnosis.metrics.forecast.history import History
 from diagnosis.metrics.forecast.seasonal import Forecaster
 from diagnosis.metrics.series import FloatArray
 
-_MAX_ROWS = 12_000
+_MAX_ROWS = 6_000
 """The newest; more of them take longer and tell of older habits."""
 
 

@@ -18,7 +18,7 @@ _PAIRS = 3
 
 
 def first_index(history: History) -> int:
-    """The first time that has all its lags: eight days after the first."""
+    """The first time that has all its lags, seen a day before."""
     return 9 * history.day
 
 
@@ -31,8 +31,6 @@ def training_rows(history: History) -> tuple[FloatArray, FloatArray]:
     horizon = drawn.integers(1, day + 1, len(index))
     measured = ~np.isnan(history.values[index])
     index, horizon = index[measured], horizon[measured]
-    usable = index - horizon >= 8 * day
-    index, horizon = index[usable], horizon[usable]
     return rows(history, index, horizon), history.filled[index]
 
 

@@ -8,7 +8,7 @@ from typing import Literal
 import numpy as np
 
 from diagnosis.metrics.forecast.backtest import BackTest, back_test
-from diagnosis.metrics.forecast.candidates import DAY_NAIVE, Candidate, candidates, reference
+from diagnosis.metrics.forecast.candidates import Candidate, candidates, reference
 from diagnosis.metrics.forecast.conformal import Calibration, coverage, interval_coverage
 from diagnosis.metrics.forecast.history import History
 from diagnosis.metrics.forecast.seasonal import Forecaster
@@ -133,7 +133,7 @@ def train(
         test = tests[ahead]
         if test is None:
             break
-        if last > begin:
+        if last > begin and np.isfinite(test.actual[:, begin:last]).any():
             choices.append(_choose(test, name, begin, last, pool, quantile, level))
             begin = last
     if not choices:
@@ -153,9 +153,8 @@ def _choose(
     level: float,
 ) -> Choice:
     errors = {one.name: test.mae(one.name, begin, last) for one in pool if one.name in test.forecasts}
-    ranked = sorted((name for name in errors if np.isfinite(errors[name])), key=lambda name: errors[name])
+    ranked = sorted(errors, key=lambda name: errors[name])
     members = tuple(name for name in ranked[:_MEMBERS] if errors[name] <= _NEAR * errors[ranked[0]])
-    members = members or (DAY_NAIVE,)
     made = np.mean([test.forecasts[name] for name in members], axis=0)
     against = reference(test.trained)
     forecast, actual = made[:, begin:last], test.actual[:, begin:last]
@@ -163,7 +162,7 @@ def _choose(
         range=name,
         last=last,
         members=members,
-        mae=float(np.nanmean(np.abs(forecast - actual))) if np.isfinite(actual).any() else float("nan"),
+        mae=float(np.nanmean(np.abs(forecast - actual))),
         reference=against,
         reference_mae=errors[against],
         scores={candidate: test.mase(candidate, begin, last) for candidate in errors},

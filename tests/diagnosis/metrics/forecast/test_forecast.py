@@ -170,6 +170,17 @@ def test_every_length_of_a_history_is_answered(days: int) -> None:
     assert all(np.isfinite(getattr(band, field.name)).all() for field in dataclasses.fields(band))
 
 
+@pytest.mark.parametrize(("days", "begin", "end"), [(3, 0.55, 0.9), (30, 0.35, 0.75), (30, 0.9, 0.999)])
+def test_a_long_gap_anywhere_is_survived(days: int, begin: float, end: float) -> None:
+    times, loads = load(days, noise=0.1)
+    loads[int(begin * len(loads)) : int(end * len(loads))] = np.nan
+    history = History.of(times, loads)
+    predictor, why = train(history, boosting=False)
+    assert predictor is not None, why
+    assert np.isfinite(predictor.predict(history, predictor.longest).upper).all()
+    assert all(np.isfinite([choice.mae, choice.reference_mae]).all() for choice in predictor.choices)
+
+
 def test_noise_is_no_better_than_naive_or_barely_so_and_the_score_tells() -> None:
     times, _ = load(30)
     walk = 1000 + np.cumsum(np.random.default_rng(3).standard_normal(len(times)))
