@@ -9,6 +9,7 @@ memory (keeps 8 MB more ten times a second), latency (each request waits), error
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import os
 import sys
 import threading
@@ -70,14 +71,14 @@ class Service:
 
     def break_it(self, kind: str) -> None:
         self.fault = kind
-        task = {"cpu": self._burn, "memory": self._grow}.get(kind)
-        if task:
+        tasks = {"cpu": [self._burn, self._burn], "memory": [self._grow]}.get(kind, [])
+        for task in tasks:
             threading.Thread(target=task, daemon=True).start()
 
     def _burn(self) -> None:
+        data = bytes(4 << 20)
         while self.fault == "cpu":
-            sum(range(60_000))
-            time.sleep(0.0005)  # else the process cannot even tell its measurements
+            hashlib.sha256(data)  # outside of the interpreter's lock: the process can still tell its measurements
 
     def _grow(self) -> None:
         while self.fault == "memory" and len(self.kept) < 40:

@@ -90,7 +90,7 @@ def png(report: MetricReport, charts: Sequence[ChartedSeries]) -> bytes:
 
     draw(Painter(), report, charts)
     out = io.BytesIO()
-    image.save(out, "PNG", optimize=True)
+    image.save(out, "PNG")
     return out.getvalue()
 
 

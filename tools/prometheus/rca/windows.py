@@ -78,7 +78,7 @@ def windows(start: datetime, end: datetime, interval: float) -> Windows:
         )
     factor = next(factor for longest, factor in _FACTORS if asked <= longest)
     step = max(interval, asked.total_seconds() * (1 + factor) / TARGET_POINTS)
-    step = math.ceil(step - 0.05 * interval) if step > 1 else max(_LEAST_STEP, math.ceil(step * 10 - 0.5) / 10)
+    step = math.ceil(step - 0.05) if step > 1 else max(_LEAST_STEP, math.ceil(step * 10 - 0.5) / 10)
     last = datetime.fromtimestamp(math.floor(end.timestamp() * 1000) / 1000, UTC)
     width = timedelta(seconds=step)
     inside, before = math.ceil(asked / width - 1e-6), math.ceil(factor * asked / width - 1e-6)

@@ -1,0 +1,75 @@
+"""Charts: well formed whatever is in the names, gaps stay gaps, and each form is what it says."""
+
+from __future__ import annotations
+
+import io
+from datetime import UTC, datetime, timedelta
+from xml.etree import ElementTree
+
+import numpy as np
+from PIL import Image
+
+from diagnosis.metrics.analyze import analyze
+from diagnosis.metrics.charts import render
+from diagnosis.metrics.charts.figure import number
+from diagnosis.metrics.charts.points import MAX_POINTS, charted
+from diagnosis.metrics.series import MetricSeries
+from incidents.metric_charts import ChartedSeries
+from incidents.metric_report import MetricReport
+from incidents.models import Moment, MomentKind, ObjectRef
+
+HOSTILE = '<script>alert(1)</script>&"\x00\x1b[31m\u202e'
+BEGAN = datetime(2026, 11, 20, 12, tzinfo=UTC)
+
+
+def found(points: int = 400) -> tuple[MetricReport, list[ChartedSeries]]:
+    """One workload of three, whose latency jumps; with a gap."""
+    rng = np.random.default_rng(1)
+    times = BEGAN.timestamp() + 15.0 * np.arange(points)
+    jump = int(points * 0.8)
+    series = []
+    for name in ("web", "cart", HOSTILE):
+        values = 10 + rng.normal(0, 0.3, points)
+        if name == HOSTILE:
+            values[jump:] += 40
+            values[50:60] = np.nan
+        labels = {"namespace": "shop", "workload": name}
+        series.append(MetricSeries.of("latency", labels, times, values, unit="ms"))
+    at = BEGAN + timedelta(seconds=15.0 * (jump - 2))
+    about = ObjectRef(kind="Deployment", namespace="shop", name="web")
+    moment = Moment(at=at, kind=MomentKind.ROLLOUT, object=about, text=f"rollout {HOSTILE}", evidence_ids=["ev_1"])
+    window = (BEGAN + timedelta(seconds=15 * points * 0.75), BEGAN + timedelta(seconds=15 * points))
+    report = analyze(series, window=window, moments=[moment])
+    return report, charted(report, series)
+
+
+def test_every_form_is_whole_and_holds_no_markup_of_others() -> None:
+    report, charts = found()
+    assert report.workloads and charts[0].rank == 1
+    drawing = ElementTree.fromstring(render.svg(report, charts))
+    texts = [element.text or "" for element in drawing.iter() if element.tag.endswith("text")]
+    assert any("onset" in text for text in texts) and any("latency" in text for text in texts)
+    assert not list(drawing.iter("{http://www.w3.org/2000/svg}script"))
+    page = render.html(report, charts)
+    assert "<script" not in page and "&lt;script" in page and "\x00" not in page and "\u202e" not in page
+    with Image.open(io.BytesIO(render.png(report, charts[:2]))) as image:
+        assert image.width == 2000 and len(image.getcolors(1 << 24) or []) > 20
+    empty = report.model_copy(update={"workloads": [], "events": []})
+    ElementTree.fromstring(render.svg(empty, []))
+
+
+def test_points_are_thinned_and_gaps_and_spikes_stay() -> None:
+    report, charts = found(4000)
+    top = charts[0]
+    assert len(top.times) == len(top.values) <= MAX_POINTS
+    assert max(value for value in top.values if value is not None) > 49
+    assert top.low is not None and top.high is not None and 9 < top.low < top.high < 11.5
+    _, charts = found(280)
+    lines = [line for line in render.svg(report, charts[:1]).splitlines() if 'stroke="#1d4ed8"' in line]
+    assert len(lines) == 2, "the gap is drawn over"
+
+
+def test_numbers_are_short() -> None:
+    assert [number(value) for value in (0.0, 0.00234, 12.34, 2_340, 1.5e9, -2e6)] == [
+        "0", "0.00234", "12.3", "2.34k", "1.5G", "-2M",
+    ]  # fmt: skip
