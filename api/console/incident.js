@@ -29,10 +29,12 @@ async function draw(id, steps) {
   const found = await api.get(`/api/v1/incidents/${encodeURIComponent(id)}`);
   if (shown !== id) return;
   const top = $("incident").scrollTop;
+  const opened = new Set([...$("incident").querySelectorAll("details[open]")].map((node) => node.dataset.head));
   $("incident").replaceChildren(
     ...[title(found), diagnosis(found), ...found.approvals.map(approval), ...found.proposals.map(proposal), metrics(found), timeline(found), crash(found)].filter(Boolean),
     el("section", { class: "card" }, el("h2", {}, "Steps of Paramedic"), steps),
   );
+  for (const node of $("incident").querySelectorAll("details")) node.open = opened.has(node.dataset.head);
   $("incident").scrollTop = top;
 }
 
@@ -237,6 +239,6 @@ function proposal(item) {
 function listed(head, items) {
   if (!items.length) return null;
   const list = el("ul", { class: "plain" }, items.map((text) => el("li", {}, text)));
-  if (items.length > FOLDED) return el("details", {}, el("summary", { class: "muted" }, `${head} (${items.length})`), list);
+  if (items.length > FOLDED) return el("details", { "data-head": head }, el("summary", { class: "muted" }, `${head} (${items.length})`), list);
   return el("div", {}, el("p", { class: "muted" }, head), list);
 }

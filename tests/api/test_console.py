@@ -50,6 +50,7 @@ async def test_hostile_text_of_an_incident_is_shown_and_never_executed(service: 
         findings=[finding],
         evidence=[evidence],
         unseen=[NASTY],
+        ruled_out=[f"ruled out {number}" for number in range(9)],
         next_steps=[NASTY],
         explanation=NASTY,
         hypotheses=[
@@ -78,6 +79,8 @@ async def test_hostile_text_of_an_incident_is_shown_and_never_executed(service: 
             await page.until(f"document.querySelector('article').textContent.includes({json.dumps(words + NASTY)})")
         closure = "The evidence bears 60% of what was stated; of 3 statements of a model, 1"
         assert await page.evaluate(f"document.querySelector('article').textContent.includes('{closure}')")
+        assert await page.evaluate("document.querySelector('details summary').textContent") == "Ruled out (9)"
+        assert not await page.evaluate("document.querySelector('details').open")
         await page.evaluate("document.querySelector('.chip').click()")
         await page.until(f"document.querySelector('#evidence-source').textContent === {json.dumps(NASTY)}")
         await page.evaluate("document.querySelector('#evidence').close()")
@@ -101,6 +104,8 @@ async def test_approving_from_the_page_wants_the_digest_and_uses_the_api(service
         await page.until("document.querySelector('.card.ask button')")
         await page.evaluate("document.querySelector('.card.ask button').click()")
         assert await page.evaluate("document.querySelector('#confirm-yes').disabled")
+        waives = "getComputedStyle(document.querySelector('#confirm-waive-row')).display"
+        assert await page.evaluate(waives) == "none"  # no core is missing: nothing to go on without
         assert await page.evaluate("document.querySelector('#confirm-digest').textContent") == approval.digest
         await type_digest(page, "00000000")
         assert await page.evaluate("document.querySelector('#confirm-yes').disabled")
