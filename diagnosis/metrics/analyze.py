@@ -24,6 +24,7 @@ from incidents.models import Moment
 
 _DEFAULT = RcaConfig()
 _LEAST_BINS = 8
+_BASELINE_WINDOWS, _BASELINE_SECONDS = 4.0, 1800.0
 _DOUBT = 2  # bins before the onset that may hold its beginning
 _LONG_BASELINE = 60
 _CALM_SHARE, _CALM_TIMES = 0.5, 3.0
@@ -47,14 +48,15 @@ def analyze(
 ) -> MetricReport:
     """What changed within `window` (by default all that the series cover) against what was usual before.
 
-    `baseline` is what to compare with; by default everything before the onset, so give series that begin well before
-    the window. Without an `onset` it is searched within the window over all series. `edges` beside those that the
-    series tell (a mesh's or a trace's source and destination); `moments` is the timeline of the workloads.
+    `baseline` is what to compare with; by default what lies before the onset, up to four times the window's length
+    before the window, so give series that begin well before it. Without an `onset` it is searched in the window over
+    all series. `edges` beside those that the series tell (a mesh's or a trace's source and destination); `moments` is
+    the timeline of the workloads.
     Raises InvalidInput for no series, a time without a zone, and a range that does not end after its start.
     """
     _check(series, window, baseline, onset)
     used = list(series[: config.max_series])
-    begin = baseline[0].timestamp() if baseline else None
+    begin = baseline[0].timestamp() if baseline else _begin(window)
     grid = on_grid(used, begin, window[1].timestamp() if window else None)
     if grid is None or grid.bins < _LEAST_BINS:
         return _unknown(
@@ -109,6 +111,15 @@ def analyze(
         summary=summary(status, changed_at, told.workloads, beside, quality),
         evidence=told.evidence,
     )
+
+
+def _begin(window: Range | None) -> float | None:
+    """Without a baseline: four windows before the window, half an hour at least. Series may begin days earlier, and a
+    grid over all of that would be too coarse for the window."""
+    if window is None:
+        return None
+    length = (window[1] - window[0]).total_seconds()
+    return window[0].timestamp() - max(_BASELINE_WINDOWS * length, _BASELINE_SECONDS)
 
 
 def _check(

@@ -52,8 +52,11 @@ def shifts(values: FloatArray, onset: int, ends: Sequence[int], usual_end: int |
     if blocks.shape[1] >= 4:
         scale = np.fmax(scale, quantile(np.abs(blocks - before[:, None]), _RESTLESS) / _RESTLESS_SIGMA)
     scale = np.fmax(scale, _SPAN_FLOOR * _largest(values[:, : ends[-1]]))
-    # a series that is nearly always zero: a single increment counts, which a median would not see
+    # a series that is nearly always zero: a single increment counts, which a median would not see, unless there were
+    # as many at other times
     sparse = (usual == 0).sum(axis=1) >= _SPARSE * np.maximum(1, (~np.isnan(usual)).sum(axis=1))
+    if sparse.any():
+        scale = np.where(sparse, np.fmax(scale, _busiest(usual, ends[0] - onset)), scale)
     just_before = median(values[:, max(0, onset - _JUST_BEFORE) : onset])
     best: Shift | None = None
     for end in ends:
@@ -109,6 +112,17 @@ def _mean(values: FloatArray) -> FloatArray:
     counts = known.sum(axis=1)
     sums = np.where(known, values, 0.0).sum(axis=1)
     return np.where(counts > 0, sums / np.maximum(counts, 1), np.nan)
+
+
+def _busiest(values: FloatArray, width: int) -> FloatArray:
+    """The largest mean of a block of a width, or of as many values as there are."""
+    width = max(1, min(width, values.shape[1]))
+    if not values.shape[1]:
+        return np.zeros(len(values))
+    sums = np.cumsum(np.where(np.isnan(values), 0.0, np.abs(values)), axis=1)
+    sums = np.concatenate((np.zeros((len(values), 1)), sums), axis=1)
+    found: FloatArray = (sums[:, width:] - sums[:, :-width]).max(axis=1) / width
+    return found
 
 
 def _block_medians(values: FloatArray, width: int) -> FloatArray:
