@@ -13,6 +13,7 @@ class Document(StrEnum):
     DIAGNOSIS = "diagnosis"
     CRASH = "crash"
     PLAN = "plan"
+    METRICS = "metrics"
 
 
 def schema(document: Annotated[Document, typer.Argument(help="Which document")]) -> None:
@@ -20,6 +21,7 @@ def schema(document: Annotated[Document, typer.Argument(help="Which document")])
     from pydantic import BaseModel
 
     from incidents.crash_report import CrashReport
+    from incidents.metric_report import MetricReport
     from incidents.models import Diagnosis
     from incidents.plan import Plan
 
@@ -27,5 +29,6 @@ def schema(document: Annotated[Document, typer.Argument(help="Which document")])
         Document.DIAGNOSIS: Diagnosis,
         Document.CRASH: CrashReport,
         Document.PLAN: Plan,
+        Document.METRICS: MetricReport,
     }
     typer.echo(json.dumps(models[document].model_json_schema(by_alias=True, mode="serialization"), indent=2))

@@ -11,9 +11,11 @@ from typing import Any
 
 import pytest
 
+from agents.analyst import Analyst
+from diagnosis.merge import merge
 from incidents.audit import AuditLog
 from incidents.metric_runs import MetricRuns
-from incidents.models import ObjectRef, Via
+from incidents.models import Diagnosis, DiagnosisStatus, ObjectRef, Via
 from settings import PrometheusSettings
 from tests.standins.metered_shop import SCRAPE, open_shop
 from tests.standins.parts import Parts, Served
@@ -29,7 +31,9 @@ def written(at: datetime) -> str:
     return at.isoformat().replace("+00:00", "Z")
 
 
-async def test_a_bad_rollout_is_found_with_its_event_and_charts(service: Served, parts: Parts, tmp_path: Path) -> None:
+async def test_a_bad_rollout_is_found_with_its_event_and_charts(
+    service: Served, parts: Parts, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     async with open_shop(tmp_path) as shop, Prometheus(PrometheusSettings(url=shop.prometheus)) as server:
         parts.monitoring = Monitoring(server)
         await asyncio.sleep(QUIET)
@@ -69,6 +73,19 @@ async def test_a_bad_rollout_is_found_with_its_event_and_charts(service: Served,
             chart = await service.client.get(found["links"][form])
             assert chart.status_code == 200 and chart.content.startswith(begin), form
         assert (await service.client.get(found["links"]["self"])).json() == found
+
+        target = ObjectRef(kind="Deployment", namespace="shop", name="web")
+        incident = await parts.incidents.create(target, "slow", requested_by="local", via=Via.API)
+        monkeypatch.setattr("agents.analyst.BEFORE", incident.created_at - began + timedelta(seconds=BEFORE))
+        diagnosis = await Analyst(parts.incidents, MetricRuns(parts.database), server, None).run(incident, None)
+        assert (diagnosis.status, diagnosis.causes[0].object.name) == ("unknown", "db")
+        kept = {item.id for item in await parts.incidents.evidence(incident.id)}
+        assert {name for item in diagnosis.findings for name in item.evidence_ids} <= kept
+        healthy = Diagnosis(status=DiagnosisStatus.HEALTHY)
+        assert merge(healthy, None, diagnosis).causes == diagnosis.causes
+        detail = (await service.client.get(f"/api/v1/incidents/{incident.id}")).json()
+        assert detail["metrics"]["report"]["workloads"][0]["entity"] == "shop/db"
+        assert (await service.client.get(f"/api/v1/incidents/{incident.id}/metrics")).json() == detail["metrics"]
 
         words = await ask(
             "/api/v1/rca/incident", affected_services=["web", "nobody"], symptoms=["slow"], time_range_minutes=1
