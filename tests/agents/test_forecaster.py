@@ -94,8 +94,8 @@ async def test_history_of_a_real_prometheus_forecasts_and_outlives_it(prometheus
         assert found.current_qps == pytest.approx(wave(np.array([NOW.timestamp()]))[0], rel=0.12)
         assert found.reasons == [] and found.back_test and found.back_test.beats_seasonal_naive
         assert DAYS - 0.5 < found.history_days < DAYS + 0.5
-        for later, trained in ((1, NOW), (7, NOW + timedelta(hours=7))):  # every six hours
-            clock = NOW + timedelta(hours=later)
+        for hours, trained in ((1, NOW), (7, NOW + timedelta(hours=7))):  # every six hours
+            clock = NOW + timedelta(hours=hours)
             assert (await forecaster.predict()).trained_at == trained
         again = await forecaster.predict(at=NOW - timedelta(hours=5))
         assert again.current_qps == pytest.approx(wave(np.array([NOW.timestamp() - 5 * 3600]))[0], rel=0.12)
