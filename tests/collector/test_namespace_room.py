@@ -37,26 +37,26 @@ def room_of(paths: list[Path]) -> int:
 async def test_a_flood_costs_its_own_namespace_alone(tmp_path: Path) -> None:
     crashing.require_tools()
     each = room_of([Path(shutil.copy(crashing.core("null"), tmp_path / "copy"))])
-    depot = Depot(tmp_path, full_core="always", namespace_bytes=3 * each)
+    depot = Depot(tmp_path, full_core="always", namespace_bytes=2 * each)
     junk = dumped(depot, "flood", 9, 9.0, content=b"no core at all" * 1000)
     await depot.ship()
     assert junk.exists(), "what is no core stays"
     shutil.rmtree(tmp_path / "store")  # the store is down, and cores come
-    flood = [dumped(depot, "flood", number, float(number)) for number in range(6)]
+    flood = [dumped(depot, "flood", number, float(number)) for number in range(3)]
     other = dumped(depot, "other", 7, 0.1)
     fresh = tmp_path / "cores" / "flood" / f"pod-8_{'0' * 31}8" / "app" / "core.8"
     fresh.parent.mkdir(parents=True)
     fresh.write_bytes(b"x")  # not looked at yet
-    await depot.ship(lambda: room_of(flood) <= 3 * each, roots=[tmp_path / "cores"])
+    await depot.ship(lambda: room_of(flood) <= 2 * each, roots=[tmp_path / "cores"])
     assert not junk.exists(), "what is done with goes first"
     assert other.exists() and fresh.exists()
-    assert [path.exists() for path in flood] == [False] * 4 + [True] * 2, "no more than needed"
+    assert [path.exists() for path in flood] == [False] * 2 + [True], "no more than needed"
     (tmp_path / "store").mkdir()
-    await depot.ship(lambda: depot.states() == {State.REMOVED: 8}, roots=[tmp_path / "cores"])
+    await depot.ship(lambda: depot.states() == {State.REMOVED: 5}, roots=[tmp_path / "cores"])
     told = {record.id: record for record in depot.told}
-    for number in range(6):
+    for number in range(3):
         lost = told[f"core_flood_{number}"].lost
-        assert (lost is not None) is (number < 4), number
+        assert (lost is not None) is (number < 2), number
         if lost is not None:
             assert "namespace flood had more on the node than its" in lost and "only the reduced core is stored" in lost
         assert told[f"core_flood_{number}"].stored, "the reduced one is stored all the same"
