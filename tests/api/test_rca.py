@@ -58,8 +58,9 @@ async def test_a_bad_rollout_is_found_with_its_event_and_charts(
         run = await MetricRuns(parts.database).get(found["id"])
         slow = next(one for one in run.charts if one.name.endswith("seconds:mean") and one.entity == "shop/db")
         shown = next(at for at, value in zip(slow.times, slow.values, strict=True) if (value or 0) > 0.04)
-        # a busy machine is slow by itself: how near it is, the end-to-end test says, at a longer distance of scrapes
-        assert began - timedelta(seconds=BEFORE) <= onset <= datetime.fromtimestamp(shown + 2 * SCRAPE, UTC)
+        # a busy machine is slow by itself: the end-to-end test says how near it is, scraping less often
+        latest = datetime.fromtimestamp(shown + 2 * SCRAPE, UTC)
+        assert began - timedelta(seconds=BEFORE + 2 * SCRAPE) <= onset <= latest, (onset, began)
         beside = [event["moment"] for event in report["events"] if "The process of db" in event["moment"]["text"]]
         assert any(datetime.fromisoformat(moment["at"]) >= began for moment in beside)
         known = {item["id"] for item in report["evidence"]}
