@@ -15,7 +15,7 @@ from diagnosis.metrics.grid import Grid, on_grid
 from diagnosis.metrics.quality import quality_of
 from diagnosis.metrics.report import tell
 from diagnosis.metrics.series import MetricSeries, plain
-from diagnosis.metrics.signals import signal_of
+from diagnosis.metrics.signals import signal_of, signal_of_node
 from diagnosis.metrics.subject import Owners, subject_of
 from diagnosis.metrics.summary import summary
 from errors import InvalidInput
@@ -66,7 +66,11 @@ def analyze(
     called = [Edge(one.calling, one.entity) for one in subjects if one.calling]
     known = {name for one in subjects for name in (one.entity, one.calling) if name}
     calls = Calls.of([*edges, *called], known)
-    rows = Rows(subjects, [signal_of(one.name) for one in grid.series], calls)
+    signals = [
+        signal_of_node(one.name) if subject.entity.startswith("node/") else signal_of(one.name)
+        for one, subject in zip(grid.series, subjects, strict=True)
+    ]
+    rows = Rows(subjects, signals, calls)
     first, last = 0, grid.bins
     if window:
         first = grid.first_at(window[0].timestamp())

@@ -17,6 +17,8 @@ from diagnosis.metrics.signals import Signal
 
 _GATEWAYS = ("gateway", "ingress", "loadgenerator", "load-generator", "envoy", "haproxy", "traefik", "nginx-ingress")
 _DEMOTED = 0.3
+_OF_A_NODE = 0.6
+"""What a pod does shows on its node too: the pod's workload comes first where both show it."""
 _ALL = 0.6
 """Share of a caller's other calls that have to be slow before the caller is blamed for them."""
 _LEFT = 0.3
@@ -69,9 +71,6 @@ class Calls:
             way.append(before[way[-1]])
         return way[::-1]
 
-    def leads_to(self, caller: str, callee: str) -> bool:
-        return bool(self.path(caller, callee))
-
 
 def _resolved(name: str, entities: set[str], by_name: Mapping[str, list[str]]) -> str:
     if name in entities:
@@ -106,7 +105,9 @@ def ranked(owns: Mapping[str, Own], calls: Calls) -> list[tuple[str, float]]:
         needed = max(own.serving, own.strongest.get(Signal.CALL_LATENCY, 0.0), 1e-9)
         left = max(_LEFT, 1.0 - explained / needed) if explained >= _SLOW / 2 else 1.0
         score = own.total(left)
-        if any(word in entity for word in _GATEWAYS):
+        if entity.startswith("node/"):
+            score *= _OF_A_NODE
+        elif any(word in entity for word in _GATEWAYS):
             score *= _DEMOTED
         found.append((entity, score))
     return sorted(found, key=lambda item: (-item[1], item[0]))

@@ -62,5 +62,15 @@ _WORDS = re.compile(r"(?<=[a-z])(?=[A-Z])")
 @lru_cache(maxsize=4096)
 def signal_of(name: str) -> Signal:
     """By the first form that the name has; CamelCase is read like snake_case."""
-    plainly = _WORDS.sub("_", name).lower().replace(" ", "_").replace("-", "_")
+    plainly = _plain(name)
     return next((signal for signal, form in _COMPILED if form.search(plainly)), Signal.OTHER)
+
+
+@lru_cache(maxsize=4096)
+def signal_of_node(name: str) -> Signal:
+    """What a node's own metric measures: its name without the word for the node."""
+    return signal_of(re.sub(r"^(node|machine|kubelet)_+", "", _plain(name)))
+
+
+def _plain(name: str) -> str:
+    return _WORDS.sub("_", name).lower().replace(" ", "_").replace("-", "_")

@@ -65,11 +65,6 @@ class Subject:
         return _joined(self.namespace, self.caller) if self.caller else ""
 
     @property
-    def instance(self) -> str:
-        """What has peers in the same workload: the pod."""
-        return self.pod
-
-    @property
     def ref(self) -> ObjectRef:
         """The object that is ranked."""
         if self.callee:
