@@ -16,7 +16,7 @@ from diagnosis.metrics.scoring import Own
 from diagnosis.metrics.signals import Signal
 
 _GATEWAYS = ("gateway", "ingress", "loadgenerator", "load-generator", "envoy", "haproxy", "traefik", "nginx-ingress")
-_DEMOTED = 0.3
+_PASSED_ON = 0.3
 _OF_A_NODE = 0.6
 """What a pod does shows on its node too: the pod's workload comes first where both show it."""
 _ALL = 0.6
@@ -97,17 +97,18 @@ def credit(owns: dict[str, Own], slow: Mapping[tuple[str, str], float]) -> None:
 
 def ranked(owns: Mapping[str, Own], calls: Calls) -> list[tuple[str, float]]:
     """Entities with their score, best first. What travels along calls counts for a caller only as far as no callee
-    shows it as strongly; gateways and load generators, which only pass trouble on, count little. Ties go by name."""
+    shows it as strongly; latency, errors and traffic of gateways and load generators that nobody calls count little, for
+    they only pass them on. Ties go by name."""
     trouble = {entity: max(own.resources, own.serving) for entity, own in owns.items()}
     found = []
     for entity, own in owns.items():
         explained = max((trouble.get(callee, 0.0) for callee in calls.callees.get(entity, ())), default=0.0)
         needed = max(own.serving, own.strongest.get(Signal.CALL_LATENCY, 0.0), 1e-9)
         left = max(_LEFT, 1.0 - explained / needed) if explained >= _SLOW / 2 else 1.0
+        if any(word in entity for word in _GATEWAYS) and not calls.callers.get(entity):
+            left *= _PASSED_ON
         score = own.total(left)
         if entity.startswith("node/"):
             score *= _OF_A_NODE
-        elif any(word in entity for word in _GATEWAYS):
-            score *= _DEMOTED
         found.append((entity, score))
     return sorted(found, key=lambda item: (-item[1], item[0]))

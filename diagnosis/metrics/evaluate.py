@@ -31,7 +31,7 @@ _PAST_CANDIDATES = 2
 
 @dataclass(frozen=True, eq=False)
 class Evaluation:
-    """`best` is the workloads' ranking; `shift` holds for each series the window in which it shows most."""
+    """`ranking` is of the workloads, best first; `shift` holds for each series the window in which it shows most."""
 
     onset: int
     strength: float

@@ -170,6 +170,22 @@ def test_series_that_end_are_told_as_such() -> None:
     assert report.onset_given
 
 
+def test_a_gateway_passes_trouble_on_but_may_burn_by_itself() -> None:
+    def renamed(metric: str) -> list[MetricSeries]:
+        def fault(workload: str, pod: str, name: str, since: np.ndarray, values: np.ndarray) -> np.ndarray:
+            slow = workload in ("frontend", "cart") and "duration" in name and metric == "duration"
+            burns = workload == "frontend" and "cpu" in name and metric == "cpu"
+            return np.where((since >= 0) & (slow or burns), values * 9, values)
+
+        return [
+            replace(one, labels={**one.labels, "pod": one.labels["pod"].replace("frontend", "api-gateway")})
+            for one in shop(fault)
+        ]
+
+    assert analyze(renamed("duration"), window=WINDOW).workloads[0].entity == "shop/cart"
+    assert analyze(renamed("cpu"), window=WINDOW).workloads[0].entity == "shop/api-gateway"
+
+
 def test_a_node_is_the_cause_only_where_no_workload_shows_it() -> None:
     times = START.timestamp() + np.arange(0, 3600, 15.0)
     noise = np.random.default_rng(1).standard_normal(len(times))
