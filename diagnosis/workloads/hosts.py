@@ -25,6 +25,10 @@ _UNRESOLVED = tuple(
         rf"\b{_HOST}: (?:name or service not known|temporary failure in name resolution|name does not resolve)",
     )
 )
+_UNRESOLVED_MARKS = (
+    "lookup", "getaddrinfo", "bad address", "could not", "unknown", "resol", "not known", "no such host", "servname",
+)  # fmt: skip
+"""Without one of these no pattern above matches: most lines are done after this look."""
 _REFUSED_WORDS = re.compile(
     r"connection refused|ECONNREFUSED|connect(?:ion)? timed out|i/o timeout|ETIMEDOUT|no route to host|EHOSTUNREACH"
     r"|network is unreachable|connection reset|can'?t connect|cannot connect|could not connect|failed to connect"
@@ -71,7 +75,8 @@ class Failure:
 def failure_in(line: str) -> Failure | None:
     """The failed connection that a log line tells of, or None. Only the first 600 characters are looked at."""
     line = line[:600]
-    for pattern in _UNRESOLVED:
+    folded = line.casefold()
+    for pattern in _UNRESOLVED if any(mark in folded for mark in _UNRESOLVED_MARKS) else ():
         if match := pattern.search(line):
             return _failure(match, "unresolved")
     if not _REFUSED_WORDS.search(line):

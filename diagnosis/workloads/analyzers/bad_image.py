@@ -51,7 +51,7 @@ _WAITING = {
 }  # fmt: skip
 # the runtime's words (containerd, CRI-O, dockershim) around those of the registry and of Go's net package; first wins
 _KINDS: tuple[tuple[str, re.Pattern[str]], ...] = tuple(
-    (kind, re.compile(pattern, re.IGNORECASE))
+    (kind, re.compile(pattern))  # of folded text: ignoring case takes ten times as long
     for kind, pattern in (
         ("rate_limited", r"toomanyrequests|429 too many|status code[^\n]{0,80}: 429|rate limit|too many requests"),
         ("platform", r"no match for platform in manifest|no matching manifest for|does not match the specified platform"
@@ -59,9 +59,9 @@ _KINDS: tuple[tuple[str, re.Pattern[str]], ...] = tuple(
         ("unresolved", r"no such host|temporary failure in name resolution|name resolution|server misbehaving"
          r"|name or service not known"),
         ("certificate", r"x509: |certificate (?:is not|signed by|has expired|verify)|tls: (?!handshake timeout)"
-         r"|server gave http response to https client|first record does not look like a TLS handshake"),
+         r"|server gave http response to https client|first record does not look like a tls handshake"),
         ("registry_unreachable", r"dial tcp|i/o timeout|connection refused|connection reset|no route to host"
-         r"|network is unreachable|deadline exceeded|timeout|\bEOF\b|status code[^\n]{0,80}: 5\d\d|\b50[0-4] \w"
+         r"|network is unreachable|deadline exceeded|timeout|\beof\b|status code[^\n]{0,80}: 5\d\d|\b50[0-4] \w"
          r"|proxyconnect|registry (?:is )?unavailable"),
         ("denied", r"unauthori[sz]ed|authentication required|no basic auth|\b401\b|403 forbidden"
                    r"|status code[^\n]{0,80}: 403"
@@ -179,7 +179,8 @@ def _problem(waiting: str, said: str) -> str:
         return "name"
     if waiting == "ErrImageNeverPull":
         return "never_pull"
-    return next((kind for kind, pattern in _KINDS if pattern.search(said)), "unknown")
+    folded = said.casefold()
+    return next((kind for kind, pattern in _KINDS if pattern.search(folded)), "unknown")
 
 
 def _end(message: str) -> str:
