@@ -48,21 +48,28 @@ class Handler:
         self._argv = [program, *settings.command[1:]]
         self._settings, self._outbox, self._where, self._measures = settings, outbox, where, measures
         self._running: dict[str, asyncio.Task[None]] = {}
+        self._beginning: set[str] = set()
         self._waiting: set[str] = set()
 
     async def holds(self, item: Item, ended: Callable[[], None]) -> bool:
         """Whether the core's file is still needed: the program runs, or will. `ended` is called when it no longer is.
 
-        Raises ToolFailed (the outbox cannot be read).
+        Raises ToolFailed (the outbox): then it was not run.
         """
         if item.id in self._running:
             return True
         if not self._wants(item.record) or await asyncio.to_thread(self._outbox.was_handled, item.id):
             return False
-        if len(self._running) >= self._settings.parallel:
+        if len(self._running) + len(self._beginning) >= self._settings.parallel:
             self._waiting.add(item.id)
             return True
         self._waiting.discard(item.id)
+        self._beginning.add(item.id)
+        try:
+            if not await asyncio.to_thread(self._outbox.begin_handling, item.id):
+                return False
+        finally:
+            self._beginning.discard(item.id)
         task = asyncio.ensure_future(self._run(item))
         self._running[item.id] = task
 
@@ -75,7 +82,7 @@ class Handler:
 
     def busy(self, id: str) -> bool:
         """Whether to ask `holds` again would change nothing now."""
-        full = len(self._running) >= self._settings.parallel
+        full = len(self._running) + len(self._beginning) >= self._settings.parallel
         return id in self._running or (full and id in self._waiting)
 
     async def stop(self) -> None:
@@ -100,8 +107,6 @@ class Handler:
         return chosen.keyword is None or chosen.keyword.casefold() in said.casefold()
 
     async def _run(self, item: Item) -> None:
-        if not await asyncio.to_thread(self._outbox.begin_handling, item.id):
-            return
         said, outcome = b"", "interrupted"
         try:
             outcome, said = await self._called(item)
