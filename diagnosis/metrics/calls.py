@@ -97,8 +97,8 @@ def credit(owns: dict[str, Own], slow: Mapping[tuple[str, str], float]) -> None:
 
 def ranked(owns: Mapping[str, Own], calls: Calls) -> list[tuple[str, float]]:
     """Entities with their score, best first. What travels along calls counts for a caller only as far as no callee
-    shows it as strongly; latency, errors and traffic of gateways and load generators that nobody calls count little, for
-    they only pass them on. Ties go by name."""
+    shows it as strongly; latency, errors and traffic of gateways and load generators that nobody calls count little,
+    for they only pass them on. Ties go by name."""
     trouble = {entity: max(own.resources, own.serving) for entity, own in owns.items()}
     found = []
     for entity, own in owns.items():
