@@ -177,8 +177,9 @@ class _Work:
         interval = self._found.interval(wanted.metric)
         over = self._spans.rate(interval)
         expression = wanted.expression(self._namespace, written(over))
-        # a rate tells of the middle of its range: without this an onset would be told as late as half of it
-        late = 0.0 if wanted.form == "value" else (over - interval) / 2
+        # a rate tells of the middle of its range, a value of a scrape that is half an interval old on the average:
+        # without this an onset would be told so much too late
+        late = interval / 2 if wanted.form == "value" else over / 2
         kind = Kind.QUANTILE if wanted.form == "quantile" else Kind.GAUGE
         await self._guarded(wanted.name, lambda: self._fetch(wanted, expression, many, kind, late))
 
