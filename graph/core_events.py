@@ -30,6 +30,7 @@ from tools.kubernetes.owners import workload_of
 COLLECTED = "io.paramedic.core.collected"
 COREDOG = "coredog.coredump.uploaded"
 _RETRY_SECONDS = 30.0
+_FETCHES = 4  # at the same time; what our own agents tell needs none, and is worked on in its order
 _MAX_TRIES = 20
 
 log = structlog.get_logger(__name__)
@@ -72,6 +73,7 @@ class CoreEvents:
         self._settings, self._uploads = settings, uploads
         self._awake = asyncio.Event()
         self._tries: dict[str, int] = {}
+        self._due: dict[str, float] = {}
 
     async def accept(self, events: list[CloudEvent], requested_by: str) -> list[Accepted]:
         """A job for each event. Raises InvalidInput, before anything is taken, when one of them cannot be read."""
@@ -82,19 +84,60 @@ class CoreEvents:
 
     async def run(self) -> None:
         """Work off what is queued, for ever: cancel it to stop. A job is tried again while it can still succeed."""
-        while True:
-            self._awake.clear()
-            left = 0
-            for job in await self._jobs.queued():
-                left += not await self._work(job)
-            timeout = _RETRY_SECONDS if left else None
-            try:
-                await asyncio.wait_for(self._awake.wait(), timeout)
-            except TimeoutError:
+        working: dict[str, asyncio.Task[None]] = {}
+        try:
+            while True:
+                self._awake.clear()
+                timeout = await self._begin(working)
+                try:
+                    await asyncio.wait_for(self._awake.wait(), timeout)
+                except TimeoutError:
+                    continue
+        finally:
+            for task in working.values():
+                task.cancel()
+            await asyncio.gather(*working.values(), return_exceptions=True)
+
+    async def _begin(self, working: dict[str, asyncio.Task[None]]) -> float | None:
+        """Begin what is due; seconds until something else is. A fetch may be long: it holds up no agent's event."""
+        try:
+            queued = await self._jobs.queued()
+        except Exception:  # the database is away: what it has waits with it
+            log.exception("the queue of collected cores cannot be read")
+            return _RETRY_SECONDS
+        now = asyncio.get_running_loop().time()
+        waits = []
+        for job in queued:
+            fetches = job.event_type == COREDOG
+            others = sum(1 for task in working.values() if task.get_name() == job.event_type)
+            if job.id in working or others >= (_FETCHES if fetches else 1):
                 continue
+            if (due := self._due.get(job.id, 0.0)) > now:
+                waits.append(due - now)
+                continue
+            task = working[job.id] = asyncio.create_task(self._attempt(job), name=job.event_type)
+            task.add_done_callback(lambda _, id=job.id: self._ended(working, id))  # type: ignore[misc]
+        return min(waits, default=None)
+
+    def _ended(self, working: dict[str, asyncio.Task[None]], id: str) -> None:
+        working.pop(id, None)
+        self._awake.set()
+
+    async def _attempt(self, job: CoreJob) -> None:
+        """Work on the job once; one that has not ended is due again after a while."""
+        try:
+            done = await self._work(job)
+        except Exception:  # how it ended could not be written: it is done again, with the same incident
+            log.exception("a collected core's job could not be ended", job=job.id)
+            done = False
+        if done:
+            self._tries.pop(job.id, None)
+            self._due.pop(job.id, None)
+        else:
+            self._due[job.id] = asyncio.get_running_loop().time() + _RETRY_SECONDS
 
     async def _work(self, job: CoreJob) -> bool:
-        """Whether the job has ended."""
+        """Whether the job has ended. Raises what the database raises."""
         try:
             incident = await (self._from_coredog(job) if job.event_type == COREDOG else self._from_agent(job))
         except (ToolFailed, ToolTimeout) as error:
@@ -111,7 +154,6 @@ class CoreEvents:
         else:
             state = CoreJobState.NOTED if incident is None else CoreJobState.TAKEN
             await self._jobs.end(job.id, state, incident_id=incident.id if incident else None)
-        self._tries.pop(job.id, None)
         return True
 
     # --- our own agent --------------------------------------------------------------------------------------------

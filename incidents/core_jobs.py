@@ -57,7 +57,10 @@ class CoreJobStore:
         self._db, self._now = database, now
 
     async def add(self, told: Sequence[ToldCore], requested_by: str) -> list[tuple[CoreJob, bool]]:
-        """Queue a job for each, all or none; or find the one of its id. Each with whether it is new."""
+        """Queue a job for each, all or none; or find the one of its id. Each with whether it is new.
+
+        One that failed is queued again with what is told now: its link or its store may work by now.
+        """
         try:
             return await self._add(told, requested_by)
         except IntegrityError:  # another request was quicker, and is found now
@@ -83,6 +86,8 @@ class CoreJobStore:
                         error=None,
                     )
                     session.add(row)
+                elif row.state == CoreJobState.FAILED:
+                    row.state, row.error, row.document, fresh = CoreJobState.QUEUED.value, None, one.document, True
                 found.append((_job(row), fresh))
         return found
 
@@ -108,7 +113,7 @@ class CoreJobStore:
             rows = (await session.scalars(query.order_by(CoreJobRow.created_at.desc()).limit(limit))).all()
         return [_job(row) for row in rows]
 
-    async def queued(self, limit: int = 100) -> list[CoreJob]:
+    async def queued(self, limit: int = 1000) -> list[CoreJob]:
         """What waits, oldest first."""
         query = select(CoreJobRow).where(CoreJobRow.state == CoreJobState.QUEUED.value)
         async with self._db.read() as session:

@@ -58,19 +58,15 @@ class Nodes:
         at, count = self._counts.get(namespace, (float("-inf"), 0))
         if self._clock() - at > _KEPT_SECONDS:
             found = await self._cluster.list_all("v1", "Pod", namespace, labels=f"{LABEL}=injected", names_only=True)
-            count = len(found)
+            at, count = self._clock(), len(found)
         if len(self._counts) >= _MOST:
             self._counts.clear()
-        allowed = count < self._max_pods
+        if count >= self._max_pods:
+            self._counts[namespace] = at, count
+            return f"namespace {namespace} has {count} pods with a folder for cores already (webhook.max_pods)"
         # those that are let in meanwhile count too, although the cluster does not show them yet
-        self._counts[namespace] = (
-            (max(at, self._clock() - _KEPT_SECONDS), count + 1) if allowed else (self._clock(), count)
-        )
-        return (
-            None
-            if allowed
-            else f"namespace {namespace} has {count} pods with a folder for cores already (webhook.max_pods)"
-        )
+        self._counts[namespace] = at, count + 1
+        return None
 
 
 def _lost(node: Object, path: str) -> list[str]:

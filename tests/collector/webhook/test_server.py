@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import json
 import ssl
 from collections.abc import AsyncIterator
@@ -129,8 +130,8 @@ async def test_nodes_that_would_lose_the_core_are_told(api: tuple[KubeApi, Clust
 
 async def test_a_namespace_has_so_many_pods_and_no_more(api: tuple[KubeApi, Cluster]) -> None:
     kube, cluster = api
-    seconds = 0.0
-    nodes = Nodes(cluster, 2, lambda: seconds)
+    seconds, ticks = 0.0, itertools.count()
+    nodes = Nodes(cluster, 2, lambda: seconds + next(ticks) / 1000)  # time passes within a burst too
     assert await nodes.full("team") is None and await nodes.full("team") is None
     assert "2 pods" in str(await nodes.full("team")), "those that were just let in count"
     seconds = 100.0
