@@ -16,6 +16,8 @@ BoolArray = npt.NDArray[np.bool_]
 
 MAX_POINTS = 200_000
 """Of one series: a week at a step of three seconds. The newest are kept."""
+LAST_SECOND = 253_370_764_799.0
+"""9998-12-31: later ones are no times, and a zone's offset may still be added."""
 _MAX_TEXT = 300
 _COUNTER_ENDINGS = ("_total", "_count", "_sum", "_bucket")
 
@@ -55,7 +57,8 @@ class MetricSeries:
         """Any order of times; of points at one time the last counts; infinite values are gaps. Without a `kind` the
         name's ending decides as OpenMetrics has it (`_total`, `_count`, `_sum` and `_bucket` are counters).
 
-        Raises InvalidInput when `times` and `values` differ in length or are not numbers.
+        Raises InvalidInput when `times` and `values` differ in length or are not numbers, or a time is past the year
+        9998.
         """
         try:
             at = np.asarray(times, dtype=np.float64).reshape(-1)
@@ -66,6 +69,8 @@ class MetricSeries:
             raise InvalidInput(
                 f"the series {plain(name)[:100]!r} has {len(at)} times and {len(measured)} values: each needs one"
             )
+        if at.size and np.nanmax(np.where(np.isfinite(at), np.abs(at), 0.0)) > LAST_SECOND:
+            raise InvalidInput(f"the series {plain(name)[:100]!r} has times that are no seconds since 1970")
         if not np.isfinite(at).all():
             known = np.isfinite(at)
             at, measured = at[known], measured[known]

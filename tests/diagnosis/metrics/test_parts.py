@@ -36,7 +36,9 @@ def test_a_series_is_sorted_once_and_the_last_of_duplicates_counts() -> None:
     assert one.values[0] == 5 and np.isnan(one.values[1]) and one.values[2] == 3
 
 
-@pytest.mark.parametrize(("times", "values"), [([1, 2], [1]), (["a"], [1]), ([1], [None, "x"]), ([1], ["x"])])
+@pytest.mark.parametrize(
+    ("times", "values"), [([1, 2], [1]), (["a"], [1]), ([1], [None, "x"]), ([1], ["x"]), ([1e18], [1])]
+)
 def test_what_is_no_series_is_refused(times: Any, values: Any) -> None:
     with pytest.raises(InvalidInput):
         MetricSeries.of("x\x00", {}, times, values)
