@@ -31,6 +31,7 @@ _MEASURES = {
 }  # fmt: skip
 """First words of a column that name what is measured, and so no service."""
 _ZONE = re.compile(r" ([+-]\d{2}):?(\d{2})(?: [A-Z]{3,5})?(?: m=.*)?$")  # as Go's time.Time prints itself
+_LAST_SECOND = 253_402_300_799.0  # 9999-12-31: later ones are no times
 _FRACTION = re.compile(r"(\.\d{1,6})\d*")
 
 
@@ -165,7 +166,10 @@ def _times(cells: Sequence[str]) -> FloatArray:
         largest = float(np.nanmax(np.abs(numbers))) if np.isfinite(numbers).any() else 0.0
         for unit in (1e9, 1e6, 1e3):
             if largest >= 1e8 * unit:
-                return np.asarray(numbers / unit, dtype=np.float64)
+                numbers = np.asarray(numbers / unit, dtype=np.float64)
+                break
+        if np.isfinite(numbers).any() and float(np.nanmax(np.abs(numbers))) > _LAST_SECOND:
+            raise InvalidInput("a time lies beyond the year 9999: ISO 8601 or seconds since 1970 are read")
         return numbers
     return np.array([_date(cell.strip()) for cell in cells], dtype=np.float64)
 
