@@ -19,12 +19,12 @@ from pathlib import Path
 
 import structlog
 
-from collector.local_file import LocalFile, opened
+from collector.local_file import LocalFile
 from collector.measures import Measures
 from collector.outbox import Item, Outbox
-from collector.places import FoundFile, pinned, root_of
+from collector.places import FoundFile, opened, pinned, root_of
 from diagnosis.redaction import redact
-from errors import Conflict, InvalidInput, NotFound, ParamedicError
+from errors import InvalidInput, ParamedicError
 from incidents.collected import CollectedCore, Completeness
 from settings import HandlerSettings
 
@@ -193,13 +193,14 @@ def _readable(file: LocalFile | None) -> Iterator[Path | None]:
     with contextlib.ExitStack() as stack:
         path = None
         if file is not None:
-            found = FoundFile(file.path, None, file.device, file.inode, file.size, file.modified_ns)
+            found = FoundFile(file.path, None, *file.stamp)
             try:
-                with opened(file) as handle:
-                    folder = root_of(file.path) / ".paramedic-handler"
-                    path = stack.enter_context(pinned(found, Path(f"/proc/self/fd/{handle}"), folder))
-            except (NotFound, Conflict):
-                path = None
+                very = stack.enter_context(opened(found))  # as long as it runs: its name may be of the open file
+            except OSError:
+                very = None
+            if very is not None:
+                folder = root_of(file.path) / ".paramedic-handler"
+                path = stack.enter_context(pinned(found, very, folder))
         yield path
 
 

@@ -44,9 +44,13 @@ class Ledger:
     def close(self) -> None:
         self._db.close()
 
-    def knows(self, file: FoundFile) -> bool:
-        query = "SELECT 1 FROM files WHERE device=? AND inode=? AND size=? AND modified_ns=?"
-        return bool(self._run(query, _key(file)))
+    def knows(self, file: FoundFile, now: float) -> bool:
+        """Whether the file was dealt with. What is asked for is not forgotten: the file is still there."""
+        this = "WHERE device=? AND inode=? AND size=? AND modified_ns=?"
+        rows = self._run(f"SELECT at FROM files {this}", _key(file))  # noqa: S608 (a constant)
+        if rows and rows[0][0] < now - _KEEP_SECONDS / 2:
+            self._run(f"UPDATE files SET at=? {this}", (now, *_key(file)))  # noqa: S608
+        return bool(rows)
 
     def note(self, file: FoundFile, record_id: str, signature: str | None, now: float) -> None:
         """The file was dealt with, as record `record_id`."""
@@ -93,7 +97,7 @@ class Ledger:
     def _run(self, query: str, values: Sequence[object]) -> list[tuple[Any, ...]]:
         try:
             return self._db.execute(query, values).fetchall()
-        except sqlite3.Error as error:
+        except (sqlite3.Error, OverflowError) as error:
             raise ToolFailed(f"what was dealt with cannot be looked up or noted: {error}") from None
 
 

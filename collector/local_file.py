@@ -18,6 +18,8 @@ from typing import Literal
 from errors import Conflict, InvalidInput, NotFound
 
 Disposal = Literal["remove", "truncate", "keep"]
+_MOST_NS = (1 << 63) - 1
+"""A file's owner sets its time of change to anything; SQLite's integers, which keep it, have 63 bits and a sign."""
 _READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 
 
@@ -38,7 +40,7 @@ class LocalFile:
             raise NotFound(f"the core's file is gone: {error.strerror}") from None
         if not stat.S_ISREG(status.st_mode):
             raise InvalidInput("the core's file is no regular file")
-        return cls(path.absolute(), *_stamp(status))
+        return cls(path.absolute(), *stamp_of(status))
 
     @property
     def stamp(self) -> tuple[int, int, int, int]:
@@ -55,10 +57,10 @@ def opened(file: LocalFile) -> Iterator[int]:
             raise Conflict("a symbolic link stands in the place of the core's file") from None
         raise NotFound(f"the core's file cannot be read: {error.strerror}") from None
     try:
-        if _stamp(os.fstat(handle)) != file.stamp:
+        if stamp_of(os.fstat(handle)) != file.stamp:
             raise Conflict("another file stands in the place of the core's, or it was written to")
         yield handle
-        if _stamp(os.fstat(handle)) != file.stamp:
+        if stamp_of(os.fstat(handle)) != file.stamp:
             raise Conflict("the core's file was written to while it was read")
     finally:
         os.close(handle)
@@ -87,7 +89,7 @@ def dispose(file: LocalFile, how: Disposal) -> str:
             return "changed"
         raise
     try:
-        if _stamp(os.fstat(handle)) != file.stamp:
+        if stamp_of(os.fstat(handle)) != file.stamp:
             return "changed"
         if how == "truncate":
             os.ftruncate(handle, 0)
@@ -101,5 +103,6 @@ def dispose(file: LocalFile, how: Disposal) -> str:
         os.close(folder)
 
 
-def _stamp(status: os.stat_result) -> tuple[int, int, int, int]:
-    return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns
+def stamp_of(status: os.stat_result) -> tuple[int, int, int, int]:
+    """Device, inode, length and time of change (ns since the epoch; beyond the years 1677 and 2262 their ends)."""
+    return status.st_dev, status.st_ino, status.st_size, max(-_MOST_NS, min(_MOST_NS, status.st_mtime_ns))

@@ -31,7 +31,7 @@ ALIASES: Mapping[str, tuple[str, Mapping[str, str]]] = {
 }
 """The older name after its prefix: ours after ours, and the labels that are chosen; the sum over all others."""
 _KINDS = ("minimal", "full", "executable", "library")
-_STEPS = ("collect", "ship")
+_STEPS = ("collect", "ship", "remove")
 _HANDLED = ("ok", "failed")
 _SECONDS = (0.1, 0.5, 1.0, 5.0, 15.0, 60.0, 300.0, 1800.0)
 _SCORES = tuple(float(score) for score in range(11))
@@ -99,7 +99,7 @@ class Measures:
             self._value.observe(record.value)
 
     def failed(self, step: str) -> None:
-        """`step`: collect, or ship (what comes after it)."""
+        """`step`: collect, ship (what comes after it), or remove (a stored core's file, from the node)."""
         self._errors.labels(step).inc()
 
     def handled(self, *, ok: bool) -> None:

@@ -102,16 +102,15 @@ class Outbox:
         with self._lock:
             self._db.close()
 
-    def add(self, record: CollectedCore, path: Path | None, programs: Sequence[Program] = ()) -> None:
+    def add(self, record: CollectedCore, file: LocalFile | None, programs: Sequence[Program] = ()) -> None:
         """Take a core, for good; one that is known by its record's id is left as it is, and its file goes with it.
 
-        `path` leads to the core through no symbolic link; None for a crash without one. Raises NotFound,
-        InvalidInput (no regular file), ToolFailed (the disk).
+        `file` is the very one that the record was made of, whatever stands in its place now; None for a crash without
+        one. Raises InvalidInput (its path leads through a symbolic link), ToolFailed (the disk).
         """
         if "/" in record.id or record.id.startswith(".") or not record.id:
             raise InvalidInput("the record's id is not one of ours")
-        file = LocalFile.at(path) if path is not None else None
-        if path is not None and path.parent.resolve() != path.parent.absolute():
+        if file is not None and file.path.parent.resolve() != file.path.parent.absolute():
             raise InvalidInput("the core's path leads through a symbolic link")
         told = [{**asdict(program), "path": str(program.path)} for program in programs]
         place = _columns(file) if file else [None] * 5
@@ -156,6 +155,15 @@ class Outbox:
         query = """SELECT 1 FROM items WHERE state=? AND device=? AND inode=? AND size=? AND modified_ns=?"""
         values = State.REMOVED, str(file.device), str(file.inode), file.size, file.modified_ns
         return bool(self._rows(query, values))
+
+    def emptied(self, file: LocalFile) -> bool:
+        """Whether this is what is left of a core that was stored and then emptied: no new crash."""
+        if file.size:
+            return False
+        query = """SELECT 1 FROM items WHERE path=? AND device=? AND inode=? AND disposal IS NULL AND state IN (?, ?, ?)
+                   UNION ALL SELECT 1 FROM twins WHERE path=? AND device=? AND inode=?"""
+        place = _columns(file)[:3]
+        return bool(self._rows(query, (*place, State.STORED, State.ANNOUNCED, State.REMOVED, *place)))
 
     def item(self, id: str) -> Item:
         """Raises NotFound, ToolFailed (the row cannot be read)."""
@@ -306,7 +314,7 @@ class Outbox:
         with self._lock:
             try:
                 return self._db.execute(query, values).fetchall()
-            except sqlite3.Error as error:
+            except (sqlite3.Error, OverflowError) as error:
                 raise ToolFailed(f"the outbox cannot be read: {error}") from None
 
     @contextmanager
@@ -321,7 +329,7 @@ class Outbox:
                     if self._db.in_transaction:  # a full disk has ended it already
                         self._db.execute("ROLLBACK")
                     raise
-            except sqlite3.Error as error:
+            except (sqlite3.Error, OverflowError) as error:
                 raise ToolFailed(f"the outbox cannot be written: {error}") from None
 
 

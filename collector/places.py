@@ -10,23 +10,25 @@ folders there are left alone, and no name is trusted before it has a Kubernetes 
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import os
 import re
 import stat
-from collections.abc import Iterator
+from collections.abc import Callable, Hashable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from collector.dying import private_folder
+from collector.local_file import LocalFile, stamp_of
 
 _LABEL = re.compile(r"[a-z0-9](?:[-a-z0-9]{0,61}[a-z0-9])?")
 _DNS_NAME = re.compile(r"[a-z0-9](?:[-a-z0-9.]{0,251}[a-z0-9])?")
 _UID = re.compile(r"[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}|[0-9a-f]{32}")
 _UNFINISHED = (".part", ".partial", ".tmp")
 _MAX_FILES_A_FOLDER = 1000
+_MAX_KNOWN_A_FOLDER = 20_000
+"""Files that stay, so that a folder full of them does not hide the next core, and is not read for ever."""
 
 
 @dataclass(frozen=True)
@@ -54,6 +56,11 @@ class FoundFile:
     def stamp(self) -> tuple[int, int, int, int]:
         return self.device, self.inode, self.size, self.modified_ns
 
+    @property
+    def local(self) -> LocalFile:
+        """This very file, for whoever reads or removes it later."""
+        return LocalFile(self.path.absolute(), *self.stamp)
+
 
 def place_of(parts: tuple[str, ...]) -> Place | None:
     """The container of `namespace/pod[_uid]/container`; None when a part is no Kubernetes name."""
@@ -76,20 +83,24 @@ def root_of(path: Path) -> Path:
     return path.parent
 
 
-def find_files(root: Path, limit: int) -> list[FoundFile]:
-    """The files below `root` that may be cores, oldest first, at most `limit` of them. Blocking.
+def find_files(root: Path, limit: int, known: Callable[[FoundFile], bool] = lambda _: False) -> list[FoundFile]:
+    """The files below `root` that may be cores and are not `known`, at most `limit` of them. Blocking.
 
-    A folder that vanishes or cannot be read meanwhile is as if empty; a `root` that cannot be read raises OSError.
+    The namespaces take turns, and in each its folders, so that nobody's files hide another one's; of one folder the
+    oldest come first. What is beyond the limit is found once the rest is known or gone.
+    A folder that vanishes or cannot be read meanwhile is as if empty; a `root` that cannot be read raises OSError, and
+    what `known` raises goes through.
     """
-    found = list(_files(root, None))
+    found = list(_files(root, None, known))
     for namespace in _folders(root):
         for pod in _folders(namespace):
             for container in _folders(pod):
                 place = place_of((namespace.name, pod.name, container.name))
                 if place is not None:
-                    found += _quietly(container, place)
+                    found += _quietly(container, place, known)
     found.sort(key=lambda file: (file.modified_ns, str(file.path)))
-    return found[:limit]
+    found = _in_turns(found, lambda file: file.path.parent)
+    return _in_turns(found, lambda file: file.place.namespace if file.place else None)[:limit]
 
 
 @contextmanager
@@ -101,7 +112,7 @@ def opened(file: FoundFile) -> Iterator[Path]:
     handle = os.open(file.path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     try:
         status = os.fstat(handle)
-        if (status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns) != file.stamp:
+        if stamp_of(status) != file.stamp:
             raise OSError(errno.ESTALE, "the file changed")
         yield Path(f"/proc/self/fd/{handle}")
     finally:
@@ -110,15 +121,18 @@ def opened(file: FoundFile) -> Iterator[Path]:
 
 @contextmanager
 def pinned(file: FoundFile, opened_as: Path, folder: Path) -> Iterator[Path]:
-    """As `opened`, but a name that other processes can open too: a hard link in a private folder of the same disk."""
+    """As `opened`, but a name that other processes can open too: a hard link in a private folder of the same disk.
+
+    Where there can be none (a file system without, or too many links of the file), the open file as this process has
+    it, which processes of the same rights can open. Never its own path: what stands there is its owner's choice.
+    """
     link = folder / f"{file.device:x}-{file.inode:x}"
     try:
         private_folder(str(folder))
-        with contextlib.suppress(FileNotFoundError):
-            link.unlink()  # of a run that was killed
+        link.unlink(missing_ok=True)  # of a run that was killed
         os.link(opened_as, link, follow_symlinks=True)
-    except OSError:  # a file system without hard links: others could see another file, and nothing else is lost
-        yield file.path
+    except OSError:
+        yield Path(str(opened_as).replace("/proc/self/", f"/proc/{os.getpid()}/", 1))
         return
     try:
         yield link
@@ -126,9 +140,21 @@ def pinned(file: FoundFile, opened_as: Path, folder: Path) -> Iterator[Path]:
         link.unlink(missing_ok=True)
 
 
-def _quietly(folder: Path, place: Place) -> list[FoundFile]:
+def _in_turns(files: list[FoundFile], group: Callable[[FoundFile], Hashable]) -> list[FoundFile]:
+    """The first of each group, then the second of each, and so on."""
+    taken: dict[Hashable, int] = {}
+    turns = []
+    for file in files:
+        name = group(file)
+        taken[name] = taken.get(name, 0) + 1
+        turns.append((taken[name], file))
+    turns.sort(key=lambda turn: turn[0])
+    return [file for _, file in turns]
+
+
+def _quietly(folder: Path, place: Place, known: Callable[[FoundFile], bool]) -> list[FoundFile]:
     try:
-        return list(_files(folder, place))
+        return list(_files(folder, place, known))
     except OSError:
         return []
 
@@ -142,9 +168,9 @@ def _folders(parent: Path) -> list[Path]:
     return [parent / name for name in sorted(names) if not name.startswith(".")]
 
 
-def _files(folder: Path, place: Place | None) -> Iterator[FoundFile]:
+def _files(folder: Path, place: Place | None, known: Callable[[FoundFile], bool]) -> Iterator[FoundFile]:
     """Whoever fills a folder with files only loses cores of that folder: the rest is looked at by a later scan."""
-    seen = 0
+    new = seen = 0
     with os.scandir(folder) as entries:
         for entry in entries:
             if entry.name.startswith(".") or entry.name.endswith(_UNFINISHED):
@@ -155,9 +181,10 @@ def _files(folder: Path, place: Place | None) -> Iterator[FoundFile]:
                 continue
             if not stat.S_ISREG(status.st_mode):
                 continue
-            yield FoundFile(
-                folder / entry.name, place, status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns
-            )
+            file = FoundFile(folder / entry.name, place, *stamp_of(status))
             seen += 1
-            if seen >= _MAX_FILES_A_FOLDER:
+            if not known(file):
+                yield file
+                new += 1
+            if new >= _MAX_FILES_A_FOLDER or seen >= _MAX_KNOWN_A_FOLDER:
                 return

@@ -19,7 +19,7 @@ import structlog
 
 from collector.local_file import LocalFile, opened
 from collector.pack import pack
-from errors import ToolFailed, ToolTimeout, UnusableCore
+from errors import Conflict, ToolFailed, ToolTimeout, UnusableCore
 from incidents.collected import CollectedCore, Completeness
 from settings import ShippingSettings
 from tools.objectstore.encryption import Keyring
@@ -143,7 +143,7 @@ class Reducer:
         return self._staged("minimal", record, target, packed.size, packed.sha256, packed.plain_sha256 or "")
 
     async def _full(self, record: CollectedCore, handle: int, place: Path) -> Staged:
-        """The file is the one that was hashed when it was collected: `opened` sees to that."""
+        """Raises Conflict when its bytes are not those that the record is about: its time of change can be set back."""
         target = place / "full.zst"
         packed = await asyncio.to_thread(
             pack,
@@ -152,11 +152,11 @@ class Reducer:
             level=_WHOLE_LEVEL,
             ring=self._ring,
             reserve=self._reserve,
-            hashed=record.sha256 is None,
+            hashed=True,
         )
-        return self._staged(
-            "full", record, target, packed.size, packed.sha256, record.sha256 or packed.plain_sha256 or ""
-        )
+        if record.sha256 is not None and packed.plain_sha256 != record.sha256:
+            raise Conflict("the core's file was written to after it was collected")
+        return self._staged("full", record, target, packed.size, packed.sha256, packed.plain_sha256 or "")
 
     def _staged(self, kind: Kind, record: CollectedCore, path: Path, size: int, sha256: str, plain: str) -> Staged:
         encrypted = self._ring is not None

@@ -7,6 +7,7 @@ there. What is given up and not stored shrinks to its reduced form where there i
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import Callable, Collection, Iterator, Sequence
 from pathlib import Path
 
@@ -43,6 +44,7 @@ class Room:
         self._outbox, self._store, self._reducer = outbox, store, reducer
         self._reserve, self._local_file, self._folder, self._free = reserve, local_file, folder, free
         self._roots, self._namespace_bytes = roots, namespace_bytes
+        self._staying: set[tuple[int, int, int, int]] = set()
 
     async def lose(self, record: CollectedCore, why: str, *, file_too: bool) -> None:
         log.error("a core is lost", record=record.id, reason=why)
@@ -60,11 +62,12 @@ class Room:
             return
         for item in await asyncio.to_thread(self._outbox.stored_here):
             if item.file is not None:
-                await asyncio.to_thread(dispose, item.file, item.disposal or self._local_file)
+                await self._dispose(item.file, item.disposal or self._local_file)
         for item, file in _fairly(await self._candidates(busy)):
             if await self._enough():
                 return
-            await self._give_up(item, file, "the node's disk was full")
+            if await self._can_go(file):
+                await self._give_up(item, file, "the node's disk was full")
 
     async def _fit_namespaces(self, busy: Collection[str]) -> None:
         """Take from each namespace what it has beyond its limit: what is done with, then its least valuable."""
@@ -86,11 +89,12 @@ class Room:
             for found in by_namespace[name]:
                 file = LocalFile(found.path.absolute(), *found.stamp)
                 if size > limit and (file.stamp in stored or await asyncio.to_thread(self._outbox.is_done_with, file)):
-                    size -= _room_of(file.path)
-                    log.warning("a file goes: its namespace has more on the node than it may", namespace=name)
-                    await asyncio.to_thread(dispose, file, "remove")
+                    room = _room_of(file.path)
+                    if await self._dispose(file, "remove"):
+                        size -= room
+                        log.warning("a file goes: its namespace has more on the node than it may", namespace=name)
             for item, file in candidates:
-                if size > limit and _namespace_of(item) == name:
+                if size > limit and _namespace_of(item) == name and await self._can_go(file):
                     size -= _room_of(file.path)
                     why = f"namespace {name} had more on the node than its {limit} bytes (shipping.namespace_bytes)"
                     await self._give_up(item, file, why)
@@ -116,7 +120,7 @@ class Room:
             except ParamedicError as error:
                 why = f"nothing of it is stored: {reason}, and {error}"
                 await self.lose(item.record, why, file_too=True)
-                await asyncio.to_thread(dispose, file, "remove")
+                await self._dispose(file, "remove")
                 return
             await asyncio.to_thread(self._outbox.reduced, record, [reduced])
         pending = await asyncio.to_thread(self._outbox.objects, item.id)
@@ -129,7 +133,29 @@ class Room:
         for one in pending:
             if one.staged.kind == "full":
                 await self._abort(one)
-        await asyncio.to_thread(dispose, file, "remove")
+        await self._dispose(file, "remove")
+
+    async def _dispose(self, file: LocalFile, how: Disposal) -> bool:
+        """False when the disk does not allow it: one file that stays is no reason to keep the others."""
+        try:
+            await asyncio.to_thread(dispose, file, how)
+        except OSError as error:
+            self._stays(file, error.strerror or type(error).__name__)
+            return False
+        return True
+
+    async def _can_go(self, file: LocalFile) -> bool:
+        """Whether its folder lets it go: to give up a core that stays would lose it and gain nothing."""
+        folder = file.path.parent
+        if await asyncio.to_thread(os.access, folder, os.W_OK | os.X_OK, effective_ids=True):
+            return True
+        self._stays(file, "its folder cannot be written to")
+        return False
+
+    def _stays(self, file: LocalFile, why: str) -> None:
+        if file.stamp not in self._staying:  # told once: every look tries it again
+            self._staying.add(file.stamp)
+            log.warning("a core's file cannot be removed", path=ascii(str(file.path))[:300], error=why)
 
     async def _abort(self, pending: Pending) -> None:
         await asyncio.to_thread(pending.staged.path.unlink, missing_ok=True)

@@ -17,6 +17,7 @@ from collector.coredump_socket import CoredumpSocket
 from collector.handler import Handler
 from collector.health import Health, listening
 from collector.ledger import Ledger
+from collector.local_file import LocalFile
 from collector.measures import Measures
 from collector.outbox import Outbox
 from collector.pods import Pods
@@ -71,16 +72,18 @@ async def run(settings: Settings, stop: asyncio.Event) -> None:
         programs = Programs(folder / "programs", collector.proc, collector.image_layers, settings.gdb)
         node = node_name(collector)
 
-        async def take(record: CollectedCore, path: Path | None) -> None:
+        async def take(record: CollectedCore, file: LocalFile | None) -> None:
             found: Sequence[Program] = await programs.gather(record)
             try:
-                await shipper.take(record, path, tuple(found))
+                await shipper.take(record, file, tuple(found))
             except ParamedicError:
                 measures.failed("collect")
                 raise
             measures.collected(record)
 
-        agent = Agent(collector, settings.gdb, ledger, Pods(cluster, node), take, node=node)
+        truncated = settings.shipping.local_file == "truncate"
+        emptied = outbox.emptied if truncated else lambda _: False
+        agent = Agent(collector, settings.gdb, ledger, Pods(cluster, node), take, node=node, emptied=emptied)
         if collector.metrics_port:
             longest = _SCANS * collector.scan_seconds + settings.gdb.deadline
             health = Health(agent, outbox, measures, folder, scan_within=longest, aliases=collector.metrics_aliases)

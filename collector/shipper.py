@@ -17,13 +17,13 @@ from pathlib import Path
 import structlog
 
 from collector.handler import Handler
-from collector.local_file import dispose
+from collector.local_file import LocalFile, dispose
 from collector.measures import Measures
 from collector.outbox import Item, Outbox, Pending, State
 from collector.pack import free_bytes
 from collector.reduce import Program, Reducer, Staged, wants_full
 from collector.room import Room
-from errors import Conflict, InvalidInput, NotFound, ParamedicError
+from errors import Conflict, InvalidInput, NotFound, ParamedicError, ToolFailed
 from incidents.collected import CollectedCore, StoredObject
 from settings import ShippingSettings
 from tools.objectstore.keys import record_key
@@ -34,9 +34,15 @@ Announce = Callable[[CollectedCore], Awaitable[None]]
 
 _FIRST_PAUSE = 1.0
 _LOOK_SECONDS = 5.0
+_STAYS_SECONDS = 3600.0
+"""Between two attempts at a stored core's file that the disk does not let go of."""
 _FORGET_SECONDS = 30 * 86_400.0
 
 log = structlog.get_logger(__name__)
+
+
+class _Stays(ToolFailed):
+    """All is done but the removal of the core's file, which the disk does not allow."""
 
 
 @dataclass
@@ -82,12 +88,16 @@ class Shipper:
         self._under_way: dict[str, asyncio.Task[None]] = {}
         self._awake = asyncio.Event()
 
-    async def take(self, record: CollectedCore, path: Path | None, programs: tuple[Program, ...] = ()) -> None:
+    async def take(self, record: CollectedCore, file: LocalFile | None, programs: tuple[Program, ...] = ()) -> None:
         """Into the outbox, for good; shipping begins at once. Raises as `Outbox.add` does."""
-        await asyncio.to_thread(self._outbox.add, record, path, programs)
+        await asyncio.to_thread(self._outbox.add, record, file, programs)
         item = await asyncio.to_thread(self._outbox.item, record.id)
         if item.state is State.REMOVED:  # a copy that came late
-            await asyncio.to_thread(self._remove, item)
+            try:
+                await asyncio.to_thread(self._remove, item)
+            except OSError as error:  # it stays, and is known
+                self._measures.failed("remove")
+                log.warning("a core's file cannot be removed", record=item.id, error=error.strerror)
         self._awake.set()
 
     async def run(self, stop: asyncio.Event) -> None:
@@ -118,6 +128,10 @@ class Shipper:
     async def _look(self) -> None:
         try:
             await self._room.make(self._under_way)
+        except Exception as error:  # without room there is the more reason to ship
+            text = str(error) if isinstance(error, ParamedicError | OSError) else type(error).__name__
+            log.error("no room can be made on the node's disk", error=text)
+        try:
             await asyncio.to_thread(self._outbox.forget, time.time() - _FORGET_SECONDS)
             ids = await asyncio.to_thread(self._outbox.unfinished)
         except (ParamedicError, OSError) as error:
@@ -149,6 +163,10 @@ class Shipper:
                 await self._step(item)
                 item = await asyncio.to_thread(self._outbox.item, id)
             self._pauses.pop(id, None)
+        except _Stays as error:
+            self._pauses[id] = _Pause(_STAYS_SECONDS, self._clock() + _STAYS_SECONDS)
+            self._measures.failed("remove")
+            log.warning("a core's file cannot be removed", record=id, seconds=_STAYS_SECONDS, error=str(error))
         except Exception as error:  # a core that nobody foresaw stands in no other's way
             seconds = min(2 * self._pauses[id].seconds if id in self._pauses else _FIRST_PAUSE, self._most)
             self._pauses[id] = _Pause(seconds, self._clock() + seconds * random.uniform(0.5, 1.0))  # noqa: S311
@@ -171,7 +189,10 @@ class Shipper:
             await asyncio.to_thread(self._outbox.announced, item.record)
             self._measures.announced(item.record)
         elif item.state is State.ANNOUNCED:
-            await asyncio.to_thread(self._remove, item)
+            try:
+                await asyncio.to_thread(self._remove, item)
+            except OSError as error:
+                raise _Stays(error.strerror or type(error).__name__) from None
             await asyncio.to_thread(self._outbox.removed, item.record)
 
     async def _reduce(self, item: Item) -> None:
@@ -264,10 +285,18 @@ class Shipper:
         await self._store.put(data, key, sha256=hashlib.sha256(data).hexdigest(), metadata={"id": record.id})
 
     def _remove(self, item: Item) -> None:
+        """The core's file and its copies. Raises OSError, after all of them, when the disk does not allow it."""
         self._reducer.forget(item.record)
+        failed: OSError | None = None
         for file in [*([item.file] if item.file else []), *self._outbox.twins(item.id)]:
-            done = dispose(file, item.disposal or self._settings.local_file)
+            try:
+                done = dispose(file, item.disposal or self._settings.local_file)
+            except OSError as error:
+                failed = error
+                continue
             log.info("the core's file on the node", record=item.id, done=done)
+        if failed is not None:
+            raise failed
 
 
 def _confirmed(staged: Staged, done: Confirmed) -> StoredObject:

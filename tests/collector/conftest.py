@@ -11,6 +11,7 @@ import pytest
 
 from collector.agent import Agent
 from collector.ledger import Ledger
+from collector.local_file import LocalFile
 from collector.pods import Pods
 from errors import ToolFailed
 from incidents.collected import CollectedCore
@@ -29,7 +30,7 @@ class Node:
     data: Path
     name: str = "node1"
     cluster: Cluster | None = None
-    taken: list[tuple[CollectedCore, Path | None]] = field(default_factory=list)
+    taken: list[tuple[CollectedCore, LocalFile | None]] = field(default_factory=list)
     seconds: float = 1000.0
     now: datetime = field(default_factory=lambda: datetime.now(UTC))
     refuse: bool = False
@@ -55,10 +56,10 @@ class Node:
         )
         return self.agent
 
-    async def _take(self, record: CollectedCore, path: Path | None) -> None:
+    async def _take(self, record: CollectedCore, file: LocalFile | None) -> None:
         if self.refuse:
             raise ToolFailed("the outbox cannot be written")
-        self.taken.append((record, path))
+        self.taken.append((record, file))
 
     def later(self, seconds: float) -> None:
         self.seconds += seconds

@@ -12,8 +12,9 @@ from pathlib import Path
 import pytest
 
 from collector.agent import Agent
-from collector.places import find_files
-from incidents.collected import Completeness
+from collector.local_file import LocalFile
+from collector.places import find_files, opened, pinned
+from incidents.collected import CollectedCore, Completeness
 from tests.collector.conftest import UID, Node
 from tests.standins import crashing
 
@@ -184,6 +185,82 @@ async def test_a_full_disk_of_its_own_does_not_end_it(node: Node) -> None:
     database.execute("PRAGMA max_page_count=100000")
     await node.looks(2)
     assert await node.looks(2) == []
+
+
+async def test_a_time_of_change_beyond_all_reason_is_a_file_as_any(node: Node) -> None:
+    for number, when in enumerate((1 << 63, -(1 << 63) - 10**9)):
+        path = node.folder() / f"core.{number}"
+        shutil.copy(crashing.core("null", number), path)
+        os.utime(path, ns=(0, when))
+    assert len(await node.looks()) == 2
+    node.restart()
+    assert await node.looks() == []
+
+
+async def test_a_file_or_a_folder_that_nobody_foresaw_stands_in_no_others_way(node: Node, tmp_path: Path) -> None:
+    node.settings = node.settings.model_copy(update={"roots": [Path(f"{tmp_path}/a\0b"), node.root]})
+    node.restart()
+    for number, text in enumerate(("first", "second")):
+        (node.folder() / f"core.{number}").write_text(text)
+    take = node.agent._take
+
+    async def odd(record: CollectedCore, file: LocalFile | None) -> None:
+        if file is not None and file.path.name == "core.0":
+            raise OverflowError("nobody foresaw it")
+        await take(record, file)
+
+    node.agent._take = odd
+    (record,) = await node.looks(20)
+    assert record.size == len("second")
+    assert node.agent.unreadable == {node.settings.roots[0]: "ValueError"}
+
+
+async def test_it_goes_on_after_a_look_that_failed_as_nobody_foresaw(node: Node) -> None:
+    looks = 0
+
+    async def look() -> int:
+        nonlocal looks
+        looks += 1
+        if looks == 2:
+            stop.set()
+        raise OverflowError("nobody foresaw it")
+
+    stop = asyncio.Event()
+    node.agent._settings = node.settings.model_copy(update={"watch": "poll", "poll_seconds": 0.1, "restarts": False})
+    node.agent.look = look  # type: ignore[method-assign]
+    async with asyncio.timeout(20):
+        await node.agent.run(stop)
+    assert looks == 2
+
+
+def test_no_namespaces_files_hide_anothers(node: Node) -> None:
+    def put(namespace: str, container: str, number: int, at: int) -> Path:
+        path = node.root / namespace / f"shop_{UID}" / container / f"core.{number}"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("junk")
+        os.utime(path, ns=(at, at))
+        return path
+
+    for number in range(1001):
+        put("flood", "app", number, number)
+    late = put("flood", "app", 2000, 10**9)
+    beside, other = put("flood", "side", 1, 10**10), put("team", "app", 1, 10**11)
+    assert {file.path for file in find_files(node.root, 3)} >= {beside, other}
+    found = find_files(node.root, 3, lambda file: file.modified_ns < 10**9)
+    assert {file.path for file in found} == {late, beside, other}, "what is known takes nobody's place"
+
+
+async def test_without_a_hard_link_it_still_reads_the_very_file(node: Node, tmp_path: Path) -> None:
+    path = node.folder() / "core"
+    shutil.copy(core(), path)
+    (node.root / ".paramedic").mkdir(mode=0o755)  # not ours alone: no link is made there
+    (record,) = await node.looks()
+    assert record.signal == 11 and record.signature, "the confined process can open it"
+    (found,) = find_files(node.root, 10)
+    with opened(found) as handle, pinned(found, handle, node.root / ".paramedic") as name:
+        path.unlink()
+        path.symlink_to(tmp_path / "secret")
+        assert hashlib.sha256(name.read_bytes()).hexdigest() == record.sha256
 
 
 async def test_the_same_crash_again_is_worth_less(node: Node) -> None:

@@ -181,6 +181,18 @@ async def test_what_its_container_puts_in_the_cores_place_is_not_given_to_it(tmp
     assert (tmp_path / "runs").read_text() == "none"
 
 
+async def test_without_a_hard_link_it_gets_the_open_file_and_not_its_path(tmp_path: Path) -> None:
+    depot = Depot(tmp_path)
+    path = depot.add()
+    md5 = hashlib.md5(path.read_bytes()).hexdigest()
+    (tmp_path / "cores" / ".paramedic-handler").mkdir(mode=0o755)  # not ours alone: no link is made there
+    await depot.ship(handler=python(_WRITES, tmp_path / "told"))
+    first, *lines = (tmp_path / "told").read_text().split("\n")
+    assert first == md5
+    (name,) = [line for line in lines if line.startswith("COREDUMP_FILE=")]
+    assert name.startswith(f"COREDUMP_FILE='/proc/{os.getpid()}/fd/")
+
+
 def test_a_program_that_is_not_there_is_said_at_the_start(tmp_path: Path) -> None:
     depot = Depot(tmp_path)
     with pytest.raises(InvalidInput, match=r"collector\.handler\.command: 'no-such-program'"):

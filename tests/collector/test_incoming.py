@@ -112,7 +112,7 @@ async def test_facts_that_cannot_be_read_cost_the_name_not_the_core(node: Node, 
     incoming(node.root, facts, crashing.core("null").read_bytes())
     (record,) = await node.looks()
     assert record.signal == 11 and record.origin is None
-    assert all(path.parent == node.root for _, path in node.taken if path is not None)
+    assert all(file.path.parent == node.root for _, file in node.taken if file is not None)
 
 
 async def test_a_pod_that_nobody_knows_is_asked_for_a_while_and_then_kept_without(node: Node) -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from collector.local_file import LocalFile
 from collector.outbox import State
 from incidents.collected import Completeness, Origin
 from tests.standins import crashing
@@ -26,7 +27,7 @@ def dumped(depot: Depot, namespace: str, number: int, value: float, content: byt
     origin = Origin(namespace=namespace, pod=f"pod-{number}", container="app")
     more = {"completeness": Completeness.NOT_A_CORE} if content is not None else {}
     record = depot.record(path, f"core_{namespace}_{number}", origin=origin, value=value, **more)
-    depot.outbox.add(record, path)
+    depot.outbox.add(record, LocalFile.at(path))
     return path
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 import zstandard
+from structlog.testing import capture_logs
 
 from collector.local_file import LocalFile, dispose, opened
 from collector.outbox import Outbox, State
@@ -63,7 +64,7 @@ async def test_a_core_is_stored_reduced_and_whole_then_told_then_removed(tmp_pat
     assert CollectedCore.model_validate(beside) == told
     # the same crash again, by another process: known now, and of no special value
     again = depot.core("again")
-    depot.outbox.add(depot.record(again, "core_2"), again)
+    depot.outbox.add(depot.record(again, "core_2"), LocalFile.at(again))
     await depot.ship()
     assert [one.kind for one in depot.told[1].stored] == ["minimal"]
 
@@ -75,7 +76,7 @@ async def test_copies_of_a_core_are_told_once_and_go_with_it(tmp_path: Path) -> 
     await depot.ship()
     late = depot.core("late", content=content)
     shipper = depot.shipper()
-    await shipper.take(depot.record(late), late)
+    await shipper.take(depot.record(late), LocalFile.at(late))
     assert [path for path in (first, early, late) if path.exists()] == []
     assert len(depot.told) == 1
 
@@ -230,7 +231,9 @@ async def test_programs_are_stored_once_for_all_cores(tmp_path: Path) -> None:
     for n in range(2):
         path = depot.core(f"core{n}")
         depot.outbox.add(
-            depot.record(path, f"core_{n}"), path, [program, Program(tmp_path / "none", "cd" * 20, "library")]
+            depot.record(path, f"core_{n}"),
+            LocalFile.at(path),
+            [program, Program(tmp_path / "none", "cd" * 20, "library")],
         )
         await depot.ship()
     stored = [[one for one in told.stored if one.build_id] for told in depot.told]
@@ -244,7 +247,7 @@ async def test_programs_are_stored_once_for_all_cores(tmp_path: Path) -> None:
     (tmp_path / "node2").mkdir()
     other = Depot(tmp_path / "node2", depot.store_settings, full_core="never")
     path = other.core()
-    other.outbox.add(other.record(path, "core_2"), path, [program])
+    other.outbox.add(other.record(path, "core_2"), LocalFile.at(path), [program])
     await other.ship()
     assert stored[0][0] in other.told[0].stored
     assert (tmp_path / "store" / stored[0][0].key).stat().st_mtime_ns == before
@@ -268,7 +271,7 @@ async def test_what_is_stored_can_be_encrypted(tmp_path: Path) -> None:
 def test_the_outbox_takes_a_core_once_and_no_odd_ones(tmp_path: Path) -> None:
     depot = Depot(tmp_path)
     path = depot.add()
-    depot.outbox.add(depot.record(path, value=9.0), path)
+    depot.outbox.add(depot.record(path, value=9.0), LocalFile.at(path))
     assert depot.outbox.item("core_1").record.value == 5.0
     link = tmp_path / "cores" / "link"
     link.symlink_to(path)
@@ -277,15 +280,15 @@ def test_the_outbox_takes_a_core_once_and_no_odd_ones(tmp_path: Path) -> None:
     (tmp_path / "way").symlink_to(tmp_path / "cores")
     for odd in (link, fifo, tmp_path / "cores", tmp_path / "way" / "core"):
         with pytest.raises(InvalidInput):
-            depot.outbox.add(depot.record(path, "core_odd"), odd)
+            depot.outbox.add(depot.record(path, "core_odd"), LocalFile.at(odd))
     with pytest.raises(NotFound):
-        depot.outbox.add(depot.record(path, "core_odd"), tmp_path / "cores" / "none")
+        depot.outbox.add(depot.record(path, "core_odd"), LocalFile.at(tmp_path / "cores" / "none"))
     for id in ("../x", "a/b", "", ".x"):
         with pytest.raises(InvalidInput):
-            depot.outbox.add(depot.record(path, id), path)
+            depot.outbox.add(depot.record(path, id), LocalFile.at(path))
     odd_name = tmp_path / "cores" / os.fsdecode(b"core.\xff\n")
     shutil.copy(path, odd_name)
-    depot.outbox.add(depot.record(odd_name, "core_odd_name"), odd_name)
+    depot.outbox.add(depot.record(odd_name, "core_odd_name"), LocalFile.at(odd_name))
     file = depot.outbox.item("core_odd_name").file
     assert file is not None
     assert file.path == odd_name
@@ -320,6 +323,66 @@ def test_only_the_very_file_is_disposed_of(tmp_path: Path, how: str) -> None:
         path.write_bytes(b"a core that grew")
 
 
+async def test_a_file_that_is_another_than_the_recorded_one_is_not_stored_as_it(tmp_path: Path) -> None:
+    depot = Depot(tmp_path, full_core="always")
+    swapped, rewritten = depot.core("swapped", content=b"a core" * 99), depot.core("rewritten", content=b"a core" * 88)
+    told = {path: (depot.record(path, f"core_{path.name}"), LocalFile.at(path)) for path in (swapped, rewritten)}
+    depot.core("new", content=b"another core" * 99).rename(swapped)
+    times = rewritten.stat()
+    rewritten.write_bytes(b"A CORE" * 88)
+    os.utime(rewritten, ns=(times.st_atime_ns, times.st_mtime_ns))
+    for record, file in told.values():
+        depot.outbox.add(record, file)
+    await depot.ship()
+    lost = {record.id: record.lost or "" for record in depot.told}
+    assert "another file stands in the place" in lost["core_swapped"]
+    assert "was written to after it was collected" in lost["core_rewritten"]
+    assert depot.objects() == {} and depot.left_over() == []
+    assert swapped.read_bytes() == b"another core" * 99 and rewritten.exists()
+
+
+async def test_a_file_that_cannot_be_removed_holds_up_nothing_and_is_not_tried_without_end(tmp_path: Path) -> None:
+    depot = Depot(tmp_path, full_core="never", disk_reserve_bytes=1000)
+    locked = tmp_path / "cores" / "locked"
+    locked.mkdir()
+    first = locked / "core"
+    shutil.copy(crashing.core("null"), first)
+    depot.outbox.add(depot.record(first), LocalFile.at(first))
+    told = depot._announce
+
+    async def lock(record: CollectedCore) -> None:
+        """The folder cannot be opened from now on; a mode would not keep root out."""
+        await told(record)
+        if locked.is_dir():
+            locked.rename(tmp_path / "aside")
+            locked.symlink_to(locked)
+
+    depot._announce = lock  # type: ignore[method-assign]
+    with capture_logs() as logs:
+        await depot.ship(lambda: any(entry.get("seconds") == 3600.0 for entry in logs))
+        assert depot.states() == {State.ANNOUNCED: 1}
+        depot.free = 0  # room is to be made, and cannot
+        second = depot.add("second", "core_2", content=b"another core" * 99, completeness=Completeness.NOT_A_CORE)
+        await depot.ship(lambda: depot.states() == {State.ANNOUNCED: 1, State.REMOVED: 1})
+    assert second.exists() and [record.id for record in depot.told] == ["core_1", "core_2"]
+    assert {"a core's file cannot be removed"} == {entry["event"] for entry in logs if entry["log_level"] != "info"}
+
+
+async def test_what_cannot_be_removed_is_not_given_up_for_room(tmp_path: Path) -> None:
+    depot = Depot(tmp_path, disk_reserve_bytes=1000)
+    path = depot.folder / "cores" / "locked" / "core"
+    path.parent.mkdir()
+    shutil.copy(crashing.core("null"), path)
+    depot.outbox.add(depot.record(path), LocalFile.at(path))
+    path.parent.rename(tmp_path / "aside")
+    path.parent.symlink_to(path.parent)
+    shipper = depot.shipper()
+    depot.free = 0
+    await shipper._room.make([])
+    item = depot.outbox.item("core_1")
+    assert (item.state, item.disposal, item.record.lost) == (State.COLLECTED, None, None)
+
+
 def test_stored_objects_survive_in_the_outbox(tmp_path: Path) -> None:
     depot = Depot(tmp_path)
     depot.add()
@@ -341,7 +404,7 @@ async def test_many_at_once(tmp_path: Path) -> None:
     running = asyncio.ensure_future(shipper.run(stop))
     for n in range(12):
         path = depot.core(f"core{n}", content=os.urandom(1000 + n))
-        await shipper.take(depot.record(path, f"core_{n}", completeness=Completeness.NOT_A_CORE), path)
+        await shipper.take(depot.record(path, f"core_{n}", completeness=Completeness.NOT_A_CORE), LocalFile.at(path))
     async with asyncio.timeout(20):
         while depot.states() != {State.REMOVED: 12}:
             await asyncio.sleep(0.02)

@@ -15,13 +15,14 @@ from typing import Any
 import pytest
 import zstandard
 
+from collector.local_file import LocalFile
 from collector.outbox import Outbox
 from incidents.collected import CollectedCore
 from tests.standins import crashing, s3
 from tests.standins.shipping import Depot
 from tools.objectstore.store import ObjectStore
 
-_SPARSE = 3 << 30
+_SPARSE = 1 << 30
 _MOST_MB = 150
 
 
@@ -66,7 +67,7 @@ async def test_killed_in_an_upload_and_the_server_too(tmp_path: Path, server: s3
     path = depot.core(content=content)  # cannot be reduced: stored whole
     agent = tmp_path / "process"
     outbox = Outbox(agent / "outbox.db")
-    outbox.add(depot.record(path), path)
+    outbox.add(depot.record(path), LocalFile.at(path))
 
     def sent() -> int:
         known = [json.loads(one.upload) for one in outbox.objects("core_1") if one.upload]
@@ -100,7 +101,7 @@ async def test_killed_in_an_upload_and_the_server_too(tmp_path: Path, server: s3
 
 
 @pytest.mark.gdb
-async def test_a_sparse_core_of_3_gb_takes_little_memory(tmp_path: Path, server: s3.S3Server) -> None:
+async def test_a_sparse_core_of_1_gb_takes_little_memory(tmp_path: Path, server: s3.S3Server) -> None:
     crashing.require_tools()
     depot = Depot(tmp_path)
     path = tmp_path / "cores" / "core"
@@ -112,8 +113,8 @@ async def test_a_sparse_core_of_3_gb_takes_little_memory(tmp_path: Path, server:
             file.write(os.urandom(3 << 20))
     agent = tmp_path / "process"
     outbox = Outbox(agent / "outbox.db")
-    record = depot.record(None).model_copy(update={"sha256": "5" * 64, "size": _SPARSE})
-    outbox.add(record, path)
+    record = depot.record(None).model_copy(update={"size": _SPARSE})
+    outbox.add(record, LocalFile.at(path))
     outbox.close()
     process = await _child(agent, server.endpoint)
     async with asyncio.timeout(100):

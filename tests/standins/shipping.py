@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from collector.handler import Handler
+from collector.local_file import LocalFile
 from collector.measures import Measures
 from collector.outbox import Outbox, State
 from collector.shipper import Shipper
@@ -75,7 +76,7 @@ class Depot:
 
     def add(self, name: str = "core", id: str = "core_1", content: bytes | None = None, **more: Any) -> Path:
         path = self.core(name, content=content)
-        self.outbox.add(self.record(path, id, **more), path)
+        self.outbox.add(self.record(path, id, **more), LocalFile.at(path))
         return path
 
     def shipper(self, handler: HandlerSettings | None = None, **more: Any) -> Shipper:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from collector.local_file import LocalFile
 from collector.reduce import Program
 from diagnosis.crashes.elf import ElfFile, FileBytes
 from diagnosis.crashes.sections import build_id_of, sections_of
@@ -56,7 +57,7 @@ async def shipped(tmp_path: Path) -> tuple[Depot, str]:
     path = depot.core(content=core.read_bytes())
     core.unlink()
     record = depot.record(path, build_ids={str(executable): build_id}, executable=str(executable))
-    depot.outbox.add(record, path, [Program(copy, build_id, "executable")])
+    depot.outbox.add(record, LocalFile.at(path), [Program(copy, build_id, "executable")])
     await depot.ship()
     copy.unlink()
     [minimal] = [one.key for one in depot.told[0].stored if one.kind == "minimal"]
