@@ -7,9 +7,11 @@ is still too much is left out and said. A server that is slow is asked no more a
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass, field, replace
 from datetime import datetime
+
+import numpy as np
 
 from diagnosis.metrics.edges import Edge
 from diagnosis.metrics.prometheus_json import read_document
@@ -83,6 +85,7 @@ async def gather(
     await asyncio.gather(*(work.family(one) for one in wanted), *(work.query(one) for one in given), work.around())
     out = work.out
     out.series = placed(out.series, out.owners, None if metrics else namespace)
+    out.series += joined(out.series, out.owners)
     if not out.series:
         if work.timeouts:
             raise ToolTimeout("Prometheus answered no query in time; ask for a shorter range or fewer metrics")
@@ -122,14 +125,38 @@ def placed(series: list[MetricSeries], owners: Owners, namespace: str | None) ->
     return kept
 
 
+def joined(series: list[MetricSeries], owners: Owners) -> list[MetricSeries]:
+    """The mean over its pods of each workload whose pods came or went meanwhile: a new pod has no past to be compared
+    with, its workload has. All series are of one grid of times."""
+    groups: dict[tuple[str, str, str, str], list[MetricSeries]] = {}
+    for one in series:
+        subject = subject_of(one.labels, owners)
+        if subject.pod and subject.workload and not subject.callee:
+            groups.setdefault((one.name, subject.namespace, subject.workload, subject.container), []).append(one)
+    found = []
+    for (_, namespace, workload, container), pods in groups.items():
+        first, last = min(one.times[0] for one in pods), max(one.times[-1] for one in pods)
+        if all(one.times[0] == first and one.times[-1] == last for one in pods):
+            continue
+        times, places = np.unique(np.concatenate([one.times for one in pods]), return_inverse=True)
+        values = np.concatenate([one.values for one in pods])
+        known = ~np.isnan(values)
+        counts = np.bincount(places[known], minlength=len(times))
+        sums = np.bincount(places[known], weights=values[known], minlength=len(times))
+        mean = np.divide(sums, counts, out=np.full(len(times), np.nan), where=counts > 0)
+        labels = {"namespace": namespace, "workload": workload, "container": container}
+        kept = {key: value for key, value in labels.items() if value}
+        found.append(replace(pods[0], labels=kept, times=times, values=mean))
+    return found
+
+
 async def _chosen(
     server: Prometheus, start: datetime, end: datetime, namespace: str | None, metrics: list[str] | None
 ) -> tuple[Found, list[Wanted], list[Given]]:
     """What to ask for, and what the server has of it."""
     if metrics:
         wanted, given, missing = await understood(server, metrics, namespace, end, MAX_FAMILY)
-        chosen = f"{{__name__=~{names_of(tuple(wanted))}}}" if wanted else "up"
-        found = await discover(server, [chosen], [end])
+        found = await discover(server, _scoped(wanted, namespace) or ["up"], [end])
         found.unseen += missing
     else:
         times = [start, start + (end - start) / 2, end]
@@ -146,14 +173,19 @@ async def _chosen(
 
 def selectors(namespace: str | None) -> list[str]:
     """What is counted: the namespace's own series, and those that carry no namespace or another label for it."""
+    return _scoped(FIXED, namespace, FORMS)
+
+
+def _scoped(family: Iterable[Wanted], namespace: str | None, forms: str = "") -> list[str]:
+    """One selector for each label that tells the namespace; `forms` are further names, of a program's own metrics."""
     by_label: dict[str, list[Wanted]] = {}
-    for wanted in FIXED:
+    for wanted in family:
         by_label.setdefault(wanted.inside, []).append(wanted)
     chosen = []
-    for label, family in by_label.items():
+    for label, wanted_there in by_label.items():
         scope = f",{label}={quoted(namespace)}" if namespace and label else ""
-        form = FORMS if label == "namespace" else ""
-        chosen.append(f"{{__name__=~{names_of(tuple(family), form)}{scope}}}")
+        form = forms if label == "namespace" else ""
+        chosen.append(f"{{__name__=~{names_of(tuple(wanted_there), form)}{scope}}}")
     return chosen
 
 

@@ -19,7 +19,7 @@ from errors import InvalidInput, ToolFailed, ToolTimeout
 from settings import PrometheusSettings
 from tools.prometheus.client import Prometheus
 from tools.prometheus.rca.catalogue import FIXED, Wanted, of_program
-from tools.prometheus.rca.gather import Gathered, gather, placed
+from tools.prometheus.rca.gather import Gathered, gather, joined, placed
 from tools.prometheus.rca.look import Question, look
 from tools.prometheus.rca.windows import TARGET_POINTS, checked, windows, written
 
@@ -173,7 +173,8 @@ def test_the_windows_hold_the_newest_samples_and_a_baseline() -> None:
 def test_queries_are_such_as_the_server_understands() -> None:
     by_name = {wanted.name: wanted for wanted in FIXED}
     throttled = by_name["container_cpu_throttled_share"].expression("shop", "60s")
-    assert throttled.count("sum by (namespace, pod, container) (rate(") == 2 and 'namespace="shop"' in throttled
+    # what was never throttled has no series of it: nought of the whole
+    assert throttled.count("sum by (namespace, pod, container) (rate(") == 3 and 'namespace="shop"' in throttled
     mesh = by_name["istio_request_duration_milliseconds:p90"].expression('s"}', "60s")
     assert mesh.startswith("histogram_quantile(0.9, sum by (le, source_workload")
     assert 'destination_workload_namespace="s\\"}"' in mesh and 'reporter="source"' in mesh
@@ -198,3 +199,14 @@ def test_calls_of_traces_join_the_one_workload_of_their_name() -> None:
     assert placed([cart, one(namespace="b", pod="cart-0"), call], {}, None)[2].labels == call.labels
     assert len(placed([cart, call, one(client="web", server="other")], {}, "shop")) == 2
     assert placed([one(node="n1"), call], {}, "shop") == []
+
+
+def test_a_workload_whose_pod_was_replaced_has_a_past() -> None:
+    def pod(name: str, first: int, last: int, value: float) -> MetricSeries:
+        return MetricSeries.of("cpu", {"namespace": "shop", "pod": name}, range(first, last), [value] * (last - first))
+
+    old, new = pod("cart-5d5f8c7b9c-x2x4z", 0, 6, 0.1), pod("cart-58484f58c6-nr4q6", 5, 10, 1.0)
+    (whole,) = joined([old, new, pod("db-0", 0, 10, 0.2)], {})
+    assert whole.labels == {"namespace": "shop", "workload": "cart"}
+    assert (list(whole.times), list(whole.values)) == (list(range(10)), [0.1] * 5 + [0.55] + [1.0] * 4)
+    assert joined([pod("db-0", 0, 10, 0.2), pod("db-1", 0, 10, 0.2)], {}) == []
