@@ -35,6 +35,12 @@ class SignalCrash:
     def uid(self) -> str:
         return text(self.pod, "metadata", "uid")
 
+    @property
+    def span(self) -> tuple[int, int]:
+        """When its core was last written (ns since the epoch)."""
+        earliest, latest = self.finished - _BEFORE, self.finished + _AFTER
+        return int(earliest.timestamp() * 1e9), int(latest.timestamp() * 1e9)
+
 
 def crashes_in(pods: list[Object], now: datetime) -> Iterator[SignalCrash]:
     """What ended by a signal that dumps core within the last hour. Probe kills, evictions and stops are none."""
@@ -48,9 +54,7 @@ def crashes_in(pods: list[Object], now: datetime) -> Iterator[SignalCrash]:
 
 def core_of(crash: SignalCrash, ledger: Ledger) -> str | None:
     """The record of the core that this crash left, or None."""
-    earliest, latest = crash.finished - _BEFORE, crash.finished + _AFTER
-    span = int(earliest.timestamp() * 1e9), int(latest.timestamp() * 1e9)
-    return ledger.core_of_crash(crash.uid, crash.container.name, crash.finished, span)
+    return ledger.core_of_crash(crash.uid, crash.container.name, crash.finished, crash.span)
 
 
 def why_none(crash: SignalCrash, proc: Path) -> str:

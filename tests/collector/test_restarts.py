@@ -98,6 +98,20 @@ async def test_a_crash_is_met_with_its_core(crashed: Node) -> None:
     assert missing.dumped_at == LAST - timedelta(seconds=14)
 
 
+async def test_a_cut_core_that_settles_after_the_grace_time_is_one_crash(crashed: Node) -> None:
+    crashing.require_tools()
+    put_core(crashed, LAST)
+    path = next(crashed.root.glob("*/*/*/core.*"))
+    os.truncate(path, path.stat().st_size - 5000)
+    os.utime(path, (LAST.timestamp(), LAST.timestamp()))
+    for _ in range(40):  # looks two seconds apart, with the default settings
+        await crashed.looks(1)
+        await crashed.agent.look_at_restarts()
+    found = [(record.completeness, record.dumped_at) for record, _ in crashed.taken]
+    earlier = LAST - timedelta(seconds=14)
+    assert found == [(Completeness.TRUNCATED, LAST), (Completeness.MISSING, earlier)]
+
+
 @pytest.mark.parametrize(
     ("pattern", "limit", "said"),
     [
