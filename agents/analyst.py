@@ -74,7 +74,7 @@ class Analyst:
 
         A Prometheus that does not answer, or has nothing, gives a diagnosis that says so; nothing is raised.
         """
-        namespace = incident.target.namespace or "default"
+        namespace = incident.target.namespace  # of a node all
         now = datetime.now(UTC)
         question = Question(
             incident.created_at - BEFORE, now, namespace, symptom=f"{incident.target}: {incident.event}"
@@ -137,7 +137,7 @@ def as_diagnosis(report: MetricReport) -> Diagnosis:
             )
     status = {
         MetricStatus.FOUND: DiagnosisStatus.UNKNOWN,
-        MetricStatus.NO_ROOT_CAUSE: DiagnosisStatus.HEALTHY,
+        MetricStatus.NO_ROOT_CAUSE: DiagnosisStatus.UNKNOWN,  # calm measurements alone make nobody healthy
         MetricStatus.UNKNOWN: DiagnosisStatus.UNKNOWN,
     }[report.status]
     quiet = report.status is MetricStatus.NO_ROOT_CAUSE

@@ -77,8 +77,6 @@ def _with_metrics(joint: Diagnosis, metrics: Diagnosis) -> Diagnosis:
     status = joint.status
     if metrics.status is DiagnosisStatus.UNKNOWN and status in (DiagnosisStatus.HEALTHY, DiagnosisStatus.FAILED):
         status = DiagnosisStatus.UNKNOWN if causes else status
-    elif status is DiagnosisStatus.FAILED:
-        status = metrics.status
     return joint.model_copy(
         update={
             "status": status,

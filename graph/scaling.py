@@ -43,8 +43,10 @@ class Scaling:
         self._gate, self._incidents, self._drafts, self._runner = gate, incidents, drafts, runner
         self._turn = asyncio.Lock()
 
-    async def propose(self, prediction: Prediction, service: ForecastService, requested_by: str) -> Proposed:
-        """Open an incident whose plan sets the workload's replicas.
+    async def propose(
+        self, prediction: Prediction, service: ForecastService, requested_by: str, *, stated: bool = False
+    ) -> Proposed:
+        """Open an incident whose plan sets the workload's replicas. `stated`: the present load is the requester's word.
 
         Raises ToolMissing without a cluster, InvalidInput for a service without a workload, Conflict when an incident
         about the workload is open, and Refused with the gate's reason; then no incident is opened.
@@ -57,7 +59,7 @@ class Scaling:
             )
         kind, _, name = service.workload.partition("/")
         target = ObjectRef(kind=kind, namespace=service.namespace, name=name)
-        diagnosis = _diagnosis(prediction, target)
+        diagnosis = _diagnosis(prediction, target, stated=stated)
         now = utcnow()
         event = f"load prediction: {diagnosis.findings[0].claim}"
         asked = Incident(
@@ -90,7 +92,7 @@ class Scaling:
         return Proposed(incident, plan)
 
 
-def _diagnosis(prediction: Prediction, target: ObjectRef) -> Diagnosis:
+def _diagnosis(prediction: Prediction, target: ObjectRef, *, stated: bool) -> Diagnosis:
     """Nothing is wrong; the evidence is the prediction."""
     said = json.dumps(prediction.model_dump(mode="json"), indent=1)
     source = f"load prediction of service {prediction.service} ({prediction.model_version})"
@@ -102,7 +104,9 @@ def _diagnosis(prediction: Prediction, target: ObjectRef) -> Diagnosis:
             f"{prediction.target_time:%Y-%m-%d %H:%M} UTC"
         )
     elif prediction.decided_by == "reactive":
-        claim = f"{prediction.service} {needs}: its present load is {prediction.current_qps:.4g}"
+        load = f"its present load is {prediction.current_qps:.4g}"
+        # an approver must see whose word it is
+        claim = f"{prediction.service} {needs}: {'the requester says that ' if stated else ''}{load}"
     else:
         claim = f"{prediction.service} {needs}: the configured {prediction.decided_by}"
     finding = Finding.of("load_prediction", claim, [evidence], severity=Severity.INFO, object=target)

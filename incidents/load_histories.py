@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import zipfile
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -32,7 +33,7 @@ class LoadHistories:
                 return None
             with file.open("rb") as opened, np.load(opened, allow_pickle=False) as stored:
                 times, loads = stored["times"], stored["loads"]
-        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
+        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error):
             return None
         if times.ndim != 1 or times.shape != loads.shape or times.dtype != np.float64 or loads.dtype != np.float64:
             return None

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
 _DURATION = re.compile(r"(\d{1,6})(s|m|h|d)")
 _SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
+_MOST_SECONDS = 366 * 86_400
 _METRICS_SHOWN, _WORKLOADS_SHOWN, _EVENTS_SHOWN = 4, 5, 8
 _CHARTS = (".html", ".svg", ".png")
 
@@ -47,7 +48,7 @@ def rca(
     else:
         from datetime import UTC
 
-        begin = span[0] if span[0] is not None else datetime.now(UTC) - _length(since)
+        begin = span[0] if span[0] is not None else (span[1] or datetime.now(UTC)) - _length(since)
         found = _server(begin, span[1], namespace, metrics or [], symptom, prometheus)
     if chart is not None:
         _write(chart, found)
@@ -131,7 +132,10 @@ def _length(text: str) -> timedelta:
     found = _DURATION.fullmatch(text.strip())
     if found is None or not int(found[1]):
         raise InvalidInput(f"--since {text[:40]!r} is no duration such as 30m, 2h or 1d")
-    return timedelta(seconds=int(found[1]) * _SECONDS[found[2]])
+    seconds = int(found[1][:12]) * _SECONDS[found[2]]
+    if seconds > _MOST_SECONDS:
+        raise InvalidInput(f"--since {text[:40]!r} is longer than a year")
+    return timedelta(seconds=seconds)
 
 
 def _time(option: str, text: str) -> datetime:
@@ -143,6 +147,8 @@ def _time(option: str, text: str) -> datetime:
         raise InvalidInput(f"{option} {text[:60]!r} is no time of ISO 8601, such as 2026-11-20T10:00:00Z") from None
     if at.tzinfo is None:
         raise InvalidInput(f"{option} {text} has no time zone: write {text}Z for UTC, or an offset such as +02:00")
+    if not 1970 < at.year < 9999:
+        raise InvalidInput(f"{option} {text} is not between 1971 and 9998")
     return at
 
 

@@ -30,7 +30,7 @@ class OfMetric(BaseModel):
     )
 
 
-def measurement_tools(server: Prometheus, namespace: str, start: datetime, end: datetime) -> Sequence[ReadTool]:
+def measurement_tools(server: Prometheus, namespace: str | None, start: datetime, end: datetime) -> Sequence[ReadTool]:
     """Read-only: counters come as rates per second, histograms as a quantile and a mean."""
     step = timedelta(seconds=max(1, int((end - start).total_seconds() / _POINTS)))
 

@@ -141,7 +141,8 @@ async def propose_scale(request: Request, caller: Fixer, body: ProposeRequest) -
     service = forecaster.service(body.service)
     horizon = timedelta(seconds=body.horizon) if body.horizon is not None else None
     found = await forecaster.predict(service.name, current=body.current_qps, horizon=horizon)
-    proposed = await services.scaling.propose(found, service, caller.identity)
+    stated = body.current_qps is not None
+    proposed = await services.scaling.propose(found, service, caller.identity, stated=stated)
     return ProposeAnswer(
         incident_id=proposed.incident.id,
         replicas=found.instances,

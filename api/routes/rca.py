@@ -41,6 +41,8 @@ def _time(value: str) -> str:
         raise ValueError("must be a time of ISO 8601, such as 2026-11-20T10:00:00Z") from None
     if at.tzinfo is None:
         raise ValueError(f"has no time zone: write {value}Z for UTC, or an offset such as {value}+02:00")
+    if not 1970 < at.year < 9999:
+        raise ValueError("must be a time between 1971 and 9998")
     return value
 
 
@@ -61,7 +63,7 @@ class _Range(Body):
         start = datetime.fromisoformat(self.start_time) if self.start_time else None
         end = datetime.fromisoformat(self.end_time) if self.end_time else None
         if end is None:
-            end = utcnow() if start is None or self.time_range_minutes == DEFAULT_MINUTES else start + length
+            end = utcnow() if start is None or "time_range_minutes" not in self.model_fields_set else start + length
         start = start or end - length
         if end <= start:
             raise UnusableField("end_time", f"{end.isoformat()} is not after start_time {start.isoformat()}")

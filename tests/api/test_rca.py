@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from agents.analyst import Analyst
+from api.routes.rca import RcaBody
 from diagnosis.merge import merge
 from incidents.audit import AuditLog
 from incidents.metric_runs import MetricRuns
@@ -139,6 +140,7 @@ BAD: list[tuple[dict[str, Any], int, str]] = [
     ({"metrics": ["up"] * 51}, 422, "metrics"),
     ({"namespace": "../x"}, 422, "namespace"),
     ({"limit": 3}, 422, "unknown field"),
+    ({"start_time": "0001-01-01T00:00:00+14:00"}, 422, "between 1971 and 9998"),
 ]
 
 
@@ -161,6 +163,13 @@ async def test_bad_input_is_one_problem_each(service: Served, parts: Parts) -> N
     for path in ("/api/v1/rca/rca_0", "/api/v1/rca/..%2Fx", "/api/v1/rca/rca_0/chart.svg"):
         assert (await service.client.get(path)).status_code == 404, path
     assert (await service.client.get("/api/v1/rca/rca_0/chart.gif")).status_code == 422
+
+
+def test_a_start_and_a_length_are_a_range_also_when_the_length_is_the_usual_one() -> None:
+    start, end = RcaBody(start_time="2026-11-20T10:00:00Z", time_range_minutes=30).span()
+    assert end - start == timedelta(minutes=30)
+    start, end = RcaBody(start_time="2026-11-20T10:00:00Z").span()
+    assert end - start > timedelta(hours=1), "without a length, until now"
 
 
 async def test_the_configuration_is_kept_and_audited(service: Served, parts: Parts) -> None:

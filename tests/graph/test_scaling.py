@@ -56,6 +56,12 @@ async def test_a_person_approves_and_the_workload_is_scaled(service: Service) ->
     assert len(service.writes) == 1
 
 
+async def test_an_approver_reads_whose_word_the_load_is(service: Service) -> None:
+    asked = prediction(replicas(service) + 1, decided_by="reactive", current_qps=5000.0)
+    proposed = await scaling(service).propose(asked, SHOP, "api:robot", stated=True)
+    assert "the requester says that its present load is 5000" in proposed.plan.reason
+
+
 async def test_no_incident_for_what_the_gate_refuses(service: Service) -> None:
     with pytest.raises(Refused, match="replicas already"):
         await scaling(service).propose(prediction(replicas(service)), SHOP, "api:robot")

@@ -72,7 +72,7 @@ class MonitoringServer:
         if status != 200 and status not in _ANSWERS_WITH_JSON:
             raise ToolFailed(f"{self._name} answered {status}")
         try:
-            return json.loads(body)
+            return await asyncio.to_thread(json.loads, body)  # megabytes take seconds
         except (ValueError, RecursionError):
             said = f" ({status})" if status != 200 else ""
             raise ToolFailed(f"{self._name} did not answer with JSON{said}: is its URL right?") from None

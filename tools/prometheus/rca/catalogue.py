@@ -67,7 +67,8 @@ class Wanted:
             case "increase":
                 return f"sum by ({by}) (increase({at(self.metric)}[{rate}]))"
             case "ratio":
-                return f"{rated(self.metric)} / ({rated(self.over)} > 0)"
+                whole = rated(self.over)  # what never failed before has no series yet: nought of the whole
+                return f"({rated(self.metric)} or {whole} * 0) / ({whole} > 0)"
             case "quantile":
                 return f"histogram_quantile({QUANTILE}, {rated(self.metric, also='le, ')})"
             case "mean":

@@ -26,7 +26,11 @@ async def happened(
     await asking.rollouts()
     await asking.starts()
     await asking.silences()
-    moments = sorted(asking.moments, key=lambda item: (item.at, item.text))[:MAX_MOMENTS]
+    # changes before what merely happened, and of each the newest: what precedes an onset is what is looked for
+    told = sorted(asking.moments, key=lambda item: (item.kind is MomentKind.ROLLOUT, item.at, item.text))
+    if len(told) > MAX_MOMENTS:
+        found.unseen.append(f"{len(told) - MAX_MOMENTS} older events of {len(told)} are not among those compared")
+    moments = sorted(told[-MAX_MOMENTS:], key=lambda item: (item.at, item.text))
     cited = {evidence_id for moment in moments for evidence_id in moment.evidence_ids}
     return moments, [item for item in asking.evidence.values() if item.id in cited]
 
@@ -113,8 +117,13 @@ class _Asking:
         spans = self._spans
         step = written(spans.step.total_seconds())
         counted = await self._now(f"count(count_over_time(({query})[{self._length}:{step}]))")
-        if not counted or counted[0][1] > _MAX_ROWS:
+        if not counted:
             return []
+        if counted[0][1] > _MAX_ROWS:
+            self._found.unseen.append(
+                f"{counted[0][1]:.0f} series have events of one kind; {_MAX_ROWS} are told"
+            )
+            query = f"topk({_MAX_ROWS}, {query})"
         answer = await self._server.range(query, spans.first, spans.end, spans.step)
         found = []
         for result in answer["data"]["result"]:
@@ -125,7 +134,7 @@ class _Asking:
                 for index, at in enumerate(times)
                 if index == 0 or at - times[index - 1] > gap
             ]
-            found.append(({str(key): str(text) for key, text in result["metric"].items()}, begins[:10]))
+            found.append(({str(key): str(text) for key, text in result["metric"].items()}, begins[-10:]))
         return found
 
     def _add(self, at: datetime, kind: MomentKind, about: ObjectRef | None, text: str, query: str) -> None:
