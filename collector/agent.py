@@ -10,6 +10,7 @@ import asyncio
 import os
 import time
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -19,6 +20,7 @@ from collector.condition import Condition, examine, why_cut
 from collector.identify import facts_of, sha256_of
 from collector.incoming import arrived, settle, whose
 from collector.ledger import Ledger
+from collector.local_file import LocalFile
 from collector.node import dumping
 from collector.places import FoundFile, find_files, opened, pinned
 from collector.pods import Pods
@@ -30,8 +32,9 @@ from incidents.collected import CollectedCore, Completeness
 from incidents.models import content_id
 from settings import CollectorSettings, GdbSettings
 
-Take = Callable[[CollectedCore, Path | None], Awaitable[None]]
-"""Keeps a record for good, with the file it is about; raises when it could not, and is then asked again."""
+Take = Callable[[CollectedCore, LocalFile | None], Awaitable[None]]
+"""Keeps a record for good, with the very file that it was made of; raises when it could not, and is then asked
+again."""
 
 _AT_ONCE = 2
 _PATIENCE = 120.0
@@ -43,6 +46,7 @@ log = structlog.get_logger(__name__)
 class Agent:
     """`take` must be idempotent by the record's id: after a kill the same core is handed over again.
 
+    `emptied` tells of a file without a byte whether it is what is left of a core that was taken and stored.
     `wall` tells the time (UTC) and `clock` counts seconds that never jump.
     """
 
@@ -55,12 +59,13 @@ class Agent:
         take: Take,
         *,
         node: str,
+        emptied: Callable[[LocalFile], bool] = lambda _: False,
         wall: Callable[[], datetime] = lambda: datetime.now(UTC),
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._settings, self._gdb = settings, gdb
         self._ledger, self._pods, self._take = ledger, pods, take
-        self._node = node
+        self._node, self._emptied = node, emptied
         self._wall, self._clock = wall, clock
         self._settling = Settling(settings.settle_seconds)
         self._crashes: dict[tuple[str, str, datetime], float] = {}
@@ -83,12 +88,16 @@ class Agent:
                 await asyncio.to_thread(self._ledger.forget_old, self._wall().timestamp())
             except ParamedicError as error:
                 log.warning("folders could not be looked at", error=str(error))
+            except Exception:  # of a kind that nobody foresaw: the next look shows whether it stays
+                log.exception("folders could not be looked at")
             if self._settings.restarts and self._clock() >= restarts_at:
                 restarts_at = self._clock() + self._settings.scan_seconds
                 try:
                     await self.look_at_restarts()
                 except ParamedicError as error:
                     log.warning("restarts of pods could not be looked at", error=str(error))
+                except Exception:
+                    log.exception("restarts of pods could not be looked at")
 
     async def look(self) -> int:
         """Scan once and hand over what is ready; the number of records. A file that fails is tried again next time."""
@@ -100,14 +109,20 @@ class Agent:
                 await self._give_places(root)
             except OSError as error:
                 log.warning("what came through pipe or socket has no place", folder=str(root), error=error.strerror)
+            except Exception:  # one folder stands in no other's way
+                log.exception("what came through pipe or socket has no place", folder=str(root))
             try:
-                files += await asyncio.to_thread(find_files, root, self._settings.max_files)
+                files += await asyncio.to_thread(find_files, root, self._settings.max_files, self._knows)
             except OSError as error:
                 unreadable[root] = error.strerror or type(error).__name__
                 log.warning("a folder of cores cannot be read", folder=str(root), error=error.strerror)
+            except ParamedicError:  # of what was dealt with, which is no folder's fault
+                raise
+            except Exception as error:
+                unreadable[root] = type(error).__name__
+                log.exception("a folder of cores cannot be read", folder=str(root))
         self.unreadable = unreadable
         self._settling.forget_all_but(files)
-        ready = await asyncio.to_thread(lambda: [file for file in files if not self._ledger.knows(file)])
         turn = asyncio.Semaphore(_AT_ONCE)
 
         async def one(file: FoundFile) -> int:
@@ -115,9 +130,19 @@ class Agent:
                 self._looked = self._clock()
                 return await self._consider(file)
 
-        count = sum(await asyncio.gather(*(one(file) for file in ready)))
+        count = sum(await asyncio.gather(*(one(file) for file in files)))
         self._looked = self._clock()
         return count
+
+    def _knows(self, file: FoundFile) -> bool:
+        """Whether the file was dealt with. Blocking."""
+        now = self._wall().timestamp()
+        if self._ledger.knows(file, now):
+            return True
+        if file.size or not self._emptied(file.local):
+            return False
+        self._ledger.note(replace(file, place=None), "emptied", None, now)  # no container's: it is no core of a crash
+        return True
 
     async def _give_places(self, root: Path) -> None:
         """Move what came through the kernel's pipe or socket to the folder of its container. Raises OSError."""
@@ -150,7 +175,7 @@ class Agent:
                     self.waiting = True
                     return 0
                 record = await self._record(file, path, condition)
-            await self._take(record, file.path)
+            await self._take(record, file.local)
             await asyncio.to_thread(self._ledger.note, file, record.id, record.signature, self._wall().timestamp())
             self._settling.forget(file)
         except UnusableCore as error:
@@ -161,6 +186,9 @@ class Agent:
             return 0
         except ParamedicError as error:
             log.warning("a core could not be taken, and will be again", error=str(error))
+            return 0
+        except Exception:  # a file that nobody foresaw stands in no other's way
+            log.exception("a file could not be looked at", path=ascii(str(file.path))[:300])
             return 0
         log.info(
             "core collected",
