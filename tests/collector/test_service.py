@@ -173,21 +173,25 @@ async def test_a_text_called_core_is_told_and_left_alone(settings: Settings, rec
 
 async def test_a_core_that_was_emptied_is_no_second_crash(settings: Settings, receiver: Receiver) -> None:
     settings.shipping.local_file = "truncate"
-    path, own = place(settings) / "core.1", place(settings) / "core.2"
+    path, own = place(settings) / "core.1", place(settings).with_name("side") / "core.2"
+    own.parent.mkdir()
     shutil.copy(crashing.core("null"), path)
     async with agent(settings):
         await until(lambda: bool(receiver.events) and path.stat().st_size == 0)
     async with agent(settings):
         own.touch()  # as empty, and not by us: when it is told, the other would have been
         await until(lambda: len(receiver.events) > 1)
-    told = [json.loads(json.dumps(event["data"])) for event in receiver.events]
-    assert [one["completeness"] for one in told] == ["complete", "truncated"]
     (settings.data_dir / "collector/ledger.db").unlink()
     own.unlink()
     async with agent(settings):  # and not because of what was noted alone
         (place(settings) / "core.3").write_text("no core")
         await until(lambda: len(receiver.events) > 2)
-    assert json.loads(json.dumps(receiver.events[2]["data"]))["completeness"] == "not_a_core"
+    told = [(event["subject"], json.loads(json.dumps(event["data"]))["completeness"]) for event in receiver.events]
+    assert told == [
+        ("team/shop-1/app", "complete"),
+        ("team/shop-1/side", "truncated"),
+        ("team/shop-1/app", "not_a_core"),
+    ]
     assert path.exists()
 
 
