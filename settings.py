@@ -100,7 +100,7 @@ class CollectorSettings(_Section):
     )
     grace_seconds: float = Field(default=20.0, ge=0, description="A crash without a core for so long has none")
     restarts: bool = Field(default=True, description="Record crashes that leave no core (needs the cluster)")
-    max_files: int = Field(default=10_000, ge=1)
+    max_files: int = Field(default=10_000, ge=1, description="New ones in a scan of a root; namespaces take turns")
     node_processes: bool = Field(default=True, description="`proc` shows the processes of the whole node (hostPID)")
     proc: Path = Path("/proc")
     image_layers: list[str] = Field(
