@@ -47,9 +47,7 @@ def stored(core: Path, folder: Path, *, whole: bool = True, ring: Keyring | None
     """As the agent does it: prepare, then put; bytes in the store."""
     store = ObjectStore(StoreSettings(url=folder.as_uri()))
     reducer = Reducer(ShippingSettings(disk_reserve_bytes=0), folder / "staging", "paramedic", ring)
-    record = CollectedCore(
-        id="core_1", sha256="0" * 64, completeness=Completeness.COMPLETE, collected_at=datetime.now(UTC), node="n"
-    )
+    record = CollectedCore(id="core_1", completeness=Completeness.COMPLETE, collected_at=datetime.now(UTC), node="n")
 
     async def run() -> int:
         staged, _ = await reducer.stage(record, LocalFile.at(core), whole=whole)
