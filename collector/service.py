@@ -69,7 +69,8 @@ async def run(settings: Settings, stop: asyncio.Event) -> None:
             handler=handler,
             roots=collector.roots,
         )
-        programs = Programs(folder / "programs", collector.proc, collector.image_layers, settings.gdb)
+        reserve = settings.shipping.disk_reserve_bytes
+        programs = Programs(folder / "programs", collector.proc, collector.image_layers, settings.gdb, reserve=reserve)
         node = node_name(collector)
 
         async def take(record: CollectedCore, file: LocalFile | None) -> None:

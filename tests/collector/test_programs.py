@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import shutil
 from pathlib import Path
@@ -78,6 +79,62 @@ async def test_a_build_id_of_the_core_is_no_file_name(node: Node, proc: Path, tm
     hostile = record.model_copy(update={"build_ids": {str(crashing.program()): "../../outside"}})
     assert await Programs(tmp_path / "programs", proc, [], GdbSettings()).gather(hostile) == []
     assert not (tmp_path.parent / "outside").exists() and not (tmp_path / "outside").exists()
+
+
+async def test_a_core_that_names_thousands_of_files_waits_no_longer_for_them(
+    node: Node, proc: Path, tmp_path: Path
+) -> None:
+    layers = tmp_path / "snapshots"
+    for number in range(2000):
+        (layers / str(number)).mkdir(parents=True)
+    record = await collected(node)
+    named = {f"/lib/lib{number}.so": f"{number:040x}" for number in range(4096)} | record.build_ids
+    many = record.model_copy(update={"build_ids": named})
+    programs = Programs(tmp_path / "programs", proc, [str(layers / "*")], GdbSettings(), seconds=3.0)
+    async with asyncio.timeout(30):
+        assert [program.kind for program in await programs.gather(many)] == ["executable"]
+        assert await programs.gather(many.model_copy(update={"origin": None})) == []
+
+
+async def test_what_was_not_found_is_looked_for_again_after_a_while_only(
+    node: Node, proc: Path, tmp_path: Path
+) -> None:
+    seconds = 0.0
+    programs = Programs(tmp_path / "programs", proc, [], GdbSettings(), clock=lambda: seconds)
+    record = await collected(node)
+    (proc / "99/root").rename(proc / "99/away")
+    assert await programs.gather(record) == []
+    (proc / "99/away").rename(proc / "99/root")
+    assert await programs.gather(record) == []
+    seconds = 200.0
+    assert len(await programs.gather(record)) == 1
+
+
+async def test_nothing_is_copied_onto_a_disk_that_is_nearly_full(node: Node, proc: Path, tmp_path: Path) -> None:
+    free = 1000
+    programs = Programs(tmp_path / "programs", proc, [], GdbSettings(), reserve=1000, free=lambda _: free)
+    record = await collected(node)
+    assert await programs.gather(record) == [] and list((tmp_path / "programs").iterdir()) == []
+    free = 1 << 30
+    assert len(await programs.gather(record)) == 1, "it was there: the disk is asked again"
+
+
+async def test_holes_of_a_program_stay_holes(node: Node, proc: Path, tmp_path: Path) -> None:
+    program = tmp_path / "image" / str(crashing.program())[1:]
+    with program.open("r+b") as file:
+        file.truncate(100 << 20)
+    (copy,) = await Programs(tmp_path / "programs", proc, [], GdbSettings()).gather(await collected(node))
+    status = copy.path.stat()
+    assert status.st_size == 100 << 20 and status.st_blocks * 512 < 4 << 20
+
+
+async def test_a_proc_that_cannot_be_read_is_told_and_costs_no_core(
+    node: Node, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    crashing.require_tools()
+    programs = Programs(tmp_path / "programs", tmp_path / "none", [], GdbSettings())
+    assert await programs.gather(await collected(node)) == []
+    assert "processes of the node cannot be seen" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(
