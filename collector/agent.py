@@ -21,8 +21,8 @@ from collector.identify import facts_of, sha256_of
 from collector.incoming import arrived, settle, whose
 from collector.ledger import Ledger
 from collector.local_file import LocalFile
-from collector.node import dumping
-from collector.places import FoundFile, find_files, opened, pinned
+from collector.node import dumping, pod_limits
+from collector.places import FoundFile, Place, find_files, opened, pinned
 from collector.pods import Pods
 from collector.restarts import SignalCrash, core_of, crashes_in, why_none
 from collector.settling import Settling
@@ -208,7 +208,7 @@ class Agent:
         if condition.completeness is None:
             if self._dumping():
                 return condition
-            return why_cut(file.path, condition, None)
+            return why_cut(file.path, condition, self._core_limits(file.place))
         return condition
 
     async def _record(self, file: FoundFile, path: Path, condition: Condition) -> CollectedCore:
@@ -273,6 +273,12 @@ class Agent:
             taken += 1
         self._crashes = {key: first for key, first in self._crashes.items() if key in present}
         return taken
+
+    def _core_limits(self, place: Place | None) -> set[int]:
+        """What the pod's processes may write: those that run now were started with the limits of those that crashed."""
+        if place is None or place.pod_uid is None:
+            return set()
+        return pod_limits(place.pod_uid, self._settings.proc)
 
     def _dumping(self) -> bool:
         """Whether some process of the node is writing a core, as far as we can see them."""

@@ -8,6 +8,7 @@ full disk, or by something that nobody saw.
 from __future__ import annotations
 
 import os
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -60,18 +61,20 @@ def _tables(elf: ElfFile) -> tuple[int, int]:
     return headers, header.shoff + (64 if header.bits == 64 else 40) if many else 0
 
 
-def why_cut(path: Path, condition: Condition, core_limit: int | None) -> Condition:
+def why_cut(path: Path, condition: Condition, core_limits: Collection[int]) -> Condition:
     """The final condition of a file that is not whole and no longer grows.
 
-    `core_limit` is the RLIMIT_CORE of the process, in bytes, where that is known. The kernel stops at the first piece
-    that would pass the limit, so the file ends within a page below it.
+    `core_limits` are what RLIMIT_CORE the process may have had, in bytes, where that is known. The kernel stops at the
+    first piece that would pass the limit, so what it wrote ends within a page below it; holes do not count.
     """
-    size = path.stat().st_size
+    status = path.stat()
     space = os.statvfs(path.parent)
     free = space.f_bavail * space.f_frsize
     what = condition.reason or "it is cut off"
-    if core_limit is not None and 0 <= core_limit - size <= _PAGE:
-        said = f"{what}: the process may write cores of at most {core_limit} bytes (RLIMIT_CORE)"
+    written = status.st_size, min(status.st_size, status.st_blocks * 512)
+    limits = [limit for limit in core_limits if any(0 <= limit - size <= _PAGE for size in written)]
+    if limits:
+        said = f"{what}: the process may write cores of at most {min(limits)} bytes (RLIMIT_CORE)"
         return Condition(Completeness.CUT_BY_LIMIT, condition.missing, said)
     if free < max(_PAGE, min(condition.missing, 1 << 20)):
         said = f"{what}: the disk is full ({free} bytes are free)"

@@ -103,6 +103,22 @@ def container_limit(proc: Path = Path("/proc")) -> int | None:
     return None
 
 
+def pod_limits(uid: str, proc: Path = Path("/proc")) -> set[int]:
+    """RLIMIT_CORE (bytes) of the processes of a pod that have one; empty where /proc shows none of them. Blocking."""
+    spellings = uid, uid.replace("-", "_")
+    try:
+        pids = [entry.name for entry in proc.iterdir() if entry.name.isdigit()]
+    except OSError:
+        return set()
+    found = set()
+    for pid in pids:
+        cgroup = _read(proc / pid / "cgroup")
+        if any(spelling in cgroup for spelling in spellings):
+            _, limit = core_limit(int(pid), proc)
+            found.add(limit)
+    return {limit for limit in found if limit is not None}
+
+
 def dumping(proc: Path = Path("/proc")) -> list[int]:
     """Processes that are writing a core at this moment (`CoreDumping` of proc(5), since Linux 4.15)."""
     return [

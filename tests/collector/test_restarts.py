@@ -148,6 +148,18 @@ async def test_a_limit_of_zero_is_the_reason_where_the_folder_is_mounted(
     assert record.reason is not None and "RLIMIT_CORE is 0" in record.reason
 
 
+async def test_a_core_that_ends_at_the_limit_of_its_pods_processes_was_cut_by_it(crashed: Node, tmp_path: Path) -> None:
+    crashing.require_tools()
+    put_core(crashed, LAST)
+    path = next(crashed.root.glob("*/*/*/core.*"))
+    os.truncate(path, size := path.stat().st_size - 5000)
+    os.utime(path, (LAST.timestamp(), LAST.timestamp()))
+    proc(tmp_path / "proc", limit=str(size + 1000))
+    (record,) = await crashed.looks(20)
+    assert record.completeness is Completeness.CUT_BY_LIMIT
+    assert record.reason is not None and f"at most {size + 1000} bytes (RLIMIT_CORE)" in record.reason
+
+
 async def test_a_process_that_is_writing_its_core_is_waited_for(crashed: Node, tmp_path: Path) -> None:
     crashed.settings = crashed.settings.model_copy(update={"node_processes": True})
     crashed.restart()
