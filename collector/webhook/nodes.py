@@ -1,4 +1,4 @@
-"""What the webhook asks the cluster: whether nodes would keep cores, and how many pods of a namespace have a folder.
+"""What the webhook asks the cluster: whether nodes would keep cores, and what a namespace allows its pods.
 
 Each node agent writes what its node does with cores to its Node object, as annotation `paramedic.io/cores`. Which node
 a pod will run on is not known at its admission: all that pods may run on count.
@@ -17,6 +17,9 @@ from diagnosis.workloads.fields import Object, number, pick, text
 from tools.kubernetes.client import Cluster
 
 ANNOTATION = "paramedic.io/cores"
+_ENFORCE = "pod-security.kubernetes.io/enforce"
+_WITHOUT_FOLDERS = ("baseline", "restricted")
+"""Levels of the Pod Security Standards that refuse a pod with a hostPath."""
 _KEPT_SECONDS = 30.0
 _MOST = 500
 
@@ -37,6 +40,7 @@ class Nodes:
         self._cluster, self._max_pods, self._clock = cluster, max_pods, clock
         self._nodes: tuple[float, list[Object]] = (float("-inf"), [])
         self._counts: dict[str, tuple[float, int]] = {}
+        self._levels: dict[str, tuple[float, str]] = {}
 
     async def warnings(self, path: str) -> list[str]:
         """Why cores of a pod with a folder at `path` would be lost, by nodes. Raises ToolFailed."""
@@ -50,6 +54,21 @@ class Nodes:
             for reason in _lost(node, path):
                 reasons.setdefault(reason, []).append(text(node, "metadata", "name"))
         return [f"on {_count(names, len(usable))}: {reason}" for reason, names in sorted(reasons.items())]
+
+    async def forbids(self, namespace: str) -> str | None:
+        """Why a pod with a folder of its node would be refused in a namespace. Raises ToolFailed."""
+        if self._cluster is None:
+            return None
+        at, level = self._levels.get(namespace, (float("-inf"), ""))
+        if self._clock() - at > _KEPT_SECONDS:
+            found = await self._cluster.get("v1", "Namespace", None, namespace) or {}
+            if len(self._levels) >= _MOST:
+                self._levels.clear()
+            level = text(found, "metadata", "labels", _ENFORCE)
+            self._levels[namespace] = self._clock(), level
+        if level in _WITHOUT_FOLDERS:
+            return f"namespace {namespace} enforces Pod Security {level}, which refuses a pod with a folder of its node"
+        return None
 
     async def full(self, namespace: str) -> str | None:
         """Why a namespace may have no more such pods. Raises ToolFailed."""

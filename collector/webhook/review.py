@@ -19,8 +19,8 @@ _MAX_WARNING = 250  # longer ones are cut by the API server: KEP-1693
 
 Look = Callable[[str], Awaitable[list[str]]]
 """Warnings about where cores of a pod would be lost; raises ParamedicError when nobody knows."""
-Quota = Callable[[str], Awaitable[str | None]]
-"""Why a namespace may have no more pods with a folder for cores; None when it may."""
+Ask = Callable[[str], Awaitable[str | None]]
+"""Why a pod of a namespace is not given a folder for cores; None when it may be. Raises as `Look` does."""
 Result = Literal["untouched", "injected", "unchanged", "refused", "failed"]
 """Of one review: not asked for; given a folder; had it already; asked for in vain, with a warning; our own fault."""
 
@@ -28,12 +28,18 @@ log = structlog.get_logger(__name__)
 
 
 class Reviewer:
-    """Answers reviews of pods. `look` and `quota` ask the cluster."""
+    """Answers reviews of pods. The others ask the cluster: `forbids` whether it would refuse a pod with a folder,
+    `quota` whether a namespace has as many of them as it may."""
 
     def __init__(
-        self, settings: WebhookSettings, look: Look, quota: Quota, count: Callable[[Result], None] = lambda _: None
+        self,
+        settings: WebhookSettings,
+        look: Look,
+        quota: Ask,
+        forbids: Ask,
+        count: Callable[[Result], None] = lambda _: None,
     ) -> None:
-        self._settings, self._look, self._quota, self._count = settings, look, quota, count
+        self._settings, self._look, self._quota, self._forbids, self._count = settings, look, quota, forbids, count
 
     async def answer(self, body: bytes) -> Object:
         """The AdmissionReview to send back. Raises InvalidInput when `body` is none."""
@@ -67,6 +73,11 @@ class Reviewer:
         done = inject(pod, str(self._settings.node_folder), self._settings.mount_path)
         if done.pod is None:
             return None, done.warnings
+        try:
+            if reason := await self._forbids(namespace):
+                return None, [f"cores are not collected: {reason}"]
+        except ParamedicError as error:  # as with a chart of before: the rest is asked all the same
+            log.warning("a namespace could not be looked at", error=str(error))
         try:
             if reason := await self._quota(namespace):
                 return None, [f"cores are not collected: {reason}"]

@@ -74,7 +74,7 @@ async def run(settings: Settings, ready: Callable[[str], None]) -> None:
             log.warning("no cluster: nothing is known of nodes and of pods that are there")
         nodes = Nodes(cluster, webhook.max_pods)
         measures = WebhookMeasures()
-        app = create_app(Reviewer(webhook, nodes.warnings, nodes.full, measures.count), measures)
+        app = create_app(Reviewer(webhook, nodes.warnings, nodes.full, nodes.forbids, measures.count), measures)
         config = uvicorn.Config(
             app,
             host=webhook.host,

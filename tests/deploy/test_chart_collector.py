@@ -146,7 +146,11 @@ def test_the_agent_reads_pods_and_their_owners_only(tmp_path: Path) -> None:
         ("apps", "replicasets", "get", ""),
         ("batch", "jobs", "get", ""),
     }
-    assert _rules(_one(documents, "ClusterRole", "-webhook")) == {("", "nodes", "list", ""), ("", "pods", "list", "")}
+    assert _rules(_one(documents, "ClusterRole", "-webhook")) == {
+        ("", "nodes", "list", ""),
+        ("", "pods", "list", ""),
+        ("", "namespaces", "get", ""),
+    }
 
 
 def test_the_certificates_job_writes_one_secret_and_one_configuration(tmp_path: Path) -> None:

@@ -174,8 +174,10 @@ def review(item: dict[str, Any], operation: str = "CREATE") -> bytes:
     return json.dumps({"apiVersion": "admission.k8s.io/v1", "kind": "AdmissionReview", "request": request}).encode()
 
 
-async def answered(item: dict[str, Any], look: Any = nothing, quota: Any = free, **settings: Any) -> dict[str, Any]:
-    found = await Reviewer(WebhookSettings(**settings), look, quota).answer(review(item))
+async def answered(
+    item: dict[str, Any], look: Any = nothing, quota: Any = free, forbids: Any = free, **settings: Any
+) -> dict[str, Any]:
+    found = await Reviewer(WebhookSettings(**settings), look, quota, forbids).answer(review(item))
     assert found["response"]["uid"] == "u-1" and found["response"]["allowed"] is True
     return dict(found["response"])
 
@@ -215,6 +217,7 @@ async def test_a_cluster_that_does_not_answer_costs_nothing() -> None:
         raise ToolFailed("no answer")
 
     assert "patch" in await answered(asked(), look=away)
+    assert "patch" in await answered(asked(), forbids=away)
 
 
 @pytest.mark.parametrize("spec", [None, [], {"containers": None}, {"containers": [{"env": 3}]}, {"volumes": "x"}])
@@ -226,4 +229,4 @@ async def test_a_pod_of_no_shape_is_allowed(spec: Any) -> None:
 @pytest.mark.parametrize("body", [b"", b"{", b"[]", b"{}", b"[" * 100_000, json.dumps({"kind": "Pod"}).encode()])
 async def test_what_is_no_review_is_refused(body: bytes) -> None:
     with pytest.raises(InvalidInput):
-        await Reviewer(WebhookSettings(), nothing, free).answer(body)
+        await Reviewer(WebhookSettings(), nothing, free, free).answer(body)

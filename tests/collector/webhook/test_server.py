@@ -17,6 +17,7 @@ from collector.webhook import server
 from collector.webhook.certificate import Certificate, make, usable
 from collector.webhook.inject import LABEL
 from collector.webhook.nodes import ANNOTATION, Nodes
+from collector.webhook.review import Reviewer
 from errors import InvalidInput
 from settings import KubernetesSettings, Settings, WebhookSettings
 from tests.collector.webhook.test_inject import asked, review
@@ -142,3 +143,26 @@ async def test_a_namespace_has_so_many_pods_and_no_more(api: tuple[KubeApi, Clus
     seconds = 200.0
     assert "2 pods" in str(await nodes.full("team"))
     assert await nodes.full("other") is None
+
+
+@pytest.mark.parametrize("level", ["baseline", "restricted"])
+async def test_a_pod_that_its_namespace_would_refuse_with_a_folder_runs_without(
+    api: tuple[KubeApi, Cluster], level: str
+) -> None:
+    kube, cluster = api
+    labels = {"pod-security.kubernetes.io/enforce": level}
+    kube.put({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "team", "labels": labels}})
+    seconds = 0.0
+    nodes = Nodes(cluster, None, lambda: seconds)
+    reviewer = Reviewer(WebhookSettings(), nodes.warnings, nodes.full, nodes.forbids)
+    response = (await reviewer.answer(review(asked())))["response"]
+    assert "patch" not in response and response["allowed"] is True
+    assert f"enforces Pod Security {level}" in response["warnings"][0]
+    labels["pod-security.kubernetes.io/enforce"] = "privileged"
+    kube.put({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "team", "labels": labels}})
+    assert "patch" not in (await reviewer.answer(review(asked())))["response"], "an answer is kept"
+    seconds = 31.0
+    assert "patch" in (await reviewer.answer(review(asked())))["response"]
+    kube.down = True
+    seconds = 62.0
+    assert "patch" in (await reviewer.answer(review(asked())))["response"], "nobody knows: as it was"
