@@ -171,7 +171,7 @@ class Service:
         for _ in range(200):  # until the graph rests at its interrupt
             if (await self.graph.aget_state({"configurable": {"thread_id": incident.id}})).interrupts:
                 return approval
-            await asyncio.sleep(0.02)
+            await asyncio.sleep(0.05)
         raise AssertionError("the graph never came to its interrupt")
 
     async def vote(

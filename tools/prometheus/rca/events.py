@@ -120,9 +120,7 @@ class _Asking:
         if not counted:
             return []
         if counted[0][1] > _MAX_ROWS:
-            self._found.unseen.append(
-                f"{counted[0][1]:.0f} series have events of one kind; {_MAX_ROWS} are told"
-            )
+            self._found.unseen.append(f"{counted[0][1]:.0f} series have events of one kind; {_MAX_ROWS} are told")
             query = f"topk({_MAX_ROWS}, {query})"
         answer = await self._server.range(query, spans.first, spans.end, spans.step)
         found = []
