@@ -232,11 +232,16 @@ class Forecaster:
             due = due or (drifted and now - (known.trained_at or now) >= timedelta(hours=1))
         if not (due or other_grid or known.predictor is None):
             return
-        async with self._training:
-            known.predictor, known.why = await asyncio.to_thread(
-                train, history, quantile=self._settings.quantile, boosting=self._settings.boosting
-            )
         known.trained_at = now
+        try:
+            async with self._training:
+                known.predictor, known.why = await asyncio.to_thread(
+                    train, history, quantile=self._settings.quantile, boosting=self._settings.boosting
+                )
+        except Exception as error:  # a history that nobody foresaw: the older predictor, or the present load, answers
+            log.exception("training failed", service=state.service.name)
+            known.why = f"training failed: {type(error).__name__}"
+            return
         if state.service.query is not None:
             try:
                 await asyncio.to_thread(self._stored.save, _key(state.service), *_points(history, 0.0))
