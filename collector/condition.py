@@ -65,14 +65,16 @@ def why_cut(path: Path, condition: Condition, core_limits: Collection[int]) -> C
     """The final condition of a file that is not whole and no longer grows.
 
     `core_limits` are what RLIMIT_CORE the process may have had, in bytes, where that is known. The kernel stops at the
-    first piece that would pass the limit, so what it wrote ends within a page below it; holes do not count.
+    first piece that would pass the limit, so what it wrote ends within a page below it. Holes do not count, and what a
+    file with holes takes of the disk is up to two pages more than was written.
     """
     status = path.stat()
     space = os.statvfs(path.parent)
     free = space.f_bavail * space.f_frsize
     what = condition.reason or "it is cut off"
-    written = status.st_size, min(status.st_size, status.st_blocks * 512)
-    limits = [limit for limit in core_limits if any(0 <= limit - size <= _PAGE for size in written)]
+    taken = min(status.st_size, status.st_blocks * 512)
+    spare = 2 * _PAGE if taken < status.st_size else 0
+    limits = [limit for limit in core_limits if -spare <= limit - taken <= _PAGE]
     if limits:
         said = f"{what}: the process may write cores of at most {min(limits)} bytes (RLIMIT_CORE)"
         return Condition(Completeness.CUT_BY_LIMIT, condition.missing, said)

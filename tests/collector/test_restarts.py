@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from collector.condition import Condition, why_cut
 from collector.restarts import crashes_in
 from errors import ToolFailed
 from incidents.collected import Completeness
@@ -158,6 +159,16 @@ async def test_a_core_that_ends_at_the_limit_of_its_pods_processes_was_cut_by_it
     (record,) = await crashed.looks(20)
     assert record.completeness is Completeness.CUT_BY_LIMIT
     assert record.reason is not None and f"at most {size + 1000} bytes (RLIMIT_CORE)" in record.reason
+
+
+def test_holes_do_not_count_against_the_limit(tmp_path: Path) -> None:
+    """Sizes as the kernel left them of a shell with `ulimit -c 201`."""
+    path = tmp_path / "core"
+    path.write_bytes(b"x" * 416 * 512)
+    os.truncate(path, 282_624)
+    found = why_cut(path, Condition(None, 286_720), {205_824})
+    assert found.completeness is Completeness.CUT_BY_LIMIT
+    assert why_cut(path, Condition(None, 286_720), {282_624 + 100}).completeness is Completeness.TRUNCATED
 
 
 async def test_a_process_that_is_writing_its_core_is_waited_for(crashed: Node, tmp_path: Path) -> None:
