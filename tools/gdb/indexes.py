@@ -32,6 +32,7 @@ _LIBRARY_BYTES = 1 << 20
 
 glibc's (2 MB, packed) takes half of the time in which gdb opens a small core.
 """
+_END = b"whole index of "
 _BUILD_ID = re.compile(r"[0-9a-f]{8,128}")
 
 
@@ -70,7 +71,7 @@ def known_indexes(folder: Path, files: Mapping[str, Path]) -> dict[str, Path]:
     for build_id, local in files.items():
         name = _name(build_id, local)
         with contextlib.suppress(PermissionError):  # a folder that is closed to the user of this core
-            if name is not None and (folder / name).is_file():
+            if name is not None and _is_whole(folder / name):
                 found[build_id] = folder / name
     return found
 
@@ -114,7 +115,7 @@ async def keep_indexes(files: Mapping[str, Path], settings: GdbSettings) -> list
     kept = []
     for build_id, local in files.items():
         name = await asyncio.to_thread(_name, build_id, local)
-        if name is None or await asyncio.to_thread((folder / name).exists):
+        if name is None or await asyncio.to_thread(_is_whole, folder / name):
             continue
         with contextlib.suppress(ParamedicError, OSError):
             await _keep(local, build_id, folder / name, settings)
@@ -146,7 +147,29 @@ def _adopt(made: Path, target: Path) -> None:
     handle = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o644)
     with os.fdopen(handle, "wb") as copy, made.open("rb") as source:
         shutil.copyfileobj(source, copy, 1 << 20)
+        copy.write(_END + copy.tell().to_bytes(8, "little"))
+        copy.flush()
+        os.fsync(copy.fileno())
     part.replace(target)
+
+
+def _is_whole(file: Path) -> bool:
+    """Whether it ends as `_adopt` ends it: gdb dies of an index that is cut off. What follows its tables gdb ignores.
+
+    Raises PermissionError where the folder is closed.
+    """
+    trailer = len(_END) + 8
+    try:
+        with file.open("rb") as opened:
+            size = opened.seek(0, os.SEEK_END)
+            if size < trailer:
+                return False
+            opened.seek(size - trailer)
+            return opened.read() == _END + (size - trailer).to_bytes(8, "little")
+    except PermissionError:
+        raise
+    except OSError:
+        return False
 
 
 def _name(build_id: str, local: Path) -> str | None:

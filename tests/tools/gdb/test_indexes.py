@@ -94,11 +94,15 @@ async def test_a_damaged_index_does_no_harm(tmp_path: Path, program: Path) -> No
     first = await analysed(program, settings)
     await keep_indexes(first.not_indexed, settings)
     (index,) = (tmp_path / "indexes").iterdir()
-    for data in (b"", b"no index", index.read_bytes()[:100]):
+    whole = index.read_bytes()
+    for data in (b"", b"no index", whole[:100], whole[:-1]):
         index.write_bytes(data)
         again = await analysed(program, settings)
         assert again.report.status == "OK"
         assert again.report.signature == first.report.signature
+        assert list(again.not_indexed.values()) == [program], "gdb does not get to see it: it may die of it"
+    await keep_indexes(again.not_indexed, settings)
+    assert index.read_bytes() == whole and not (await analysed(program, settings)).not_indexed
 
 
 async def test_small_debug_information_is_not_indexed(tmp_path: Path, program: Path) -> None:
