@@ -41,6 +41,7 @@ _MAX_PROGRAMS = 256
 """Of one core. Its notes may name thousands, and a process has a few hundred at most."""
 _MAX_ALL_BYTES = 4 << 30
 _BATCH = 16
+_FRESH_SECONDS = 600.0
 _DRAFT = ".part"
 _SECONDS = 10.0
 _MISSED_SECONDS = 120.0
@@ -100,10 +101,12 @@ class Programs:
         return (self._folder / build_id).exists()
 
     def tidy(self, in_use: Collection[Path]) -> None:
-        """Empty the copies that nobody is to deliver any more. Blocking."""
+        """Empty the copies that nobody is to deliver any more: a fresh one's core is not in the outbox yet. Blocking."""
         with contextlib.suppress(FileNotFoundError):
             for file in self._folder.iterdir():
-                if file not in in_use and file.suffix != _DRAFT and file.stat().st_size:
+                status = file.stat()
+                settled = time.time() - status.st_mtime > _FRESH_SECONDS
+                if settled and file not in in_use and file.suffix != _DRAFT and status.st_size:
                     os.truncate(file, 0)
 
     async def gather(self, record: CollectedCore) -> list[Program]:
