@@ -101,7 +101,7 @@ class Programs:
         return (self._folder / build_id).exists()
 
     def tidy(self, in_use: Collection[Path]) -> None:
-        """Empty the copies that nobody is to deliver any more: a fresh one's core is not in the outbox yet. Blocking."""
+        """Empty copies that nobody is to deliver any more; of a fresh one the core may not be queued yet. Blocking."""
         with contextlib.suppress(FileNotFoundError):
             for file in self._folder.iterdir():
                 status = file.stat()

@@ -53,27 +53,33 @@ def shifts(values: FloatArray, onset: int, ends: Sequence[int], usual_end: int |
         scale = np.fmax(scale, quantile(np.abs(blocks - before[:, None]), _RESTLESS) / _RESTLESS_SIGMA)
     scale = np.fmax(scale, _SPAN_FLOOR * _largest(values[:, : ends[-1]]))
     # a series that is nearly always zero: a single increment counts, which a median would not see, unless there were
-    # as many at other times
+    # as many at other times. What holds for most of the incident is compared with what held as long before: a short
+    # burst earlier, as when the program started, does not hide it
     sparse = (usual == 0).sum(axis=1) >= _SPARSE * np.maximum(1, (~np.isnan(usual)).sum(axis=1))
+    rare = scale
     if sparse.any():
-        scale = np.where(sparse, np.fmax(scale, _busiest(usual, ends[0] - onset)), scale)
+        rare = np.fmax(scale, _busiest(usual, ends[0] - onset))
+        held = np.fmax.reduce(blocks, axis=1, initial=0.0) if blocks.shape[1] else rare
+        scale = np.where(sparse, np.fmax(scale, held), scale)
     just_before = median(values[:, max(0, onset - _JUST_BEFORE) : onset])
     best: Shift | None = None
     for end in ends:
         now = values[:, onset:end]
-        after = median(now)
+        after, unit = median(now), scale
         if sparse.any():
-            after = np.where(sparse & (after == 0), _mean(now), after)
+            single = sparse & (after == 0)
+            after, unit = np.where(single, _mean(now), after), np.where(single, rare, scale)
         with np.errstate(invalid="ignore", divide="ignore"):
             change, fresh = after - before, after - just_before
             fresh = np.where(np.isnan(fresh), change, fresh)
             size = np.where(change * fresh > 0, np.minimum(np.abs(change), np.abs(fresh)), 0.0)
-            score = (np.abs(change) + size) / 2 / scale
+            score = (np.abs(change) + size) / 2 / unit
         score = np.where(np.isfinite(score), score, 0.0)
         if best is not None:
-            after = np.where(score > best.score, after, best.after)
+            better = score > best.score
+            after, unit = np.where(better, after, best.after), np.where(better, unit, best.scale)
             score = np.maximum(score, best.score)
-        best = Shift(score, np.where(after >= before, 1.0, -1.0), before, after, scale)
+        best = Shift(score, np.where(after >= before, 1.0, -1.0), before, after, unit)
     assert best is not None  # ends has one at least
     return best
 

@@ -244,3 +244,13 @@ def test_a_typed_gauge_is_never_taken_for_a_counter() -> None:
     growing = np.arange(50.0)
     grid = on_grid([MetricSeries.of("disk_used", {}, np.arange(50) * 60.0, growing, kind=Kind.GAUGE)])
     assert grid is not None and not grid.rated[0]
+
+
+@pytest.mark.parametrize("burst", [1, 4])
+def test_a_short_burst_at_the_start_does_not_hide_failures_that_stay(burst: int) -> None:
+    share = np.zeros((1, 66))
+    share[0, :burst], share[0, 54:] = 1.0, 0.49
+    assert shifts(share, 54, [66]).score[0] > 50
+    share[0, 54:] = 0.0
+    share[0, 60] = 1.0
+    assert shifts(share, 54, [66]).score[0] <= 1.1, "one more such burst is nothing new"
