@@ -121,14 +121,15 @@ def _in_own_folder(where: Path) -> list[str]:
     pattern = _pattern()
     if not pattern.startswith("/"):
         return []
-    system = [part for name in ("/usr", "/etc") for part in ("--ro-bind", name, name)]
-    for path in map(Path, ("/bin", "/lib", "/lib64")):
+    system: list[str] = []
+    for path in sorted(Path("/").iterdir()):
         if path.is_symlink():
             system += ["--symlink", str(path.readlink()), str(path)]
-        elif path.is_dir():
+        elif path.is_dir() and path.name not in {"proc", "dev", Path(pattern).parts[1]}:
             system += ["--ro-bind", str(path), str(path)]
     temporary = str(Path(tempfile.gettempdir()).resolve())
-    return ["bwrap", *system, "--bind", temporary, temporary, "--bind", str(where), str(Path(pattern).parent), "--"]
+    system += ["--proc", "/proc", "--dev", "/dev", "--bind", temporary, temporary]
+    return ["bwrap", *system, "--bind", str(where), str(Path(pattern).parent), "--"]
 
 
 def killed_core() -> Path:
