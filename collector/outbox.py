@@ -130,8 +130,9 @@ class Outbox:
             )
             if file and not added.rowcount:  # a copy: the same bytes in the same container
                 query = """INSERT OR REPLACE INTO twins SELECT ?, ?, ?, ?, ?, ? WHERE NOT EXISTS
-                           (SELECT 1 FROM items WHERE id=? AND device=? AND inode=?)"""
-                db.execute(query, (record.id, *place, record.id, *place[1:3]))
+                           (SELECT 1 FROM items
+                            WHERE id=? AND path=? AND device=? AND inode=? AND size=? AND modified_ns=?)"""
+                db.execute(query, (record.id, *place, record.id, *place))
 
     def unfinished(self) -> list[str]:
         """Ids of what is not done, the most valuable first, then the oldest."""

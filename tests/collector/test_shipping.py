@@ -81,6 +81,21 @@ async def test_copies_of_a_core_are_told_once_and_go_with_it(tmp_path: Path) -> 
     assert len(depot.told) == 1
 
 
+async def test_a_copy_goes_when_it_got_the_inode_of_the_core_that_went(tmp_path: Path) -> None:
+    """File systems give a free inode to the next file: device and inode alone do not tell a copy from the core."""
+    depot = Depot(tmp_path)
+    content = os.urandom(1000)
+    first = depot.core("core", content=content)
+    depot.outbox.add(depot.record(first), LocalFile.at(first))
+    late = first.with_name("late")
+    os.link(first, late)  # the same device and inode, surely
+    await depot.ship()
+    shipper = depot.shipper()
+    await shipper.take(depot.record(late), LocalFile.at(late))
+    assert not late.exists()
+    assert len(depot.told) == 1
+
+
 async def test_killed_at_any_step_it_ends_the_same(tmp_path: Path) -> None:
     count, steps = 0, 1
     while count < steps:
