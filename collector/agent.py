@@ -243,6 +243,7 @@ class Agent:
                 "executable": facts.executable,
                 "build_ids": facts.build_ids,
                 "signature": facts.signature,
+                "identity": facts.identity,
                 "value": facts.value,
             }
         )

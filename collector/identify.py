@@ -10,6 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from diagnosis.crashes.identity import identity_of
 from diagnosis.crashes.value import value_score
 from errors import ParamedicError
 from settings import GdbSettings
@@ -27,6 +28,7 @@ class Facts:
     executable: str | None = None
     build_ids: dict[str, str] = field(default_factory=dict)
     signature: str | None = None
+    identity: str | None = None
     value: float | None = None
     error: str | None = None
 
@@ -80,5 +82,6 @@ async def facts_of(core: Path, settings: GdbSettings, earlier: Callable[[str], i
         executable=report.process.exe,
         build_ids={module.filename: module.build_id for module in report.modules if module.build_id},
         signature=signature,
+        identity=identity_of(report),
         value=value_score(report, earlier=known).total,
     )

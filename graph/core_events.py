@@ -166,7 +166,12 @@ class CoreEvents:
         key = stored.get("minimal") or stored.get("full")  # the reduced one says the same, and is fetched at once
         core = CoreRef(url=f"{SCHEME}{key}") if key else None
         return await self._runner.submit(
-            _target(record), _sentence(record), requested_by=job.requested_by, via=Via.COLLECTOR, core=core
+            _target(record),
+            _sentence(record),
+            requested_by=job.requested_by,
+            via=Via.COLLECTOR,
+            core=core,
+            identity=record.identity,
         )
 
     # --- CoreDog --------------------------------------------------------------------------------------------------

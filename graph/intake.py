@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections import OrderedDict
 from pathlib import Path
+from typing import TypeVar
 
 from agents.known_crashes import KnownCrashes
 from diagnosis.crashes.identity import identity_of
@@ -15,6 +16,8 @@ from tools.cores.opening import open_core
 from tools.cores.stored import SCHEME
 from tools.gdb.look import look_at_core
 
+_K = TypeVar("_K")
+_V = TypeVar("_V")
 _REMEMBERED = 1024
 _LOOKS = 2
 _SECONDS = 20.0
@@ -28,14 +31,29 @@ class Intake:
         self._settings = settings
         self._uploads = uploads
         self._identities: OrderedDict[tuple[str, ...], str | None] = OrderedDict()
+        self._told: OrderedDict[str, str] = OrderedDict()
         self._busy: dict[tuple[str, ...], asyncio.Lock] = {}
         self._looks = asyncio.Semaphore(_LOOKS)
 
-    async def identity(self, core: CoreRef) -> str | None:
+    async def identity(self, core: CoreRef, told: str | None = None) -> str | None:
         """The crash's identity (see `identity_of`); None for what cannot be told at once, such as a file to fetch.
 
-        Raises nothing: what is wrong with a core is told by its analysis.
+        `told` is the identity that our agent computed where the core was dumped. The first core it is told of is looked
+        at, for what is here may show more of it; later ones are not even fetched, so that a storm is one incident also
+        while the store or this machine can do no more. Raises nothing: what is wrong with a core is told by its
+        analysis.
         """
+        if told is None:
+            return await self._own(core)
+        async with self._busy.setdefault((told,), asyncio.Lock()):
+            try:
+                if told not in self._told:
+                    _remember(self._told, told, await self._own(core) or told)
+            finally:
+                self._busy.pop((told,), None)
+        return self._told.get(told, told)
+
+    async def _own(self, core: CoreRef) -> str | None:
         if (core.url and not core.url.startswith(SCHEME)) or (core.executable and "://" in core.executable):
             return None
         try:
@@ -43,7 +61,7 @@ class Intake:
             async with self._busy.setdefault(key, asyncio.Lock()):
                 try:
                     if key not in self._identities:
-                        self._remember(key, await self._look(core))
+                        _remember(self._identities, key, await self._look(core))
                 finally:
                     self._busy.pop(key, None)
                 return self._identities.get(key)
@@ -75,10 +93,11 @@ class Intake:
             )
         return identity_of(seen.crash) if seen.crash else None
 
-    def _remember(self, key: tuple[str, ...], identity: str | None) -> None:
-        self._identities[key] = identity
-        while len(self._identities) > _REMEMBERED:
-            self._identities.popitem(last=False)
+
+def _remember(known: OrderedDict[_K, _V], key: _K, value: _V) -> None:
+    known[key] = value
+    while len(known) > _REMEMBERED:
+        known.popitem(last=False)
 
 
 def _key(core: CoreRef, uploads: Path) -> tuple[str, ...]:

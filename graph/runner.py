@@ -77,16 +77,18 @@ class Runner:
         requested_by: str,
         via: Via,
         core: CoreRef | None = None,
+        identity: str | None = None,
         force: bool = False,
     ) -> Incident:
         """Open an incident and start on it, or return the one that it is about.
 
         A second report of the same target is the same incident unless it brings another core; another core of a crash
         that an incident has already is that incident again, also shortly after it ended with a report. Repetitions
-        are counted and cost no analysis. `force` asks for a new look.
+        are counted and cost no analysis. `identity` is what our node agent computed of the core (see `Intake`).
+        `force` asks for a new look.
         """
         intake = self._intake if core is not None and not force else None
-        identity = await intake.identity(core) if intake and core else None
+        identity = await intake.identity(core, identity) if intake and core else None
         async with self._submitting:
             known = None if force else await self._incidents.open_for(target)
             if known is not None and core is not None and core != known.core:

@@ -71,6 +71,9 @@ class CollectedCore(Frozen):
     executable: str | None = Field(default=None, description="Path inside the container, from the core's notes")
     build_ids: dict[str, str] = Field(default_factory=dict, description="Module path to build-id, from the core")
     signature: str | None = None
+    identity: str | None = Field(
+        default=None, pattern="^[0-9a-f]{40}$", description="Equal for the same crash of the same build"
+    )
     value: float | None = Field(default=None, ge=0, le=10)
     stored: list[StoredObject] = Field(default_factory=list)
     lost: str | None = Field(

@@ -181,16 +181,17 @@ class CrashGroups:
         """Incidents of the same crash that a new arrival may join, newest first.
 
         Those are open ones, and ones that ended within `ended_within` seconds with nothing but a report: where
-        something was executed, declined or left to a person, a new crash is news.
+        something was executed, declined or left to a person, a new crash is news; so it is where no core could be read.
         """
-        reported = (IncidentStatus.DIAGNOSED.value, IncidentStatus.UNKNOWN.value)
+        read = (IncidentRow.status == IncidentStatus.UNKNOWN.value) & CrashSightingRow.group_id.is_not(None)
+        reported = (IncidentRow.status == IncidentStatus.DIAGNOSED.value) | read
         still_open = [status.value for status in IncidentStatus if not status.ended]
         recent = IncidentRow.updated_at > utcnow() - timedelta(seconds=ended_within)
         query = (
             select(IncidentRow.id)
             .join(CrashSightingRow, CrashSightingRow.incident_id == IncidentRow.id)
             .where(CrashSightingRow.identity == identity)
-            .where(IncidentRow.status.in_(still_open) | (IncidentRow.status.in_(reported) & recent))
+            .where(IncidentRow.status.in_(still_open) | (reported & recent))
             .group_by(IncidentRow.id)
             .order_by(func.max(CrashSightingRow.id).desc())
             .limit(8)

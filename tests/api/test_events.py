@@ -158,6 +158,39 @@ async def test_a_core_on_a_node_becomes_an_incident_with_its_report(
     assert answer["diagnosis"]["causes"][0]["class"] == "null_dereference"
 
 
+async def test_a_storm_is_one_incident_while_no_core_can_be_fetched(service: tuple[Services, Served]) -> None:
+    services, running = service
+    owner = {"kind": "Deployment", "namespace": "team", "name": "shop"}
+    origin = {"namespace": "team", "pod": "shop-1", "pod_uid": UID, "container": "app", "owner": owner}
+    told = []
+    for number in range(3):
+        data = {
+            "id": f"core_{number:016x}",
+            "completeness": "complete",
+            "collected_at": "2026-11-20T10:00:00Z",
+            "node": "node1",
+            "origin": origin,
+            "identity": "ab" * 20,
+            "stored": [{"kind": "minimal", "key": f"paramedic/gone/{number}.core.zst", "size": 9, "sha256": "0" * 64}],
+        }
+        kind = {"type": "io.paramedic.core.collected", "source": "/node1", "id": data["id"], "specversion": "1.0"}
+        told.append(kind | {"data": data})
+    assert (await post(running, told[:2], "application/cloudevents-batch+json")).status_code == 202
+    async with asyncio.timeout(60):
+        while await services.core_jobs.queued():
+            await asyncio.sleep(0.05)
+    (incident,) = await services.incidents.recent()
+    assert incident.count == 2
+    async with asyncio.timeout(60):
+        while not (await services.incidents.get(incident.id)).status.ended:
+            await asyncio.sleep(0.05)
+    assert (await post(running, told[2])).status_code == 202
+    async with asyncio.timeout(60):
+        while await services.core_jobs.queued():
+            await asyncio.sleep(0.05)
+    assert len(await services.incidents.recent()) == 2, "none could be read yet: the next one is tried"
+
+
 @pytest.mark.parametrize("form", ["actual", "documented", "binary", "batch"])
 async def test_coredogs_event_in_every_form(service: tuple[Services, Served], files: str, form: str) -> None:
     _, running = service

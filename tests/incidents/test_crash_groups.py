@@ -75,6 +75,9 @@ async def test_a_new_crash_joins_what_is_open_or_was_only_reported(
     record = CrashGroups(database)
     one = await incident(incidents)
     await record.arrived(one.id, "i1")
+    await incidents.update(one.id, status=IncidentStatus.UNKNOWN)
+    assert await record.incidents_of("i1", ended_within=3600) == [], "no core of it could be read"
+    await record.grouped(one.id, crash(), API, identity="i1", analysed=True)
     for status, joins in (
         (IncidentStatus.ANALYSING, True),
         (IncidentStatus.DIAGNOSED, True),
