@@ -9,18 +9,18 @@ from __future__ import annotations
 import asyncio
 import hashlib
 from collections.abc import Awaitable, Callable, Sequence
-from contextlib import suppress
 from datetime import datetime
 from typing import Any, cast
 
 import structlog
 from sqlalchemy.exc import SQLAlchemyError
 
+from agents.dispatcher import Dispatcher
 from agents.notice import channel_id, cores_of, notice_of, posts_of, severity_of, wants, wants_notice
 from agents.publisher import Publisher
 from errors import InvalidInput, ToolFailed
 from incidents.database import Database, utcnow
-from incidents.deliveries import LEASE, Deliveries, Delivery
+from incidents.deliveries import Deliveries
 from incidents.models import Diagnosis, Incident, IncidentStatus, Severity
 from incidents.plan import Approval, Proposal, canonical_json
 from settings import Settings
@@ -30,23 +30,15 @@ from tools.feishu.cards import incident_link
 from tools.feishu.channels import CARD_BYTES, Channel, Channels, configured_channels
 from tools.feishu.client import Card
 from tools.feishu.diagnosis_card import diagnosis_card, notice_card, result_card
-from tools.feishu.errors import FeishuError
 from tools.feishu.texts import language_of, text
 from tools.notices.message import VARIABLES, Notice, unknown_variables
 from tools.notices.message import render as body_of
-from tools.notices.post import NoticeError
 
 _Told = tuple[str, dict[str, Any]]
 """A channel's id, and the payload of its message."""
 _BAD_ENDS = {IncidentStatus.ESCALATED, IncidentStatus.FAILED, IncidentStatus.NOT_FIXED}
 _TOLD_BY_DIAGNOSIS = {IncidentStatus.DIAGNOSED, IncidentStatus.UNKNOWN, IncidentStatus.HEALTHY}
 _QUEUED = "queued for"
-_WORKERS = 4
-_IDLE_SECONDS = 2.0
-_DRAIN_SECONDS = 5.0
-_SEND_SECONDS = LEASE.total_seconds() * 0.75
-"""A send that outlived its lease could happen twice."""
-_BASE_PENDING_SECONDS = 2.0
 _REPEAT_SECONDS = 300
 
 log = structlog.get_logger(__name__)
@@ -68,7 +60,6 @@ class Notifier:
         self._now = now
         self._channels = configured_channels(settings.feishu)
         self._buttons = callbacks_enabled(settings.feishu)
-        self._sender = Channels(settings.feishu, now=now)
         self._database = database
         for channel in settings.notify.channels:
             if channel.template and (wrong := unknown_variables(channel.template)):
@@ -76,7 +67,8 @@ class Notifier:
                 raise InvalidInput(f"the template of channel {channel.name} names {wrong[0]!r}; variables are {known}")
         self._posts = posts_of(settings.notify.channels)
         self._publisher = Publisher(settings.events, self._deliveries)
-        self._news = asyncio.Event()
+        sender = Channels(settings.feishu, now=now)
+        self._dispatcher = Dispatcher(self._deliveries, sender, self._posts, self._publisher)
 
     # --- telling --------------------------------------------------------------------------------------------------
 
@@ -90,7 +82,7 @@ class Notifier:
 
     async def _published(self, telling: Awaitable[bool]) -> None:
         if await telling:
-            self._news.set()
+            self._dispatcher.wake()
 
     async def diagnosis(self, incident: Incident, diagnosis: Diagnosis, proposals: Sequence[Proposal]) -> str:
         """Tell what was found. The same diagnosis of the same incident is told once."""
@@ -271,7 +263,7 @@ class Notifier:
                 queued.append(channel)
         if not queued:
             return "told before"
-        self._news.set()
+        self._dispatcher.wake()
         return f"{_QUEUED} {', '.join(queued)}"
 
     def _approval_card(self, channel: Channel, incident: Incident, approval: Approval) -> Card:
@@ -290,91 +282,15 @@ class Notifier:
     # --- delivering -----------------------------------------------------------------------------------------------
 
     async def run(self, stop: asyncio.Event) -> None:
-        """Deliver until `stop` is set; what is being sent then gets a few seconds to finish."""
-        stopping = asyncio.create_task(stop.wait())
-        try:
-            while not stop.is_set():
-                self._news.clear()
-                await self._round(stopping)
-                news = asyncio.create_task(self._news.wait())
-                await asyncio.wait({news, stopping}, timeout=_IDLE_SECONDS, return_when=asyncio.FIRST_COMPLETED)
-                news.cancel()
-        finally:
-            stopping.cancel()
-            await self.close()
-
-    async def _round(self, stopping: asyncio.Task[Any]) -> None:
-        work = asyncio.create_task(self.deliver_due())
-        try:
-            await asyncio.wait({work, stopping}, return_when=asyncio.FIRST_COMPLETED)
-            if not work.done():
-                await asyncio.wait({work}, timeout=_DRAIN_SECONDS)
-        finally:
-            work.cancel()
-        try:
-            with suppress(asyncio.CancelledError):
-                await work
-        except Exception:  # the outbox stays as it is; the next round tries again
-            log.exception("deliveries stopped")
+        """See `Dispatcher.run`."""
+        await self._dispatcher.run(stop)
 
     async def deliver_due(self) -> int:
-        """Send what is due now; the number of messages that a channel accepted."""
-        counts = await asyncio.gather(*(self._work() for _ in range(_WORKERS)))
-        return sum(counts)
+        """See `Dispatcher.deliver_due`."""
+        return await self._dispatcher.deliver_due()
 
     async def close(self) -> None:
-        await self._sender.close()
-        await self._publisher.close()
-        for post in self._posts.values():
-            await post.close()
-
-    async def _work(self) -> int:
-        count = 0
-        while (delivery := await self._deliveries.claim()) is not None:
-            count += await self._deliver(delivery)
-        return count
-
-    async def _deliver(self, delivery: Delivery) -> bool:
-        try:
-            async with asyncio.timeout(_SEND_SECONDS):
-                message_id = await self._send(delivery)
-        except _NotYet:
-            await self._deliveries.defer(delivery, _BASE_PENDING_SECONDS)
-            return False
-        except (FeishuError, NoticeError) as error:
-            await self._deliveries.failed(
-                delivery, str(error), retryable=error.retryable, retry_after=error.retry_after
-            )
-            return False
-        except TimeoutError:
-            await self._deliveries.failed(delivery, "not sent in time", retryable=True)
-            return False
-        await self._deliveries.sent(delivery, message_id)
-        return True
-
-    async def _send(self, delivery: Delivery) -> str | None:
-        if self._publisher.owns(delivery):
-            await self._publisher.send(delivery)
-            return None
-        if (body := delivery.payload.get("body")) is not None:
-            if delivery.channel not in self._posts:
-                raise NoticeError(f"the channel {delivery.channel} is no longer configured", retryable=False)
-            await self._posts[delivery.channel].send(body)
-            return None
-        base = delivery.payload.get("updates")
-        earlier = await self._deliveries.receipt(base) if base else None
-        if earlier is not None and earlier.state == "queued":
-            raise _NotYet
-        return await self._sender.send(
-            delivery.channel,
-            delivery.payload["card"],
-            uuid=delivery.id,
-            replaces=earlier.message_id if earlier else None,
-        )
-
-
-class _NotYet(Exception):
-    """The message that this one updates is not sent yet."""
+        await self._dispatcher.close()
 
 
 def _same_diagnosis(diagnosis: Diagnosis, proposals: Sequence[Proposal]) -> str:

@@ -157,7 +157,7 @@ async def test_an_answer_that_was_lost_does_not_repeat_the_message(
     await notifier.request(incident(), approval())
     delivery = await notifier._deliveries.claim()
     assert delivery is not None
-    await notifier._send(delivery)  # sent, and the process dies before it is noted
+    await notifier._dispatcher._send(delivery)  # sent, and the process dies before it is noted
     clock.advance(61)
     assert await notifier.deliver_due() == 1
     assert len(feishu.messages) == 1
