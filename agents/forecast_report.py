@@ -13,10 +13,13 @@ from diagnosis.metrics.forecast.history import MAX_LOAD, History
 from diagnosis.metrics.forecast.instances import size
 from diagnosis.metrics.forecast.predictor import Choice, Predictor
 from errors import InvalidInput
-from incidents.forecast import BackTestReport, DriftReport, Prediction, Trend, TrendPoint
+from incidents.forecast import BackTestReport, DriftReport, Prediction, ServiceInfo, Trend, TrendPoint
+from settings import ForecastService
 
 _FRESH_SECONDS = 900.0
-"""A load that was measured longer ago is not the present one."""
+"""A load of the history that was measured longer ago is not the present one."""
+_ASKED = timedelta(seconds=90)
+"""So long an answer to what the load is now counts as that."""
 LONGEST = timedelta(days=7)
 
 
@@ -28,15 +31,17 @@ class Bounds:
     quantile: float
 
 
-@dataclass
+@dataclass(frozen=True)
 class Known:
-    """What is known of a service. `why` says why there is no predictor."""
+    """What is known of a service. `predictor` fits `history`; `why` says why there is none. `present` is when the load
+    was asked for by itself, and the answer."""
 
     history: History | None = None
     predictor: Predictor | None = None
     why: str = "no history is configured: set forecast.services"
     trained_at: datetime | None = None
     drift: Drift | None = None
+    present: tuple[datetime, float] | None = None
 
 
 def predict(
@@ -57,8 +62,8 @@ def predict(
         raise InvalidInput("current_qps must be a load: not negative, and a number")
     reasons = list(reasons)
     past = _past(known.history, at)
-    if current is None and past is not None:
-        current = _present(past, at)
+    if current is None:
+        current = _present(known, past, at)
     forecast = lower = higher = upper = None
     choice: Choice | None = None
     target = at + horizon
@@ -81,6 +86,8 @@ def predict(
     sizing = size(current, upper, per_instance=bounds.per_instance, least=bounds.least, most=bounds.most)
     if sizing.reactive is None and sizing.forecast is None:
         raise InvalidInput(f"current_qps is needed: {'; '.join(reasons)}")
+    if current is None:
+        reasons.append(f"the load of that time is not known: {_newest(past)}")
     if sizing.branch == "maximum":
         reasons.append(f"max_instances is {bounds.most}; the load asks for more")
     return Prediction(
@@ -125,8 +132,8 @@ def trend(
     """The next hours: of each the greatest load to come, and the instances for it."""
     reasons = list(reasons)
     past = _past(known.history, at)
-    if current is None and past is not None:
-        current = _present(past, at)
+    if current is None:
+        current = _present(known, past, at)
     points: list[TrendPoint] = []
     choice: Choice | None = None
     if known.predictor is None or past is None:
@@ -170,6 +177,26 @@ def trend(
         model_version=_version(choice, known),
         back_test=back_test_report(choice) if choice else None,
         reasons=reasons,
+    )
+
+
+def service_info(service: ForecastService, known: Known) -> ServiceInfo:
+    history = known.history
+    return ServiceInfo(
+        service=service.name,
+        source="csv" if service.csv else "prometheus",
+        per_instance=service.per_instance,
+        min_instances=service.min_instances,
+        max_instances=service.max_instances,
+        lead_seconds=service.lead_seconds,
+        target=f"{service.namespace}/{service.workload}" if service.workload else None,
+        trained_at=known.trained_at if known.predictor else None,
+        history_days=round(history.days, 2) if history else None,
+        history_until=datetime.fromtimestamp(history.end, UTC) if history else None,
+        step_seconds=history.step if history else None,
+        models=[back_test_report(choice) for choice in known.predictor.choices] if known.predictor else [],
+        drift=drift_report(known.drift),
+        reasons=[known.why] if known.predictor is None else list(history.notes) if history else [],
     )
 
 
@@ -219,10 +246,20 @@ def _past(history: History | None, at: datetime) -> History | None:
     return history if points >= len(history) else history.until(points) if points > 0 else None
 
 
-def _present(past: History, at: datetime) -> float | None:
+def _present(known: Known, past: History | None, at: datetime) -> float | None:
+    if known.present is not None and timedelta(0) <= at - known.present[0] <= _ASKED:
+        return known.present[1]
+    if past is None:
+        return None
     newest = float(past.values[-1])
     fresh = at.timestamp() - past.end <= max(_FRESH_SECONDS, 2 * past.step)
     return newest if fresh and math.isfinite(newest) else None
+
+
+def _newest(past: History | None) -> str:
+    if past is None:
+        return "nothing was measured by then"
+    return f"the newest of the history is of {datetime.fromtimestamp(past.end - past.step, UTC):%Y-%m-%d %H:%M} UTC"
 
 
 def _features(past: History | None, at: datetime) -> dict[str, float | None]:

@@ -1,4 +1,5 @@
-"""Load prediction of the configured services: histories are fetched and kept, forecasts trained by schedule.
+"""Load prediction of the configured services: histories are read and kept, forecasts trained by schedule, both behind
+the answers: a question waits for them no longer than it may.
 
 A fitted model is never stored: what is stored is the history, and a predictor is trained from it again in seconds.
 """
@@ -6,31 +7,28 @@ A fitted model is never stored: what is stored is the history, and a predictor i
 from __future__ import annotations
 
 import asyncio
-import hashlib
 from collections.abc import Callable
-from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
 from pathlib import Path
 
-import numpy as np
 import structlog
 
-from agents.forecast_report import Bounds, Known, back_test_report, drift_report, predict, trend
+from agents.forecast_report import Bounds, Known, predict, service_info, trend
+from agents.load_source import LoadSource
 from diagnosis.metrics.forecast.candidates import candidates
 from diagnosis.metrics.forecast.drift import drift
-from diagnosis.metrics.forecast.history import DAY, History
+from diagnosis.metrics.forecast.history import History
 from diagnosis.metrics.forecast.predictor import train
-from diagnosis.metrics.forecast.table import read_load
-from diagnosis.metrics.series import FloatArray
 from errors import InvalidInput, NotFound, ParamedicError, ToolFailed
 from incidents.database import utcnow
-from incidents.forecast import ForecastHealth, ForecastInfo, Prediction, ServiceInfo, Trend
+from incidents.forecast import ForecastHealth, ForecastInfo, Prediction, Trend
 from incidents.load_histories import LoadHistories
 from settings import ForecastService, ForecastSettings
 from tools.prometheus.client import Prometheus
-from tools.prometheus.history import read_history
 
-MAX_CSV_BYTES = 256 << 20
+PATIENCE = 2.0
+"""Seconds that a question waits for a newer history or a first training: KEDA gives up after three."""
 _REFRESH = timedelta(seconds=30)
 _TICK_SECONDS = 60.0
 log = structlog.get_logger(__name__)
@@ -38,19 +36,25 @@ log = structlog.get_logger(__name__)
 
 @dataclass
 class _State:
-    """One service's history and predictor. `trouble` is what the newest refresh ended with."""
+    """One service. `history` is the newest; that of `known` is older while a predictor of another grid is trained.
+    `trouble` is what the newest reading ended with."""
 
     service: ForecastService
+    source: LoadSource
     known: Known = field(default_factory=lambda: Known(why="it is not trained yet"))
-    loaded: bool = False
-    refreshed: datetime | None = None
+    history: History | None = None
+    read_at: datetime | None = None
+    trained_at: datetime | None = None  # of the newest attempt
     trouble: ParamedicError | None = None
-    csv_changed: float = 0.0
-    turn: asyncio.Lock = field(default_factory=asyncio.Lock)
+    reading: asyncio.Task[None] | None = None
+    training: asyncio.Task[None] | None = None
 
 
 class Forecaster:
-    """Answers for the services of `[forecast]`. Methods raise NotFound for a service that is not configured."""
+    """Answers for the services of `[forecast]`. Methods raise NotFound for a service that is not configured.
+
+    `patience` is how many seconds a question that can be answered at all waits for a better answer; None: to the end.
+    """
 
     def __init__(
         self,
@@ -59,11 +63,22 @@ class Forecaster:
         folder: Path,
         *,
         now: Callable[[], datetime] = utcnow,
+        patience: float | None = None,
     ) -> None:
-        self._settings, self._prometheus, self._now = settings, prometheus, now
-        self._stored = LoadHistories(folder)
-        self._states = {service.name: _State(service) for service in settings.services}
-        self._training = asyncio.Semaphore(1)
+        self._settings, self._now, self._patience = settings, now, patience
+        stored = LoadHistories(folder)
+        self._states = {
+            service.name: _State(service, LoadSource(service, settings, prometheus, stored))
+            for service in settings.services
+        }
+        self._turn = asyncio.Semaphore(1)
+
+    async def close(self) -> None:
+        """Stop what goes on behind the answers."""
+        under_way = [task for state in self._states.values() for task in (state.reading, state.training) if task]
+        for task in under_way:
+            task.cancel()
+        await asyncio.gather(*under_way, return_exceptions=True)
 
     async def predict(
         self,
@@ -82,7 +97,7 @@ class Forecaster:
                 Known(), self._bounds(None), service=None, at=at, horizon=horizon or timedelta(minutes=5),
                 current=current, reasons=[],
             )  # fmt: skip
-        reasons = await self._refresh(state)
+        reasons = await self._refresh(state, answerable=current is not None)
         lead = timedelta(seconds=state.service.lead_seconds)
         try:
             return await asyncio.to_thread(
@@ -116,7 +131,7 @@ class Forecaster:
 
     def info(self) -> ForecastInfo:
         return ForecastInfo(
-            services=[_info(state) for state in self._states.values()],
+            services=[service_info(state.service, state.known) for state in self._states.values()],
             candidates=[one.name for one in candidates(boosting=self._settings.boosting)],
             quantile=self._settings.quantile,
             history_days=self._settings.history_days,
@@ -136,14 +151,12 @@ class Forecaster:
         return ForecastHealth(status="healthy" if ready and not troubled else "degraded", services=said)
 
     async def run(self) -> None:
-        """Fetch and train by schedule, for ever: cancel it to stop."""
+        """Read and train by schedule, for ever: cancel it to stop."""
         while self._states:
             for state in self._states.values():
-                try:
-                    await self._refresh(state)
-                except Exception as error:
-                    # one service whose history breaks the training must not end that of the others
-                    log.warning("load prediction failed", service=state.service.name, exc_info=error)
+                task = self._read(state)
+                if task is not None:
+                    await asyncio.wait({task})
             await asyncio.sleep(_TICK_SECONDS)
 
     # --- history and training -------------------------------------------------------------------------------------
@@ -160,137 +173,121 @@ class Forecaster:
         source = service or self._settings
         return Bounds(source.per_instance, source.min_instances, source.max_instances, self._settings.quantile)
 
-    async def _refresh(self, state: _State) -> list[str]:
-        """Bring the history up to now and train when that is due. What went wrong comes back as sentences."""
-        if state.turn.locked() and state.known.predictor is not None:
-            return []  # a training takes seconds: until it ends the older one answers
-        async with state.turn:
+    async def _refresh(self, state: _State, *, answerable: bool = False) -> list[str]:
+        """Wait, within the patience, for what is due. `answerable`: without any history too. What is missing after it
+        comes back as sentences."""
+        loop = asyncio.get_running_loop()
+        until = None if self._patience is None else loop.time() + self._patience
+        reading = self._read(state)
+        if reading is not None:
+            await asyncio.wait({reading}, timeout=_left(until, loop.time()))
+            if not reading.done() and not answerable and state.known.history is None:
+                await asyncio.wait({reading})  # there is nothing to answer with
+        if state.training is not None and (until is None or state.known.predictor is None):
+            await asyncio.wait({state.training}, timeout=_left(until, loop.time()))
+        found: list[str] = []
+        if _under_way(reading):
+            found.append("the newest history is still being read")
+        if state.trouble is not None and state.known.history is not None:  # else it is the reason already
+            found.append(f"the history could not be brought up to date: {state.trouble}")
+        if _under_way(state.training):
+            found.append(
+                "a newer forecast is being trained" if state.known.predictor else "the forecast is being trained"
+            )
+        return found
+
+    def _read(self, state: _State) -> asyncio.Task[None] | None:
+        """The reading that is under way, or a new one when that is due. It begins a training when that is due too."""
+        if state.reading is None or state.reading.done():
             now = self._now()
-            if state.refreshed is None or not timedelta(0) <= now - state.refreshed < _REFRESH:
-                state.refreshed = now
-                try:
-                    fresh = await self._fetch(state, now)
-                    state.trouble = None
-                except ParamedicError as error:
-                    state.trouble, fresh = error, False
-                    if state.known.history is None:
-                        state.known.why = str(error)
-                if state.known.history is not None and (fresh or state.known.trained_at is None):
-                    await self._train(state, state.known.history, now)
-            if state.trouble is None or state.known.history is None:  # then it is the reason already
-                return []
-            return [f"the history could not be brought up to date: {state.trouble}"]
+            if state.read_at is not None and timedelta(0) <= now - state.read_at < _REFRESH:
+                return None
+            state.reading = asyncio.create_task(self._bring_up(state, now), name=f"load of {state.service.name}")
+        return state.reading
+
+    async def _bring_up(self, state: _State, now: datetime) -> None:
+        """Raises nothing: what goes wrong is the service's trouble."""
+        first, state.read_at = state.read_at is None, now
+        fresh = False
+        try:
+            if first:
+                state.history = await state.source.kept()
+                if state.history is not None and now.timestamp() - state.history.end < self._settings.retrain_seconds:
+                    await self._settle(state, now, fresh=True)  # a server that hangs does not delay the first forecast
+            fresh = await self._fetch(state, now)
+            state.trouble = None
+        except ParamedicError as error:
+            state.trouble = error
+        except Exception as error:  # one service that nobody foresaw must not end the others
+            log.exception("a load could not be read", service=state.service.name)
+            state.trouble = ToolFailed(f"the load could not be read: {type(error).__name__}")
+        await self._settle(state, now, fresh=fresh)
+
+    async def _settle(self, state: _State, now: datetime, *, fresh: bool) -> None:
+        """Answer from the newest history, and begin a training when that is due."""
+        if state.history is None:
+            state.known = replace(state.known, why=str(state.trouble or state.known.why))
+            return
+        known = state.known
+        if known.predictor is None or (known.predictor.step == state.history.step and state.service.csv is None):
+            state.known = replace(known, history=state.history)
+        if (fresh or state.trained_at is None) and not _under_way(state.training) and await self._due(state, now):
+            state.trained_at = now
+            state.training = asyncio.create_task(self._train(state, now), name=f"training of {state.service.name}")
 
     async def _fetch(self, state: _State, now: datetime) -> bool:
         """Whether there is anything new."""
-        if state.service.csv is not None:
-            return await self._fetch_csv(state, state.service.csv)
-        if not state.loaded:
-            state.loaded = True
-            stored = await asyncio.to_thread(self._stored.load, _key(state.service))
-            if stored is not None:
-                state.known.history = await asyncio.to_thread(History.of, *stored, step=self._settings.step_seconds)
-        if self._prometheus is None:
-            raise InvalidInput("no Prometheus is configured: set prometheus.url")
-        begin = now - timedelta(days=self._settings.history_days)
-        before = state.known.history
-        times, loads = _points(before, begin.timestamp())
-        # the newest points again: a rate over the last minutes was not complete when it was read
-        since = datetime.fromtimestamp(times[-1], UTC) - timedelta(hours=1) if len(times) else begin
-        assert state.service.query is not None
-        step = timedelta(seconds=self._settings.step_seconds)
-        at, found = await read_history(self._prometheus, state.service.query, since, now, step)
-        if not len(at):
-            if before is None:
-                raise InvalidInput("Prometheus has no value of the query within the configured history")
+        present = await state.source.present(now)
+        state.known = replace(state.known, present=None if present is None else (now, present))
+        found = await state.source.read(state.history, now)
+        if found is None:
             return False
-        kept = times < at.min()
-        times, loads = np.concatenate((times[kept], at)), np.concatenate((loads[kept], found))
-        state.known.history = await asyncio.to_thread(History.of, times, loads, step=self._settings.step_seconds)
+        state.history = found
         return True
 
-    async def _fetch_csv(self, state: _State, file: Path) -> bool:
+    async def _due(self, state: _State, now: datetime) -> bool:
+        known, history = state.known, state.history
+        assert history is not None
+        if known.predictor is None or state.trained_at is None or known.predictor.step != history.step:
+            return True
         try:
-            about = await asyncio.to_thread(file.stat)
-            if about.st_mtime == state.csv_changed and state.known.history is not None:
-                return False
-            state.known.history = await asyncio.to_thread(read_csv, file, self._settings, column=state.service.column)
-        except OSError as error:
-            raise InvalidInput(f"the table {file.name} cannot be read: {error.strerror}") from None
-        state.csv_changed = about.st_mtime
-        state.known.trained_at = None  # another table
-        return True
+            state.known = replace(known, drift=await asyncio.to_thread(drift, known.predictor, history))
+        except Exception:
+            log.exception("whether a load drifts is not known", service=state.service.name)
+        ago = now - state.trained_at
+        drifted = state.known.drift is not None and state.known.drift.drifted
+        # a load that left its habits is learnt anew at once, but not again and again
+        return (
+            state.service.csv is not None  # another table
+            or ago.total_seconds() >= self._settings.retrain_seconds
+            or history.end - known.predictor.until >= self._settings.retrain_seconds
+            or (drifted and ago >= timedelta(hours=1))
+        )
 
-    async def _train(self, state: _State, history: History, now: datetime) -> None:
-        known = state.known
-        due = known.trained_at is None or now - known.trained_at >= timedelta(seconds=self._settings.retrain_seconds)
-        other_grid = known.predictor is not None and known.predictor.step != history.step
-        if known.predictor is not None and not other_grid:
-            known.drift = await asyncio.to_thread(drift, known.predictor, history)
-            drifted = known.drift is not None and known.drift.drifted
-            # a load that left its habits is learnt anew at once, but not again and again
-            due = due or (drifted and now - (known.trained_at or now) >= timedelta(hours=1))
-        if not (due or other_grid or known.predictor is None):
-            return
-        known.trained_at = now
+    async def _train(self, state: _State, now: datetime) -> None:
+        """Raises nothing. The older forecast answers until this ends, with the history that it fits."""
+        history = state.history
+        assert history is not None
         try:
-            async with self._training:
-                known.predictor, known.why = await asyncio.to_thread(
+            async with self._turn:
+                predictor, why = await asyncio.to_thread(
                     train, history, quantile=self._settings.quantile, boosting=self._settings.boosting
                 )
         except Exception as error:  # a history that nobody foresaw: the older predictor, or the present load, answers
             log.exception("training failed", service=state.service.name)
-            known.why = f"training failed: {type(error).__name__}"
+            state.known = replace(state.known, why=f"training failed: {type(error).__name__}")
             return
-        if state.service.query is not None:
-            try:
-                await asyncio.to_thread(self._stored.save, _key(state.service), *_points(history, 0.0))
-            except OSError as error:
-                log.warning("a load's history was not stored", service=state.service.name, error=error.strerror)
+        newest = state.history if state.history and state.history.step == history.step else history
+        state.known = replace(state.known, history=newest, predictor=predictor, why=why, trained_at=now)
+        try:
+            await state.source.keep(history)
+        except OSError as error:
+            log.warning("a load's history was not stored", service=state.service.name, error=error.strerror)
 
 
-def read_csv(file: Path, settings: ForecastSettings, *, column: str | None = None) -> History:
-    """The newest `history_days` of a table. Raises InvalidInput that names what is wrong, OSError."""
-    if file.stat().st_size > MAX_CSV_BYTES:
-        raise InvalidInput(f"{file.name} has more than {MAX_CSV_BYTES >> 20} MiB")
-    try:
-        times, loads = read_load(file.read_text(encoding="utf-8"), file.name, column=column)
-    except UnicodeDecodeError:
-        raise InvalidInput(f"{file.name} is no text") from None
-    newest = times >= times.max() - settings.history_days * DAY
-    return History.of(times[newest], loads[newest], step=settings.step_seconds)
+def _under_way(task: asyncio.Task[None] | None) -> bool:
+    return task is not None and not task.done()
 
 
-def _key(service: ForecastService) -> str:
-    """Of the stored history: that of another query is another load."""
-    return f"{service.name}-{hashlib.sha256((service.query or '').encode()).hexdigest()[:16]}"
-
-
-def _points(history: History | None, begin: float) -> tuple[FloatArray, FloatArray]:
-    """Measured points from `begin` on."""
-    if history is None:
-        return np.empty(0), np.empty(0)
-    times: FloatArray = history.start + np.arange(len(history), dtype=np.float64) * history.step
-    kept = ~np.isnan(history.values) & (times >= begin)
-    return times[kept], history.values[kept]
-
-
-def _info(state: _State) -> ServiceInfo:
-    known, service = state.known, state.service
-    history = known.history
-    return ServiceInfo(
-        service=service.name,
-        source="csv" if service.csv else "prometheus",
-        per_instance=service.per_instance,
-        min_instances=service.min_instances,
-        max_instances=service.max_instances,
-        lead_seconds=service.lead_seconds,
-        target=f"{service.namespace}/{service.workload}" if service.workload else None,
-        trained_at=known.trained_at if known.predictor else None,
-        history_days=round(history.days, 2) if history else None,
-        history_until=datetime.fromtimestamp(history.end, UTC) if history else None,
-        step_seconds=history.step if history else None,
-        models=[back_test_report(choice) for choice in known.predictor.choices] if known.predictor else [],
-        drift=drift_report(known.drift),
-        reasons=[known.why] if known.predictor is None else list(history.notes) if history else [],
-    )
+def _left(until: float | None, now: float) -> float | None:
+    return None if until is None else max(0.0, until - now)

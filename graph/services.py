@@ -13,7 +13,7 @@ from langgraph.checkpoint.sqlite.aio import AsyncSqliteSaver
 
 from actions.gate import Gate
 from agents.analyst import Analyst
-from agents.forecaster import Forecaster
+from agents.forecaster import PATIENCE, Forecaster
 from agents.gdb_analyst import GdbAnalyst
 from agents.k8s_fixer import K8sFixer
 from agents.known_crashes import KnownCrashes
@@ -127,6 +127,10 @@ async def open_services(settings: Settings) -> AsyncIterator[Services]:
         watch = None
         if cluster:
             watch = StormWatch(storms, incidents, core_jobs, runner, cluster, settings.instances, settings.policy)
+        forecaster = Forecaster(
+            settings.forecast, servers.prometheus, settings.data_dir / "forecast", patience=PATIENCE
+        )
+        stack.push_async_callback(forecaster.close)
         yield Services(
             settings=settings,
             database=database,
@@ -146,7 +150,7 @@ async def open_services(settings: Settings) -> AsyncIterator[Services]:
             monitoring=servers,
             runbooks=runbooks,
             analyst=analyst,
-            forecaster=Forecaster(settings.forecast, servers.prometheus, settings.data_dir / "forecast"),
+            forecaster=forecaster,
             scaling=Scaling(gate, incidents, Drafts(database), runner),
         )
         await runner.drain()

@@ -50,7 +50,8 @@ def predict(
     found: list[Prediction | Trend] = []
 
     async def run() -> None:
-        from agents.forecaster import Forecaster, read_csv
+        from agents.forecaster import Forecaster
+        from agents.load_source import read_csv
         from tools.prometheus.measure import monitoring
 
         asked = moment

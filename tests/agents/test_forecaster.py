@@ -2,23 +2,28 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import json
 import shutil
 import socket
 import subprocess
+import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import httpx
 import numpy as np
 import pytest
 
 from agents.forecaster import Forecaster
+from diagnosis.metrics.forecast.predictor import train
 from diagnosis.metrics.series import FloatArray
 from errors import InvalidInput, NotFound, ToolFailed, ToolTimeout
+from incidents.forecast import Prediction
 from incidents.load_histories import LoadHistories
 from settings import ForecastService, ForecastSettings, PrometheusSettings
 from tools.prometheus.client import Prometheus
@@ -209,3 +214,81 @@ def test_stored_histories_are_numbers_or_nothing(tmp_path: Path) -> None:
     for rubbish in (b"", b"PK\x03\x04", b"text"):
         (tmp_path / "shop.npz").write_bytes(rubbish)
         assert stored.load("shop") is None
+
+
+async def test_a_question_waits_for_no_training_and_many_begin_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "load.csv"
+    clock = NOW
+    go, begun = threading.Event(), 0
+
+    def slowly(*given: Any, **options: Any) -> Any:
+        nonlocal begun
+        begun += 1
+        assert go.wait(20)
+        return train(*given, **options)
+
+    def write(until: datetime) -> None:
+        times = np.arange(NOW.timestamp() - 9 * 86_400, until.timestamp(), 600)
+        file.write_text(
+            "time,value\n" + "".join(f"{at:.0f},{x:.2f}\n" for at, x in zip(times, wave(times), strict=True))
+        )
+
+    monkeypatch.setattr("agents.forecaster.train", slowly)
+    write(NOW)
+    forecaster = Forecaster(settings(query=None, csv=file), None, tmp_path, now=lambda: clock, patience=0.05)
+    while True:  # until the table is read: without it there is nothing to answer with
+        with contextlib.suppress(InvalidInput):
+            first = await forecaster.predict()
+            break
+    assert (first.decided_by, first.forecast_qps) == ("reactive", None)
+    assert "the forecast is being trained" in first.reasons
+    go.set()
+    patient = await until(forecaster, lambda found: found.forecast_qps is not None)
+    go.clear()
+    clock += timedelta(minutes=10)
+    write(clock)  # another table is learnt anew
+    await until(forecaster, lambda found: "a newer forecast is being trained" in found.reasons)
+    answers = await asyncio.gather(*(forecaster.predict() for _ in range(5)))
+    assert {answer.trained_at for answer in answers} == {patient.trained_at}, "the older one answers"
+    assert begun == 2
+    go.set()
+    newer = await until(forecaster, lambda found: found.trained_at == clock)
+    assert begun == 2 and not any("being trained" in reason for reason in newer.reasons)
+    await forecaster.close()
+
+
+async def until(forecaster: Forecaster, seen: Callable[[Prediction], bool]) -> Prediction:
+    for _ in range(200):
+        found = await forecaster.predict()
+        if seen(found):
+            return found
+        await asyncio.sleep(0.05)
+    raise AssertionError(f"it did not come to it: {found}")
+
+
+async def test_the_present_load_is_that_of_the_moment_and_not_of_the_grid(prometheus: str, tmp_path: Path) -> None:
+    async with Prometheus(PrometheusSettings(url=prometheus)) as server:
+        clock = NOW + timedelta(seconds=123)
+        of_the_clock = settings(query="vector(time() % 600)")  # nought wherever the grid asks
+        found = await Forecaster(of_the_clock, server, tmp_path, now=lambda: clock).predict()
+        assert (found.current_qps, found.reactive_instances) == (123, 3)
+        negative = await Forecaster(settings(query="vector(-5)"), server, tmp_path, now=lambda: clock).predict(
+            current=1
+        )
+        assert any("no measured value" in reason for reason in negative.reasons)
+
+
+async def test_a_prometheus_that_hangs_delays_no_forecast(prometheus: str, tmp_path: Path) -> None:
+    clock = NOW
+    with silent() as url:
+        async with (
+            Prometheus(PrometheusSettings(url=prometheus)) as server,
+            Prometheus(PrometheusSettings(url=url, timeout=30)) as hangs,
+        ):
+            await Forecaster(settings(), server, tmp_path, now=lambda: clock).predict()
+            later = Forecaster(settings(), hangs, tmp_path, now=lambda: clock, patience=0.1)
+            found = await until(later, lambda found: found.forecast_qps is not None)  # from what was kept
+            assert "the newest history is still being read" in found.reasons
+            await later.close()
