@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import json
+from collections.abc import AsyncIterator, Callable
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from fastapi import APIRouter, Path, Query, Request
+import structlog
+from fastapi import APIRouter, Header, Path, Query, Request
 from pydantic import AfterValidator, BaseModel, Field, WithJsonSchema
 from starlette.responses import Response
 
@@ -16,6 +19,7 @@ from api.auth import Caller, Fixer, Reader
 from api.dependencies import KnownIncident, checked_id, services_of
 from api.fields import Body, Line, Namespace, Plain, Text
 from api.problems import RESPONSES, UnusableField
+from api.sse import Event, event_stream
 from diagnosis.metrics.charts import render
 from diagnosis.metrics.config import RcaConfig
 from errors import NotFound, ParamedicError, ToolMissing
@@ -32,6 +36,14 @@ if TYPE_CHECKING:
 router = APIRouter(prefix="/api/v1", tags=["rca"], responses=RESPONSES)
 DEFAULT_MINUTES = 30
 _HEALTH_SECONDS = 5.0
+_STREAM = "text/event-stream"
+_DOCUMENTED: dict[int | str, dict[str, Any]] = {
+    200: {
+        "description": f"One JSON document; with `Accept: {_STREAM}` events `step` on the way, then `done` or `error`",
+        "content": {"application/json": {"schema": {"$ref": "#/components/schemas/RcaAnswer"}}, _STREAM: {}},
+    }
+}
+_log = structlog.get_logger(__name__)
 
 
 def _time(value: str) -> str:
@@ -98,21 +110,28 @@ class RcaHealth(BaseModel):
     models: str
 
 
-@router.post("/rca")
-async def analyse_metrics(request: Request, caller: Reader, body: RcaBody) -> RcaAnswer:
+@router.post("/rca", response_model=RcaAnswer, responses=_DOCUMENTED)
+async def analyse_metrics(
+    request: Request, caller: Reader, body: RcaBody, accept: Annotated[str, Header(include_in_schema=False)] = ""
+) -> Response:
     """Find the workload whose measurements changed first and most, or say that there is none. Changes nothing."""
     start, end = body.span()
     question = Question(start, end, body.namespace, body.metrics, body.symptom or "")
-    return await _asked(request, caller, question)
+    return await _asked(request, caller, question, accept)
 
 
-@router.post("/rca/incident")
-async def analyse_incident(request: Request, caller: Reader, body: RcaIncidentBody) -> RcaAnswer:
+@router.post("/rca/incident", response_model=RcaAnswer, responses=_DOCUMENTED)
+async def analyse_incident(
+    request: Request,
+    caller: Reader,
+    body: RcaIncidentBody,
+    accept: Annotated[str, Header(include_in_schema=False)] = "",
+) -> Response:
     """The same for an incident in words: the affected services are where the symptom shows."""
     start, end = body.span()
     symptom = f"{', '.join(body.affected_services)}: {'; '.join(body.symptoms) or 'affected'}"
     question = Question(start, end, body.namespace, symptom=symptom, affected=body.affected_services)
-    return await _asked(request, caller, question)
+    return await _asked(request, caller, question, accept)
 
 
 @router.get("/rca/metrics")
@@ -193,14 +212,49 @@ async def incident_metrics(request: Request, _caller: Reader, incident: KnownInc
     return rca_answer(run)
 
 
-async def _asked(request: Request, caller: Caller, question: Question) -> RcaAnswer:
+async def _asked(request: Request, caller: Caller, question: Question, accept: str) -> Response:
+    _prometheus(services_of(request))  # without one it is a problem, not an event
+    if _STREAM in accept:
+        return event_stream(_events(request, caller, question), request.app.state.draining)
+    answer = await _analysed(request, caller, question, lambda _: None)
+    return Response(answer.model_dump_json(), media_type="application/json")
+
+
+async def _events(request: Request, caller: Caller, question: Question) -> AsyncIterator[Event]:
+    """What is being done, then the answer. The analysis ends with its listener."""
+    steps: asyncio.Queue[str | None] = asyncio.Queue()
+    work = asyncio.create_task(_analysed(request, caller, question, steps.put_nowait))
+    work.add_done_callback(lambda _: steps.put_nowait(None))
+    try:
+        while (text := await steps.get()) is not None:
+            yield Event("step", {"text": text})
+        yield Event("done", json.loads((await work).model_dump_json()))
+    except ParamedicError as error:  # headers are out: an error can only be an event
+        yield Event("error", {"title": error.title, "status": error.status, "detail": str(error)})
+    except Exception as error:
+        _log.error("an analysis failed", exc_info=error)
+        yield Event("error", {"title": "Internal error", "status": 500, "detail": "the log of the service has it"})
+    finally:
+        work.cancel()
+        await asyncio.gather(work, return_exceptions=True)
+
+
+async def _analysed(request: Request, caller: Caller, question: Question, tell: Callable[[str], None]) -> RcaAnswer:
     services = services_of(request)
     runs = MetricRuns(services.database)
     turn: asyncio.Semaphore = request.app.state.rca_turn
+    if turn.locked():
+        tell("waiting for other analyses")
     async with turn:
         found: Look = await look(
-            _prometheus(services), question, cluster=services.cluster, config=await current_config(runs)
+            _prometheus(services),
+            question,
+            cluster=services.cluster,
+            config=await current_config(runs),
+            progress=tell,
         )
+    if services.models is not None:
+        tell("asking the model")
     report = await explained(services.models, found.report)
     return rca_answer(await runs.save(report, found.charts, requested_by=caller.identity))
 

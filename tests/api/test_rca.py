@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
+import re
 import sys
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -99,6 +101,11 @@ async def test_a_bad_rollout_is_found_with_its_event_and_charts(
         )
         assert named["report"]["data_quality"]["series"] == 7
         assert "the server has no metric nothing" in named["report"]["data_quality"]["warnings"]
+        told = await streamed(service, start_time=written(began - timedelta(seconds=2)), metrics=["up"])
+        assert told[0] == ("step", {"text": "asking Prometheus what it has"})
+        assert ("step", {"text": "1 of 4: up"}) in told
+        assert told[-1][0] == "done" and [name for name, _ in told[:-1]] == ["step"] * (len(told) - 1)
+        assert (await service.client.get(told[-1][1]["links"]["self"])).json() == told[-1][1]
         listed = (await service.client.get("/api/v1/rca/metrics?namespace=shop")).json()["metrics"]
         assert {"process_cpu_seconds_total", "http_request_duration_seconds:p90"} <= {item["name"] for item in listed}
         assert (await service.client.get("/api/v1/rca/health")).json()["status"] == "ok"
@@ -111,6 +118,13 @@ async def test_a_bad_rollout_is_found_with_its_event_and_charts(
             shop.prometheus, "--start", written(began - timedelta(seconds=2)), "-n", "shop", "--symptom", "slow"
         )
         assert "shop/db" in printed.splitlines()[0]
+
+
+async def streamed(service: Served, **body: Any) -> list[tuple[str, Any]]:
+    answer = await service.client.post("/api/v1/rca", json=body, headers={"Accept": "text/event-stream"})
+    assert answer.headers["content-type"].startswith("text/event-stream"), answer.text
+    found = re.findall(r"^event: (.+)\ndata: (.+)$", answer.text, re.MULTILINE)
+    return [(name, json.loads(data)) for name, data in found]
 
 
 async def command(url: str, *arguments: str) -> str:
@@ -158,6 +172,8 @@ async def test_bad_input_is_one_problem_each(service: Served, parts: Parts) -> N
         assert down.json()["status"] == "unavailable"
         gone = await service.client.post("/api/v1/rca", json={})
         assert gone.status_code == 502 and gone.headers["content-type"] == "application/problem+json"
+        told = await streamed(service)
+        assert told[-1][0] == "error" and told[-1][1]["status"] == 502 and "Prometheus" in told[-1][1]["detail"]
     nobody = await service.client.post("/api/v1/rca/incident", json={"symptoms": ["slow"]})
     assert nobody.status_code == 422 and "affected_services" in nobody.text
     for path in ("/api/v1/rca/rca_0", "/api/v1/rca/..%2Fx", "/api/v1/rca/rca_0/chart.svg"):

@@ -116,9 +116,14 @@ class Prometheus:
             not isinstance(data, dict)
             or data.get("resultType") not in _TYPES
             or not isinstance(data.get("result"), list)
+            or (data["resultType"] in ("vector", "matrix") and not all(map(_is_series, data["result"])))
         ):
             raise ToolFailed("Prometheus answered something that is no result of a query")
         return {**document}
+
+
+def _is_series(result: Any) -> bool:
+    return isinstance(result, dict) and isinstance(result.get("metric"), dict)
 
 
 def _checked(query: str) -> str:

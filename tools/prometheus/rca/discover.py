@@ -6,6 +6,7 @@ Counting is cheap and comes first: a label that explodes is known before anythin
 from __future__ import annotations
 
 import itertools
+import math
 import re
 import statistics
 from collections.abc import Iterable
@@ -88,20 +89,29 @@ async def _interval(server: Prometheus, metric: str, job: str, at: datetime) -> 
     labels = [(key, "=", quoted(value)) for key, value in chosen[0][0].items() if key != "__name__"]
     answer = await server.instant(f"{selector(metric, *labels)}[{_PROBE}]", at)
     results = answer["data"]["result"]
-    values = results[0].get("values") if results and isinstance(results[0], dict) else None
-    times = [float(point[0]) for point in values or [] if isinstance(point, list) and point]
+    times = times_of(results[0]) if results else []
     steps = [later - earlier for earlier, later in itertools.pairwise(times) if later > earlier]
     return statistics.median(steps) if steps else None
 
 
 def vector(answer: dict[str, Any]) -> list[tuple[dict[str, str], float]]:
-    """Labels and value of each result of an instant query."""
+    """Labels and value of each result of an instant query whose value is a finite number."""
     found = []
     for result in answer["data"]["result"]:
         try:
             labels, value = result["metric"], float(result["value"][1])
         except (KeyError, IndexError, TypeError, ValueError):
             continue
-        if isinstance(labels, dict):
+        if isinstance(labels, dict) and math.isfinite(value):
             found.append(({str(key): str(text) for key, text in labels.items()}, value))
     return found
+
+
+def times_of(series: Any) -> list[float]:
+    """When the points of a series were measured; what is no point is left out."""
+    points = series.get("values") if isinstance(series, dict) else None
+    return [
+        float(point[0])
+        for point in (points if isinstance(points, list) else [])
+        if isinstance(point, list) and point and isinstance(point[0], int | float) and math.isfinite(point[0])
+    ]

@@ -9,7 +9,7 @@ from diagnosis.metrics.series import plain
 from incidents.models import Evidence, EvidenceKind, Moment, MomentKind, ObjectRef
 from tools.prometheus.client import Prometheus
 from tools.prometheus.rca.catalogue import CONTAINER, PROGRAM, Matcher
-from tools.prometheus.rca.discover import Found, vector
+from tools.prometheus.rca.discover import Found, times_of, vector
 from tools.prometheus.rca.windows import Windows, written
 from tools.prometheus.selectors import quoted, selector
 
@@ -110,7 +110,7 @@ class _Asking:
         """Results whose value is a time (seconds since 1970) within the range."""
         first, last = self._spans.first.timestamp(), self._spans.end.timestamp()
         rows = await self._now(f"topk({_MAX_ROWS}, ({query}) >= {first:.0f} <= {last:.0f})")
-        return [(labels, datetime.fromtimestamp(value, UTC)) for labels, value in rows]
+        return [(labels, datetime.fromtimestamp(value, UTC)) for labels, value in rows if first <= value <= last]
 
     async def _times(self, query: str) -> list[tuple[dict[str, str], list[datetime]]]:
         """When the condition began to hold, each time. Only what it holds for is sent by the server."""
@@ -124,8 +124,9 @@ class _Asking:
             query = f"topk({_MAX_ROWS}, {query})"
         answer = await self._server.range(query, spans.first, spans.end, spans.step)
         found = []
+        first, last = spans.first.timestamp(), spans.end.timestamp()
         for result in answer["data"]["result"]:
-            times = [float(point[0]) for point in result.get("values", [])]
+            times = [at for at in times_of(result) if first - 1 <= at <= last + 1]  # sent in milliseconds
             gap = spans.step.total_seconds() * 1.5
             begins = [
                 datetime.fromtimestamp(at, UTC)

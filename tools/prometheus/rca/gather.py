@@ -37,6 +37,8 @@ _MAX_PROGRAM_FAMILIES = 60
 _CONCURRENT = 4
 _COUNT_FROM = 100
 _MAX_TIMEOUTS = 3
+_AROUND = 3
+"""Questions about what is beside the series: `_Work.around`."""
 _UNNAMED = "result"
 _PLACES = ("source_workload_namespace", "destination_workload_namespace")
 _POD = r"(.+?)(?:-[bcdf-hj-np-tv-xz2-9]{6,10})?-(?:[bcdf-hj-np-tv-xz2-9]{5}|[0-9]{1,4})"
@@ -78,9 +80,10 @@ async def gather(
     spans = windows(start, end, found.usual)
     work = _Work(server, spans, namespace, found, progress)
     work.out.unseen += found.unseen
-    total = len(wanted) + len(given)
+    families = len(wanted) + len(given)
+    work.questions = families + _AROUND
     progress(
-        f"fetching {total} families of series from {spans.first:%Y-%m-%d %H:%M} by {spans.step.total_seconds():g} s"
+        f"fetching {families} families of series from {spans.first:%Y-%m-%d %H:%M} by {spans.step.total_seconds():g} s"
     )
     await asyncio.gather(*(work.family(one) for one in wanted), *(work.query(one) for one in given), work.around())
     out = work.out
@@ -197,6 +200,9 @@ class _Work:
     ) -> None:
         self.out = Gathered(spans)
         self.timeouts = 0
+        self.questions = 0
+        """So many will be asked; `progress` counts them."""
+        self._begun = 0
         self._server, self._spans, self._namespace = server, spans, namespace
         self._found, self._progress = found, progress
         self._gate = asyncio.Semaphore(_CONCURRENT)
@@ -241,7 +247,8 @@ class _Work:
             if self.timeouts >= _MAX_TIMEOUTS:
                 self.out.unseen.append(f"{what} was not asked for: Prometheus is too slow")
                 return
-            self._progress(what)
+            self._begun += 1
+            self._progress(f"{self._begun} of {self.questions}: {what}")
             try:
                 await work()
             except ToolTimeout as error:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -141,6 +142,31 @@ async def test_nothing_there_is_said() -> None:
     async with server(lambda path, fields: []) as (client, _):
         with pytest.raises(InvalidInput, match="no series of namespace shop between"):
             await gather(client, START, END, namespace="shop")
+
+
+RUBBISH: list[list[Any]] = [
+    [{"metric": {"__name__": "up", "job": "a"}, "value": [1, value], "values": values}]
+    for value, values in (
+        ("NaN", []),
+        ("+Inf", None),
+        ("1e300", [[1e300, "1"]]),
+        (None, [["x", "1"]]),
+        ("1", [[END.timestamp(), "1e309"], [True], 5, []]),
+    )
+]
+RUBBISH += [["x"], [None], [{"metric": 5}], [{}]]
+
+
+async def test_answers_that_are_none_are_an_error_or_left_out() -> None:
+    for rubbish in RUBBISH:
+
+        def answer(path: str, fields: dict[str, str], rubbish: list[Any] = rubbish) -> Any:
+            return rubbish
+
+        async with server(answer) as (client, _):
+            with contextlib.suppress(ToolFailed, InvalidInput):
+                found = await look(client, Question(START, END), config=RcaConfig())
+                assert found.report.status in ("unknown", "no_root_cause")
 
 
 async def test_one_point_and_only_nan_end_in_unknown() -> None:
