@@ -171,7 +171,9 @@ def _segmentation(core: CoreFile, names: list[str]) -> Verdict:
 
 def _by_fault(fault: Fault, names: list[str]) -> Verdict:
     if fault.kind is FaultKind.STACK_OVERFLOW:
-        return Verdict(CauseClass.STACK_OVERFLOW, 0.97, "the address lies just below the thread's stack", fault)
+        return Verdict(CauseClass.STACK_OVERFLOW, 0.97, f"the address lies {fault.below_the_stack}", fault)
+    if fault.kind is FaultKind.MISALIGNED:
+        return Verdict(CauseClass.BUS_ERROR, 0.95, "the instruction needs an aligned address", fault)
     if names and is_allocator(names[0]):
         return Verdict(
             CauseClass.HEAP_CORRUPTION, 0.8, "the fault is inside the allocator, on its own structures", fault

@@ -11,7 +11,7 @@ from diagnosis.crashes.core_file import CoreFile
 from diagnosis.crashes.faults import Fault, FaultKind
 from diagnosis.crashes.frames import in_application, normalize, relevant
 from diagnosis.crashes.memory_causes import MemoryText, ThrownObject
-from diagnosis.crashes.signals import code_meaning, code_name, signal_name
+from diagnosis.crashes.signals import SI_KERNEL, code_meaning, code_name, signal_name, was_sent
 from diagnosis.crashes.signature import round_of
 from incidents.crash_frames import Recursion
 from incidents.crash_report import Frame
@@ -62,6 +62,12 @@ def mechanism(
             return f"{because}{_quoted(message)} in {where}"
         case CauseClass.EXTERNAL_SIGNAL:
             return f"{name} from outside: {verdict.because}; the program was in {where} and did not cause it"
+        case CauseClass.BUS_ERROR if verdict.fault is not None:
+            return (
+                f"misaligned access: {_access(verdict.fault)} address {_address(verdict.fault)}, "
+                f"which is no multiple of {verdict.fault.operand.size if verdict.fault.operand else 16}, in {where}"
+                f"{_by(verdict.fault, instruction)}"
+            )
         case CauseClass.ARITHMETIC | CauseClass.BUS_ERROR | CauseClass.ILLEGAL_INSTRUCTION:
             return _hardware(core, verdict, code, instruction, where)
         case _:
@@ -98,24 +104,28 @@ def _memory(
     if fault is None:
         return f"memory fault in {where}: {verdict.because}"
     if fault.kind is FaultKind.STACK_OVERFLOW:
-        cycle = round_of(frames, collapsed)
+        cycle = list(reversed(round_of(frames, collapsed)))  # people read who calls whom
         rounds = f" ({collapsed.count} rounds)" if collapsed else ""
         how = f"; {' → '.join(cycle)} without end{rounds}" if cycle else ""
-        return (
-            f"stack overflow in {where}: address {_address(fault)} lies just below the stack that ends at "
-            f"{hex(fault.stack_end or 0)}{how}"
-        )
+        return f"stack overflow in {where}: address {_address(fault)} lies {fault.below_the_stack}{how}"
     access = _access(fault)
     if fault.kind is FaultKind.NEAR_NULL:
         if fault.at_pc:
-            return f"null pointer call: control went to {_address(fault)}; last known place {_caller(frames)}"
+            caller = _caller([frame for frame in frames if frame.offset != _address(fault)])
+            return f"null pointer call: control went to {_address(fault)}; last known place {caller}"
         offset = f", a null pointer plus offset {fault.address}" if fault.address else ""
+        held = fault.operand.registers if fault.operand else ()
+        if offset and held and held[0][1] == fault.address:
+            offset = ", near null"  # the pointer itself is this number
         nulls = _null_pointers(frames)
         named = f"; `{'`, `'.join(nulls)}` is null" if len(nulls) == 1 else ""
         by = _by(fault, instruction)
         return f"null pointer dereference: {access} address {_address(fault)}{offset} in {where}{by}{named}"
+    if fault.kind is FaultKind.PROTECTION:
+        return f"general protection fault in {where}: the registers do not tell the address{_by(fault, instruction)}"
     if fault.at_pc:
-        return f"wild jump: control went to {_address(fault)}, {verdict.because}; last known place {_caller(frames)}"
+        caller = _caller([frame for frame in frames if frame.offset != _address(fault)])
+        return f"wild jump: control went to {_address(fault)}, {verdict.because}; last known place {caller}"
     return f"wild pointer: {access} address {_address(fault)} in {where}, {verdict.because}{_by(fault, instruction)}"
 
 
@@ -125,7 +135,8 @@ def _hardware(core: CoreFile, verdict: Verdict, code: str | None, instruction: s
         CauseClass.BUS_ERROR: "bus error",
         CauseClass.ILLEGAL_INSTRUCTION: "illegal instruction",
     }[verdict.cause]
-    address = f" at address {hex(core.signal.address)}" if core.signal else ""
+    told = core.signal is not None and not was_sent(core.signal.code) and core.signal.code != SI_KERNEL
+    address = f" at address {hex(core.signal.address)}" if core.signal and told else ""
     meaning = code_meaning(code)
     named = f" ({code}{': ' + meaning if meaning else ''})" if code else ""
     by = f" by `{instruction}`" if instruction else ""

@@ -5,6 +5,9 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <unistd.h>
+#ifdef __SSE2__
+#include <emmintrin.h>
+#endif
 
 struct customer {
     long id;
@@ -80,6 +83,20 @@ APART void hang_over(long *address) {
     *address = sink;
 }
 
+APART int spread(long at) {
+    volatile char room[16 << 20];
+    room[at] = 1;
+    return room[at];
+}
+
+APART int load(const char *from) {
+#ifdef __SSE2__
+    return _mm_cvtsi128_si32(_mm_load_si128((const __m128i *)from));
+#else
+    return *from;
+#endif
+}
+
 int main(int argc, char **argv) {
     const char *mode = argc > 1 ? argv[1] : "";
     struct order *order = calloc(1, sizeof *order);
@@ -132,6 +149,12 @@ int main(int argc, char **argv) {
         sink = read_all((long *)end, 1000);
     }
     if (!strcmp(mode, "kill")) kill(getpid(), SIGSEGV), sleep(5);
+    if (!strcmp(mode, "large_frame")) sink = spread(argc);
+    if (!strcmp(mode, "misaligned")) sink = load((char *)kept + 4);
+    if (!strcmp(mode, "reserved")) {
+        sink = read_all(mmap(NULL, 4096, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0), 1);
+    }
+    if (!strcmp(mode, "small")) order->customer = (void *)0x11, charge(order);
     if (!strcmp(mode, "number")) hang_over((long *)0x12345678);
     return sink;
 }

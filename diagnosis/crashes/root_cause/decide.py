@@ -13,9 +13,9 @@ from diagnosis.crashes.layouts import Layout
 from diagnosis.crashes.operands import operands
 from diagnosis.crashes.root_cause.aborts import abort_cause
 from diagnosis.crashes.root_cause.classes import Conclusion, RootClass
-from diagnosis.crashes.root_cause.memory import bus_cause, memory_cause
+from diagnosis.crashes.root_cause.memory import bus_cause, memory_cause, misaligned_cause
 from diagnosis.crashes.root_cause.variables import integer_of
-from diagnosis.crashes.signals import code_name
+from diagnosis.crashes.signals import code_meaning, code_name
 from incidents.crash_report import CrashReport, Frame
 from incidents.models import CauseClass
 
@@ -40,6 +40,8 @@ def root_cause_of(core: CoreFile, verdict: Verdict, report: CrashReport, layouts
             found = abort_cause(core, verdict, frames, message)
         case CauseClass.NULL_DEREFERENCE | CauseClass.WILD_POINTER | CauseClass.STACK_OVERFLOW if verdict.fault:
             found = memory_cause(core, verdict.fault, report, frames, layouts)
+        case CauseClass.BUS_ERROR if verdict.fault:
+            found = misaligned_cause(verdict.fault)
         case CauseClass.BUS_ERROR:
             found = bus_cause(core)
         case CauseClass.ARITHMETIC:
@@ -67,7 +69,12 @@ def _arithmetic(core: CoreFile, frames: Sequence[Frame]) -> Conclusion | None:
     if instruction is None or instruction.mnemonic not in ("div", "idiv"):
         if code == "FPE_INTDIV":
             return Conclusion(RootClass.DIVISION_BY_ZERO, 0.8, "the kernel reports an integer division by zero")
-        return Conclusion(RootClass.ARITHMETIC_OVERFLOW, 0.6, f"the kernel reports {code}") if code else None
+        if code == "FPE_FLTDIV":
+            return Conclusion(RootClass.DIVISION_BY_ZERO, 0.9, "the kernel reports a floating-point division by zero")
+        kind = RootClass.ARITHMETIC_OVERFLOW if code in ("FPE_INTOVF", "FPE_FLTOVF") else RootClass.UNKNOWN
+        meaning = code_meaning(code)
+        said = f"the kernel reports {code}{': ' + meaning if meaning else ''}"
+        return Conclusion(kind, 0.8 if kind is not RootClass.UNKNOWN else 0.4, said) if code else None
     touched = operands(instruction, core.crashed.registers, core.header.machine)
     name = instruction.text.partition(" ")[2]
     divisor: int | None = None
@@ -109,6 +116,13 @@ def _illegal(core: CoreFile) -> Conclusion | None:
             0.95,
             f"`{instruction.text}` at {hex(instruction.address)} is a deliberate trap: "
             "the compiler put it where control must never come, or the program called __builtin_trap",
+        )
+    if instruction is not None and instruction.privileged:
+        return Conclusion(
+            RootClass.ILLEGAL_INSTRUCTION,
+            0.95,
+            f"`{instruction.text}` at {hex(instruction.address)} may be executed by the kernel only: it was compiled "
+            "in, or control is in the middle of data",
         )
     shown = f"`{instruction.text}`" if instruction else core.memory.read(core.crashed.pc or 0, 8).hex(" ")
     return Conclusion(

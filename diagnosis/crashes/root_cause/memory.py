@@ -34,7 +34,13 @@ def memory_cause(
         return _exhausted(fault, report)
     blamed = blamed_pointer(core, fault, frames, layouts)
     if fault.kind is FaultKind.NEAR_NULL:
-        return _null(fault, blamed, frames, layouts)
+        # where the heap is low, the mark in a freed chunk is a small number
+        marked = blamed is not None and blamed.value >= _PAGE and not fault.at_pc
+        return (freed_source(core, fault, blamed, frames) if marked else None) or _null(fault, blamed, frames, layouts)
+    if fault.kind is FaultKind.PROTECTION:
+        return Conclusion(
+            RootClass.UNKNOWN, 0.3, "a general protection fault; the registers do not tell which address it was about"
+        )
     return (
         _returned(core, fault)
         or freed_source(core, fault, blamed, frames)
@@ -76,21 +82,44 @@ def bus_cause(core: CoreFile) -> Conclusion | None:
 
 def _exhausted(fault: Fault, report: CrashReport) -> Conclusion:
     recursion = report.threads[0].recursion if report.threads else None
-    end = hex(fault.stack_end or 0)
+    start, end = fault.stack_start or 0, hex(fault.stack_end or 0)
     if recursion is not None:
-        cycle = " → ".join(normalize(name) for name in recursion.functions[:8])
+        # frames are listed innermost first, people read who calls whom
+        cycle = " → ".join(dict.fromkeys(normalize(name) for name in reversed(recursion.functions[:8])))
+        how = "called each other in a circle" if "→" in cycle else "called itself"
         return Conclusion(
             RootClass.UNBOUNDED_RECURSION,
             0.98,
-            f"{cycle} called itself {recursion.count} times until the stack that ends at {end} was used up",
+            f"{cycle} {how} {recursion.count} times until the stack that ends at {end} was used up",
             cycle,
             recursion.first,
         )
-    below = (fault.stack_end or 0) - (fault.address or 0)
+    used = ((fault.stack_end or 0) - (fault.address or 0)) // 1024
+    missing = (start - (fault.address or 0)) // 1024
     return Conclusion(
         RootClass.STACK_EXHAUSTION,
-        0.85,
-        f"the stack that ends at {end} was used up ({below // 1024} KiB) without a recursion: by large local variables",
+        0.9 if missing > _LARGE_FRAME // 1024 else 0.85,
+        f"{_frame_of(report)} needs more stack than there is: {used} KiB below the end at {end}, "
+        f"where {((fault.stack_end or 0) - start) // 1024} KiB are mapped: large local variables, or alloca"
+        if missing > _LARGE_FRAME // 1024
+        else f"the stack that ends at {end} was used up ({used} KiB) without a recursion: by large local variables",
+    )
+
+
+def _frame_of(report: CrashReport) -> str:
+    frames = report.threads[0].frames if report.threads else []
+    return normalize(frames[0].function) if frames and frames[0].function else "the function"
+
+
+def misaligned_cause(fault: Fault) -> Conclusion:
+    """An instruction that needs an aligned address got another."""
+    size = (fault.operand.size if fault.operand else None) or 16
+    address = fault.address or 0
+    return Conclusion(
+        RootClass.MISALIGNED_ACCESS,
+        0.95,
+        f"{_access(fault)} at {hex(address)}, which is {address % size} bytes past a multiple of {size}: the "
+        "instruction needs an aligned address",
     )
 
 
@@ -113,6 +142,18 @@ def _null(fault: Fault, blamed: Blamed | None, frames: Sequence[Frame], layouts:
             RootClass.NULL_DEREFERENCE,
             0.97 if blamed else 0.9,
             f"{access} through {which}, which is null{told}",
+            blamed.expression if blamed else None,
+            where,
+            proofs,
+        )
+    small = fault.operand.registers[0][1] if fault.operand and fault.operand.registers else 0
+    if small and (blamed is None or blamed.value == small):
+        pointer = f"`{blamed.expression}`" if blamed and blamed.expression else "the pointer"
+        return Conclusion(
+            RootClass.NEAR_NULL_MEMBER,
+            0.75 if blamed and blamed.expression else 0.8,
+            f"{access} through {pointer} = {hex(small)}, which is no address: offset {hex(small)} of a null pointer, "
+            f"or a small number{told}",
             blamed.expression if blamed else None,
             where,
             proofs,
@@ -251,11 +292,11 @@ def _past_the_end(core: CoreFile, fault: Fault, blamed: Blamed | None) -> Conclu
     name = f" from `{blamed.expression}`" if blamed and blamed.expression else ""
     how = f"index {_index(operand)} leads" if indexed else "the access ran"
     distance = address - reached.end
+    past = f"{distance} bytes past" if distance else "directly past"
     return Conclusion(
         kind,
         0.8,
-        f"{how}{name} to {hex(address)}, {distance} bytes past the end of {region} at "
-        f"{hex(reached.vaddr)}-{hex(reached.end)}"
+        f"{how}{name} to {hex(address)}, {past} the end of {region} at {hex(reached.vaddr)}-{hex(reached.end)}"
         if distance >= 0
         else f"{how}{name} to {hex(address)}, below {region} at {hex(reached.vaddr)}-{hex(reached.end)}",
         blamed.expression if blamed else None,
@@ -282,12 +323,16 @@ def _wild(core: CoreFile, fault: Fault, blamed: Blamed | None) -> Conclusion:
     value = blamed.value if blamed else fault.address
     name = f"`{blamed.expression}`" if blamed and blamed.expression else "a pointer"
     text = text_in(value) if value is not None else None
-    spelled = f'; its bytes spell "{text}": text was written over it' if text else ""
+    spelled = f'; its bytes spell "{text}": as when text is written over a pointer' if text else ""
     came = f"; {blamed.came_from}" if blamed and blamed.came_from and not blamed.expression else ""
     small = value is not None and NEAR_NULL <= value < 1 << 32 and core.memory.word == 8
     number = "; it looks like a number, not like an address" if small else ""
     kind = RootClass.NON_CANONICAL_POINTER if fault.kind is FaultKind.NON_CANONICAL else RootClass.WILD_POINTER
-    why = "no program can own that address" if kind is RootClass.NON_CANONICAL_POINTER else "nothing is mapped there"
+    why = "nothing is mapped there"
+    if kind is RootClass.NON_CANONICAL_POINTER:
+        why = "no program can own that address"
+    elif fault.kind is FaultKind.REFUSED:
+        why = "what is mapped there does not allow it"
     shown = hex(value) if value is not None else "an address that the processor did not report"
     return Conclusion(
         kind,

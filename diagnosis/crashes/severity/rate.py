@@ -47,6 +47,8 @@ def severity_of(core: CoreFile, verdict: Verdict, frames: Sequence[Frame], messa
             return _rated("UncategorizedSignal", f"{signal_name(number)}: {verdict.because}")
         return _memory(core, fault)
     here = _shown(instruction_at(core, core.crashed.pc), core)
+    if info is not None and was_sent(info.code) and verdict.cause is CauseClass.UNKNOWN:
+        return _rated("UncategorizedSignal", f"{signal_name(number)}: {verdict.because}")
     if number == signal.SIGTRAP:
         return _rated("TrapSignal", f"{_trap(core) or here} is a trap")
     if number == signal.SIGILL:
@@ -86,13 +88,15 @@ def _memory(core: CoreFile, fault: Fault | None) -> CrashSeverity:
     address = fault.address if fault else None
     at = hex(address) if address is not None else "an address that the processor did not report"
     if fault is not None and fault.kind is FaultKind.STACK_OVERFLOW:
-        end = hex(fault.stack_end or 0)
-        return _rated("StackOverflow", f"{shown} touched {at}, just below the thread's stack that ends at {end}")
+        return _rated("StackOverflow", f"{shown} touched {at}, {fault.below_the_stack}")
+    if fault is not None and fault.kind is FaultKind.PROTECTION:
+        at = "an address that the registers do not tell"
     near = address is not None and address < NEAR_NULL and not from_kernel
     if from_kernel and instruction is not None and instruction.privileged:
         return _rated("BadInstruction", f"{shown} is for the kernel only")
     returned = instruction is not None and instruction.flow == "return"
-    if (fault is not None and fault.at_pc and not returned) or (instruction is None and from_kernel):
+    went = fault is not None and fault.at_pc and fault.address == thread.pc
+    if went or (instruction is None and from_kernel):
         return _rated("SegFaultOnPc", f"Control went to {hex(thread.pc or 0)}, where nothing can be executed", near)
     if instruction is None:
         return _rated("AccessViolation", f"The instruction at {shown} is not at hand; it touched {at}")

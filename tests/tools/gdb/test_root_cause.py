@@ -30,8 +30,12 @@ CAUSES = [
     ("past", "heap_overflow", "CWE-122", "DestAv", "past the end of the memory"),
     ("past_read", "out_of_bounds_read", "CWE-125", "SourceAv", "past the end of the memory"),
     ("number", "wild_pointer", "CWE-822", "DestAv", "it looks like a number"),
+    ("large_frame", "stack_exhaustion", "CWE-789", "StackOverflow", "spread needs more stack than there is"),
+    ("misaligned", "misaligned_access", None, "SourceAv", "4 bytes past a multiple of 16"),
+    ("reserved", "wild_pointer", "CWE-822", "SourceAv", "what is mapped there does not allow it"),
+    ("small", "near_null_member", "CWE-476", "SourceAvNearNull", "= 0x11, which is no address"),
 ]
-OPTIMISED = {"member", "freed", "heap", "twice", "smash", "zero", "callback"}
+OPTIMISED = {"large_frame", "member", "freed", "heap", "twice", "smash", "zero", "callback"}
 
 
 @pytest.fixture(autouse=True)
