@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 
 from diagnosis.metrics.beside import changed_before, events_beside, with_changes
-from diagnosis.metrics.calls import Calls
 from diagnosis.metrics.config import RcaConfig
 from diagnosis.metrics.describe import at
 from diagnosis.metrics.edges import Edge
@@ -15,8 +14,7 @@ from diagnosis.metrics.grid import Grid, on_grid
 from diagnosis.metrics.quality import quality_of
 from diagnosis.metrics.report import tell
 from diagnosis.metrics.series import MetricSeries, plain
-from diagnosis.metrics.signals import signal_of, signal_of_node
-from diagnosis.metrics.subject import Owners, subject_of
+from diagnosis.metrics.subject import Owners
 from diagnosis.metrics.summary import summary
 from errors import InvalidInput
 from incidents.metric_report import DataQuality, MetricReport, MetricStatus, Span
@@ -62,15 +60,8 @@ def analyze(
         return _unknown(
             series, used, grid, window, symptom, f"no series has {_LEAST_BINS} samples or more in the range"
         )
-    subjects = [subject_of(one.labels, owners) for one in grid.series]
-    called = [Edge(one.calling, one.entity) for one in subjects if one.calling]
-    known = {name for one in subjects for name in (one.entity, one.calling) if name}
-    calls = Calls.of([*edges, *called], known)
-    signals = [
-        signal_of_node(one.name) if subject.entity.startswith("node/") else signal_of(one.name)
-        for one, subject in zip(grid.series, subjects, strict=True)
-    ]
-    rows = Rows(subjects, signals, calls)
+    rows = Rows.of(grid, edges, owners)
+    known = {*rows.entities, *rows.callings} - {""}
     first, last = 0, grid.bins
     if window:
         first = grid.first_at(window[0].timestamp())
@@ -86,7 +77,7 @@ def analyze(
         return _unknown(series, used, grid, window, symptom, why)
     changed_at = at(grid, found.onset)
     recent = changed_before(moments, changed_at, config.event_lead_seconds, known, owners, 2 * grid.step)
-    ranking = with_changes(found.ranking, recent, calls)
+    ranking = with_changes(found.ranking, recent, rows.calls)
     usual_end = found.onset if usual_end is None else min(usual_end, found.onset)
     past = by_itself(grid, rows, usual_end - _DOUBT)
     quality = quality_of(series, used, grid, found.onset, usual_end, past >= config.anomaly_threshold)
@@ -98,7 +89,9 @@ def analyze(
     quality = quality.model_copy(update={"warnings": [*quality.warnings, *told.warnings]})
     cause = status is MetricStatus.FOUND
     top = [each.entity for each in told.workloads]
-    beside = events_beside(moments, changed_at, config.event_lead_seconds, top, known, calls, owners) if cause else []
+    beside = (
+        events_beside(moments, changed_at, config.event_lead_seconds, top, known, rows.calls, owners) if cause else []
+    )
     return MetricReport(
         status=status,
         onset=changed_at if cause or onset else None,

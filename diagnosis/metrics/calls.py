@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
 
 from diagnosis.metrics.edges import Edge, EdgeKind
 from diagnosis.metrics.scoring import Own
@@ -81,6 +82,11 @@ def _resolved(name: str, entities: set[str], by_name: Mapping[str, list[str]]) -
     return found[0] if len(found) == 1 else ""
 
 
+@lru_cache(maxsize=4096)
+def _passes_on(entity: str) -> bool:
+    return any(word in entity for word in _GATEWAYS)
+
+
 def credit(owns: dict[str, Own], slow: Mapping[tuple[str, str], float]) -> None:
     """Add to `owns` what the latencies of calls say. `slow` is the strength of (caller, callee)."""
     outgoing: dict[str, list[tuple[str, float]]] = defaultdict(list)
@@ -99,13 +105,14 @@ def ranked(owns: Mapping[str, Own], calls: Calls) -> list[tuple[str, float]]:
     """Entities with their score, best first. What travels along calls counts for a caller only as far as no callee
     shows it as strongly; latency, errors and traffic of gateways and load generators that nobody calls count little,
     for they only pass them on. Ties go by name."""
-    trouble = {entity: max(own.resources, own.serving) for entity, own in owns.items()}
+    serving = {entity: own.serving for entity, own in owns.items()}
+    trouble = {entity: max(own.resources, serving[entity]) for entity, own in owns.items()}
     found = []
     for entity, own in owns.items():
         explained = max((trouble.get(callee, 0.0) for callee in calls.callees.get(entity, ())), default=0.0)
-        needed = max(own.serving, own.strongest.get(Signal.CALL_LATENCY, 0.0), 1e-9)
+        needed = max(serving[entity], own.strongest.get(Signal.CALL_LATENCY, 0.0), 1e-9)
         left = max(_LEFT, 1.0 - explained / needed) if explained >= _SLOW / 2 else 1.0
-        if any(word in entity for word in _GATEWAYS) and not calls.callers.get(entity):
+        if _passes_on(entity) and not calls.callers.get(entity):
             left *= _PASSED_ON
         score = own.total(left)
         if entity.startswith("node/"):

@@ -56,13 +56,16 @@ def associations(values: FloatArray, *, least: float, rate: float, max_lag: int 
         better = np.abs(coefficient) > np.abs(best) + (0.05 if lag else 0.0)
         best, size = np.where(better, coefficient, best), np.where(better, common, size)
         lags = np.where(better, lag, lags)
-    tested: list[tuple[float, int, int]] = []
-    for first in range(rows):
-        for second in range(first + 1, rows):
-            one, other = (first, second), (second, first)
-            way = one if abs(best[one]) >= abs(best[other]) else other
-            samples = float(size[way]) / max(1.0, 1.0 + 2.0 * float(memory[:, first] @ memory[:, second]))
-            tested.append((_p_value(float(best[way]), samples) * (2 * max_lag + 1), *way))
+    one, other = np.triu_indices(rows, 1)
+    reverse = np.abs(best[other, one]) > np.abs(best[one, other])
+    one, other = np.where(reverse, other, one), np.where(reverse, one, other)
+    samples = size[one, other] / np.maximum(1.0, 1.0 + 2.0 * (memory.T @ memory)[one, other])
+    tested = [
+        (_p_value(coefficient, count) * (2 * max_lag + 1), first, second)
+        for coefficient, count, first, second in zip(
+            best[one, other].tolist(), samples.tolist(), one.tolist(), other.tolist(), strict=True
+        )
+    ]
     tested.sort()
     kept: list[Pair] = []
     smallest = 1.0
@@ -71,23 +74,25 @@ def associations(values: FloatArray, *, least: float, rate: float, max_lag: int 
         smallest = min(smallest, tested[place - 1][0] * len(tested) / place, 1.0)
         q_values[place - 1] = smallest
     for (_, first, second), q_value in zip(tested, q_values, strict=True):
-        coefficient_found = float(np.clip(best[first, second], -1, 1))
-        if q_value <= rate and abs(coefficient_found) >= least:
-            kept.append(Pair(first, second, int(lags[first, second]), coefficient_found, q_value))
+        if q_value <= rate and abs(found := float(best[first, second])) >= least:
+            kept.append(Pair(first, second, int(lags[first, second]), max(-1.0, min(1.0, found)), q_value))
     return sorted(kept, key=lambda pair: (-abs(pair.coefficient), pair.first, pair.second))
 
 
 def _centered_ranks(steps: FloatArray) -> FloatArray:
     """Ranks along rows, ties averaged, centered, 0 where unknown."""
-    found = np.zeros(steps.shape)
-    for row, one in enumerate(steps):
-        known = np.flatnonzero(~np.isnan(one))
-        if not len(known):
-            continue
-        _, inverse, counts = np.unique(one[known], return_inverse=True, return_counts=True)
-        last = np.cumsum(counts)
-        found[row, known] = (last - (counts - 1) / 2)[inverse] - (len(known) + 1) / 2
-    return found
+    order = np.argsort(steps, axis=1)  # unknown ones last
+    ordered = np.take_along_axis(steps, order, axis=1)
+    places = np.arange(steps.shape[1])
+    new = np.ones(steps.shape, dtype=np.bool_)
+    new[:, 1:] = ordered[:, 1:] != ordered[:, :-1]
+    first = np.maximum.accumulate(np.where(new, places, 0), axis=1)
+    ends = np.concatenate((new[:, 1:], np.ones((len(steps), 1), dtype=np.bool_)), axis=1)
+    last = np.minimum.accumulate(np.where(ends, places, len(places))[:, ::-1], axis=1)[:, ::-1]
+    known = ~np.isnan(steps)
+    found = np.empty(steps.shape)
+    np.put_along_axis(found, order, (first + last) / 2 - (known.sum(axis=1, keepdims=True) - 1) / 2, axis=1)
+    return np.where(known, found, 0.0)
 
 
 def _autocorrelation(ranks: FloatArray) -> FloatArray:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import cache
 
 import numpy as np
 
@@ -13,6 +16,7 @@ from diagnosis.metrics.episodes import episodes
 from diagnosis.metrics.evaluate import Evaluation, first_change
 from diagnosis.metrics.grid import Grid
 from diagnosis.metrics.series import BoolArray
+from diagnosis.metrics.shift import evenly
 from incidents.metric_report import Direction, Episode, MetricChange
 from incidents.models import Evidence, EvidenceKind
 
@@ -43,40 +47,61 @@ def changes(
             )
         except ImportError:
             warnings.append(f"the detector {name} needs scikit-learn, which is not installed: the extra `metrics`")
+    fired = {name: set(np.flatnonzero(mark.any(axis=1)).tolist()) for name, mark in marks.items()}
+    stamps = cache(lambda index: stamp(at(grid, index)))  # the series of one grid share their times
+    onset_at = at(grid, found.onset)
     told: dict[int, MetricChange] = {}
     evidence: dict[str, Evidence] = {}
     for place, row in enumerate(chosen):
         usual = float(found.shift.before[row])
         listed: list[Episode] = []
         for detector, mark in marks.items():
-            listed += episodes(detector, mark[place], values[place], usual, grid.time_of(0), grid.step)
-        change = _change(grid, found, row, listed, usual)
-        cited = _evidence(grid, found, row, change)
+            if place in fired[detector]:
+                listed += episodes(detector, mark[place], values[place], usual, grid.time_of(0), grid.step)
+        said = _said(grid, found, row)
+        cited = _evidence(grid, found, row, said, stamps)
         evidence[cited.id] = cited
-        told[row] = change.model_copy(update={"evidence_id": cited.id})
+        series = grid.series[row]
+        told[row] = MetricChange(
+            name=series.name,
+            labels=dict(series.labels),
+            unit=series.unit,
+            rate=grid.rated[row],
+            score=said.score,
+            direction=said.direction,
+            baseline_median=said.before,
+            incident_value=said.after,
+            onset=said.onset,
+            detectors=sorted({each.detector for each in listed if each.end >= onset_at}),
+            episodes=listed,
+            evidence_id=cited.id,
+        )
     return told, evidence, warnings
 
 
-def _change(grid: Grid, found: Evaluation, row: int, listed: list[Episode], usual: float) -> MetricChange:
-    series, onset_at = grid.series[row], at(grid, found.onset)
-    after = float(found.shift.after[row])
+@dataclass(frozen=True)
+class _Said:
+    """What a series' change and its evidence both say."""
+
+    score: float
+    direction: Direction
+    before: float | None
+    after: float | None
+    onset: datetime | None
+
+
+def _said(grid: Grid, found: Evaluation, row: int) -> _Said:
     if found.ended[row] or found.began[row]:
         direction = Direction.ENDED if found.ended[row] else Direction.BEGAN
     else:
         direction = Direction.UP if found.shift.sign[row] > 0 else Direction.DOWN
-    return MetricChange(
-        name=series.name,
-        labels=dict(series.labels),
-        unit=series.unit,
-        rate=grid.rated[row],
-        score=round(float(found.shift.score[row]), 3),
-        direction=direction,
-        baseline_median=usual if np.isfinite(usual) else None,
-        incident_value=after if np.isfinite(after) else None,
-        onset=_onset(grid, found, row),
-        detectors=sorted({each.detector for each in listed if each.end >= onset_at}),
-        episodes=listed,
-        evidence_id="",
+    before, after = float(found.shift.before[row]), float(found.shift.after[row])
+    return _Said(
+        round(float(found.shift.score[row]), 3),
+        direction,
+        before if math.isfinite(before) else None,
+        after if math.isfinite(after) else None,
+        _onset(grid, found, row),
     )
 
 
@@ -91,20 +116,19 @@ def _onset(grid: Grid, found: Evaluation, row: int) -> datetime | None:
     return None if place is None else at(grid, place)
 
 
-def _evidence(grid: Grid, found: Evaluation, row: int, change: MetricChange) -> Evidence:
+def _evidence(grid: Grid, found: Evaluation, row: int, said: _Said, stamps: Callable[[int], str]) -> Evidence:
     """What was measured, in words and with a few of the points, around the onset more than elsewhere."""
     series, values = grid.series[row], grid.values[row]
     known = np.flatnonzero(~np.isnan(values))
-    near = known[np.abs(known - found.onset) <= _POINTS // 4]
-    spread = known[np.unique(np.linspace(0, len(known) - 1, min(len(known), _POINTS // 2)).astype(int))]
-    chosen = sorted({*near.tolist(), *spread.tolist()})
-    unit = (f" {series.unit}" if series.unit else "") + (" per second" if change.rate else "")
+    low, high = known.searchsorted((found.onset - _POINTS // 4, found.onset + _POINTS // 4 + 1))
+    chosen = sorted({*known[low:high].tolist(), *known[evenly(len(known), _POINTS // 2)].tolist()})
+    unit = (f" {series.unit}" if series.unit else "") + (" per second" if grid.rated[row] else "")
     lines = [
-        f"baseline median {number(change.baseline_median)}{unit}",
-        f"incident value {number(change.incident_value)}{unit}",
-        f"direction {change.direction}, score {change.score:g}",
-        f"onset {stamp(change.onset)}" if change.onset else "no sample of its own is past three deviations",
-        *(f"{stamp(at(grid, index))} {values[index]:.6g}" for index in chosen),
+        f"baseline median {number(said.before)}{unit}",
+        f"incident value {number(said.after)}{unit}",
+        f"direction {said.direction}, score {said.score:g}",
+        f"onset {stamp(said.onset)}" if said.onset else "no sample of its own is past three deviations",
+        *[f"{stamps(index)} {value:.6g}" for index, value in zip(chosen, values[chosen].tolist(), strict=True)],
     ]
     source = f"{series.source}: {series.key}" if series.source else series.key
     return Evidence.of(EvidenceKind.METRIC, source[:1000], "\n".join(lines), at(grid, grid.bins - 1))

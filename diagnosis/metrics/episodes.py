@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from datetime import UTC, datetime
 
 import numpy as np
@@ -19,20 +20,23 @@ def episodes(
 ) -> list[Episode]:
     """The episodes of one series, the last `MOST`. `usual` is what the peak is measured from; `start` is the middle of
     bin 0 in seconds since 1970."""
-    places = np.flatnonzero(found)
-    if not len(places):
-        return []
-    cuts = np.flatnonzero(np.diff(places) > _APART) + 1
-    grouped = np.split(places, cuts)[-MOST:]
+    groups: list[list[int]] = []
+    for place in np.flatnonzero(found)[::-1].tolist():
+        if groups and groups[-1][-1] - place <= _APART:
+            groups[-1].append(place)
+        elif len(groups) == MOST:
+            break
+        else:
+            groups.append([place])
     made = []
-    for group in grouped:
-        away = np.abs(values[group] - (usual if np.isfinite(usual) else 0.0))
-        peak = float(values[group[int(np.argmax(away))]])
+    middle = usual if math.isfinite(usual) else 0.0
+    for group in reversed(groups):
+        peak = max(values[group[::-1]].tolist(), key=lambda value: abs(value - middle))
         made.append(
             Episode(
                 detector=detector,
-                start=datetime.fromtimestamp(start + float(group[0]) * step, UTC),
-                end=datetime.fromtimestamp(start + float(group[-1]) * step, UTC),
+                start=datetime.fromtimestamp(start + group[-1] * step, UTC),
+                end=datetime.fromtimestamp(start + group[0] * step, UTC),
                 points=len(group),
                 peak=peak,
             )

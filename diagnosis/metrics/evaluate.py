@@ -8,20 +8,22 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from diagnosis.metrics.calls import Calls, credit, ranked
+from diagnosis.metrics.edges import Edge
 from diagnosis.metrics.grid import Grid
 from diagnosis.metrics.onset import find_onsets
-from diagnosis.metrics.scoring import Own, gather, strength
+from diagnosis.metrics.scoring import Own, gather, strengths
 from diagnosis.metrics.series import BoolArray, FloatArray
 from diagnosis.metrics.shift import Shift, shifts
-from diagnosis.metrics.signals import WEIGHTS, Signal
-from diagnosis.metrics.subject import Subject
+from diagnosis.metrics.signals import WEIGHTS, Signal, signal_of, signal_of_node
+from diagnosis.metrics.subject import Owners, Subject, subject_of
 
 CANDIDATES = 4
 """So many onsets, the strongest over all series, are looked at from the workloads' side: that with the clearest
 workload is taken."""
 _SHORT_SECONDS = 240.0
 _SHORT_BINS = 4
-_PRESENCE_SCORE = 12.0
+_PRESENCE = float(strengths(np.array(12.0)))
+"""Of a series that began or ended."""
 _SIGMAS = 3.0
 _SURE = 6.0
 _SHARPER = 0.8
@@ -48,11 +50,25 @@ class Evaluation:
 
 @dataclass(frozen=True, eq=False)
 class Rows:
-    """Of each row of a grid: what it is about, and what kind of signal."""
+    """Of each row of a grid: what it is about, and what kind of signal. `entities` and `callings` are the subjects'."""
 
     subjects: Sequence[Subject]
+    entities: Sequence[str]
+    callings: Sequence[str]
     signals: Sequence[Signal]
     calls: Calls
+
+    @classmethod
+    def of(cls, grid: Grid, edges: Sequence[Edge], owners: Owners | None) -> Rows:
+        """`edges` beside those that the series themselves tell."""
+        subjects = [subject_of(one.labels, owners) for one in grid.series]
+        entities, callings = [one.entity for one in subjects], [one.calling for one in subjects]
+        called = [Edge(calling, entity) for calling, entity in zip(callings, entities, strict=True) if calling]
+        signals = [
+            signal_of_node(one.name) if entity.startswith("node/") else signal_of(one.name)
+            for one, entity in zip(grid.series, entities, strict=True)
+        ]
+        return cls(subjects, entities, callings, signals, Calls.of([*edges, *called], {*entities, *callings} - {""}))
 
 
 def best_onset(
@@ -98,8 +114,10 @@ def _exact(grid: Grid, rows: Rows, found: Evaluation, first: int) -> int:
     entity = found.ranking[0][0]
     scores = np.array(
         [
-            score if entity in (subject.entity, subject.calling) and signal in WEIGHTS else 0.0
-            for subject, signal, score in zip(rows.subjects, rows.signals, found.shift.score.tolist(), strict=True)
+            score if entity in (about, calling) and signal in WEIGHTS else 0.0
+            for about, calling, signal, score in zip(
+                rows.entities, rows.callings, rows.signals, found.shift.score.tolist(), strict=True
+            )
         ]
     )
     begun = [
@@ -137,17 +155,18 @@ def evaluate(grid: Grid, rows: Rows, onset: int, onset_strength: float, usual_en
     began, ended = _presence(grid.values, onset)
     told: list[tuple[str, Signal, float]] = []
     slow: dict[tuple[str, str], float] = {}
-    for subject, signal, score, came_or_went in zip(
-        rows.subjects, rows.signals, shift.score.tolist(), (began | ended).tolist(), strict=True
+    for entity, calling, signal, value, presence in zip(
+        rows.entities,
+        rows.callings,
+        rows.signals,
+        strengths(shift.score).tolist(),
+        (began | ended).tolist(),
+        strict=True,
     ):
-        if subject.calling:
-            call = (subject.calling, subject.entity)
-            if signal is not Signal.TRAFFIC:
-                slow[call] = max(slow.get(call, 0.0), strength(score))
-        elif came_or_went:
-            told.append((subject.entity, Signal.PRESENCE, _PRESENCE_SCORE))
-        else:
-            told.append((subject.entity, signal, score))
+        if not calling:
+            told.append((entity, Signal.PRESENCE, _PRESENCE) if presence else (entity, signal, value))
+        elif signal is not Signal.TRAFFIC:
+            slow[(calling, entity)] = max(slow.get((calling, entity), 0.0), value)
     owns = gather(told)
     credit(owns, slow)
     return Evaluation(onset, onset_strength, shift, began, ended, owns, ranked(owns, rows.calls))
@@ -157,6 +176,8 @@ def _presence(values: FloatArray, onset: int) -> tuple[BoolArray, BoolArray]:
     """Series that have no value before the onset, and those that have none after it. When most end or begin at once it
     is the measuring that did, and none counts."""
     known = ~np.isnan(values)
+    if known.all():
+        return np.zeros(len(values), dtype=np.bool_), np.zeros(len(values), dtype=np.bool_)
     before, after = known[:, :onset].mean(axis=1), known[:, onset:].mean(axis=1)
     began, ended = (before == 0) & (after >= 0.5), (after == 0) & (before >= 0.5)
     if (began | ended).mean() > 0.5:

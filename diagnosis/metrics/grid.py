@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 
-from diagnosis.metrics.rates import looks_cumulative, rates
+from diagnosis.metrics.rates import MOST_FALLS, looks_cumulative, rates
 from diagnosis.metrics.series import FloatArray, Kind, MetricSeries
 
 MAX_BINS = 300
 """More samples are averaged together: a change that shows in none of 300 bins is none of the system's."""
+_SHORT_STRETCH = 8
+_AT_ONCE = 2_000_000
 _LEAST = 5
 """Fewer values of a series say nothing."""
 
@@ -47,59 +50,126 @@ def on_grid(series: Sequence[MetricSeries], start: float | None = None, end: flo
 
     The step is the usual distance of samples, or as much longer as `MAX_BINS` asks for.
     """
-    kept: list[tuple[MetricSeries, FloatArray, FloatArray, bool]] = []
-    unusable = 0
-    for one in series:
-        times, values = one.times, one.values
-        low = 0 if start is None else int(np.searchsorted(times, start, "left"))
-        high = len(times) if end is None else int(np.searchsorted(times, end, "right"))
-        counter = one.kind is Kind.COUNTER or (one.kind is Kind.GAUGE and not one.typed and looks_cumulative(values))
-        if counter:  # the sample before the range is where its first increase begins
-            times, values = rates(times[max(0, low - 1) : high], values[max(0, low - 1) : high])
-        else:
-            times, values = times[low:high], values[low:high]
-        if np.count_nonzero(~np.isnan(values)) < _LEAST:
-            unusable += 1
-            continue
-        kept.append((one, times, values, counter))
-    if not kept:
+    chunks, counters, unusable = _chunks(series, start, end)
+    if not chunks:
         return None
-    steps = _steps([times for _, times, _, _ in kept])
-    first = min(float(times[0]) for _, times, _, _ in kept)
-    last = max(float(times[-1]) for _, times, _, _ in kept)
+    steps: list[float] = []
+    for chunk in chunks:
+        steps += [float(np.median(np.diff(chunk.times)))] * len(chunk.rows)
+    first = min(float(chunk.times[0]) for chunk in chunks)
+    last = max(float(chunk.times[-1]) for chunk in chunks)
     usual = sorted(steps)[int(0.9 * (len(steps) - 1) + 0.999)]
     bins = min(MAX_BINS, max(1, int(np.floor((last - first) / usual + 0.5)) + 1))
     step = max(usual, (last - first) / (bins - 0.5))
     begin = first - step / 2 if step == usual else first
+    kept = np.array(sorted(row for chunk in chunks for row in chunk.rows), dtype=np.intp)
     matrix = np.full((len(kept), bins), np.nan)
-    shared: tuple[FloatArray, FloatArray] | None = None  # the times of the row before, and their bins: mostly the same
-    for row, (_, times, values, _) in enumerate(kept):
-        if shared is None or len(shared[0]) != len(times) or not np.array_equal(shared[0], times):
-            shared = (times, np.clip(((times - begin) / step).astype(np.intp), 0, bins - 1))
-        places = shared[1]
-        known = ~np.isnan(values)
-        if not known.all():
-            places, values = places[known], values[known]
-        counts = np.bincount(places, minlength=bins)
-        # a mean, taken of differences to one of the values: sums of squares or of large values would lose digits
-        sums = np.bincount(places, weights=values - values[0], minlength=bins)
-        filled = counts > 0
-        matrix[row, filled] = sums[filled] / counts[filled] + values[0]
+    for chunk in chunks:
+        places = np.clip(((chunk.times - begin) / step).astype(np.intp), 0, bins - 1)
+        starts = np.flatnonzero(np.diff(places, prepend=-1))
+        target = np.searchsorted(kept, chunk.rows)
+        matrix[target[:, None], places[starts]] = _means(np.array(chunk.values), starts)
     missing = float(np.isnan(matrix).mean())
-    return Grid(begin, step, matrix, [one for one, *_ in kept], [rated for *_, rated in kept], unusable, missing)
+    return Grid(
+        begin,
+        step,
+        matrix,
+        [series[row] for row in kept],
+        [row in counters for row in kept.tolist()],
+        unusable,
+        missing,
+    )
 
 
-def _steps(all_times: Sequence[FloatArray]) -> list[float]:
-    """The usual distance of samples of each; series of one query share their times."""
-    found: list[float] = []
-    before: FloatArray | None = None
-    for times in all_times:
-        if before is None or (
-            times is not before
-            and not (len(times) == len(before) and times[0] == before[0] and np.array_equal(times, before))
+@dataclass(eq=False)
+class _Chunk:
+    """Series of the same times, as those of one query are: what is done once for all of them costs little."""
+
+    rows: list[int]
+    times: FloatArray
+    values: list[FloatArray]
+
+
+def _chunks(
+    series: Sequence[MetricSeries], start: float | None, end: float | None
+) -> tuple[list[_Chunk], set[int], int]:
+    """What of the series lies between two times, counters as rates; which are such; how many have too few values."""
+    counters = {row for row, one in enumerate(series) if one.kind is Kind.COUNTER}
+    found: list[_Chunk] = []
+    for run in _of_one_clock(series):
+        times = series[run.start].times
+        low = 0 if start is None else int(times.searchsorted(start, "left"))
+        high = len(times) if end is None else int(times.searchsorted(end, "right"))
+        before = max(0, low - 1)  # the sample before the range is where a counter's first increase begins
+        values = [one.values[low:high] for one in series[run]]
+        stacked = np.array(values)
+        known = high - low - np.isnan(stacked).sum(axis=1)
+        fell = (stacked[:, 1:] < stacked[:, :-1]).sum(axis=1)
+        plain = _Chunk([], times[low:high], [])
+        rated = _Chunk([], times[:0], [])
+        for row, measured, count, falls in zip(
+            range(len(series))[run], values, known.tolist(), fell.tolist(), strict=True
         ):
-            found.append(float(np.median(np.diff(times))))
-        else:
-            found.append(found[-1])
-        before = times
-    return found
+            one = series[row]
+            if (
+                one.kind is Kind.GAUGE
+                and not one.typed
+                and MOST_FALLS * falls < high - low
+                and looks_cumulative(measured)
+            ):
+                counters.add(row)
+            if row not in counters:
+                if count >= _LEAST:
+                    plain.rows.append(row)
+                    plain.values.append(measured)
+                continue
+            at, rate = rates(times[before:high], one.values[before:high])
+            if np.count_nonzero(~np.isnan(rate)) < _LEAST:
+                continue
+            if not _same(rated.times, at):
+                found.append(rated)
+                rated = _Chunk([], at, [])
+            rated.rows.append(row)
+            rated.values.append(rate)
+        found += [plain, rated]
+    found = [chunk for chunk in found if chunk.rows]
+    return found, counters, len(series) - sum(len(chunk.rows) for chunk in found)
+
+
+def _means(values: FloatArray, starts: npt.NDArray[np.intp]) -> FloatArray:
+    """Of (rows, times) the mean of each stretch that begins at `starts`, without NaN. Taken of differences to one value
+    of the row: sums of large values would lose digits."""
+    known = ~np.isnan(values)
+    whole = bool(known.all())
+    zero = values[:, :1] if whole else np.take_along_axis(values, known.argmax(axis=1)[:, None], axis=1)
+    away = values - zero if whole else np.where(known, values - zero, 0.0)
+    lengths = np.diff(starts, append=values.shape[1])
+    longest = int(lengths.max())
+    if longest <= _SHORT_STRETCH:
+        sums = away[:, starts]
+        for place in range(1, longest):
+            there = np.flatnonzero(lengths > place)
+            sums[:, there] += away[:, starts[there] + place]
+    else:
+        sums = np.add.reduceat(away, starts, axis=1)
+    if whole:
+        return sums / lengths + zero
+    counts = np.add.reduceat(known, starts, axis=1, dtype=np.intp)
+    return np.where(counts > 0, sums / np.maximum(counts, 1) + zero, np.nan)
+
+
+def _of_one_clock(series: Sequence[MetricSeries]) -> Iterator[slice]:
+    """Runs of series that have the same times, so many values at most."""
+    start = 0
+    for row in range(1, len(series) + 1):
+        if (
+            row == len(series)
+            or (row - start) * len(series[row].times) > _AT_ONCE
+            or not _same(series[start].times, series[row].times)
+        ):
+            yield slice(start, row)
+            start = row
+
+
+def _same(one: FloatArray, other: FloatArray) -> bool:
+    return len(one) == len(other) and (len(one) == 0 or bool(one[0] == other[0] and (one == other).all()))

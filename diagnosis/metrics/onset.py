@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from diagnosis.metrics.series import FloatArray
+from diagnosis.metrics.series import BoolArray, FloatArray
 from diagnosis.metrics.shift import median
 
 MOST = 12
@@ -50,41 +50,54 @@ def find_onsets(values: FloatArray, first: int, last: int, most: int = MOST) -> 
     middle = median(usual)
     spread = 1.4826 * median(np.abs(usual - middle[:, None]))
     middle = np.where(np.isnan(middle), 0.0, middle)
-    with np.errstate(invalid="ignore"):
-        largest = np.nanmax(np.where(np.isnan(values), 0.0, np.abs(values)), axis=1)
+    known = ~np.isnan(values)
+    largest = np.where(known, np.abs(values), 0.0).max(axis=1)
     scale = np.maximum(spread, np.maximum(0.05 * np.abs(middle), 0.005 * largest))
     scale = np.where(scale > 0, scale, 1.0)
-    known = ~np.isnan(values)
     scores = np.where(known, np.clip((values - middle[:, None]) / scale[:, None], -_BOUND, _BOUND), 0.0)
-    sums = np.concatenate((np.zeros((len(values), 1)), np.cumsum(scores, axis=1)), axis=1)
-    counts = np.concatenate((np.zeros((len(values), 1)), np.cumsum(known, axis=1)), axis=1)
-    at = np.arange(LEAST_BEFORE, bins - LEAST_AFTER + 1)
-    best: FloatArray = np.zeros(len(at))
-    for width in _widths(bins):
-        ends = np.minimum(at + width, bins)
-        n_before, n_after = counts[:, at], counts[:, ends] - counts[:, at]
-        with np.errstate(invalid="ignore", divide="ignore"):
-            before = sums[:, at] / n_before
-            after = (sums[:, ends] - sums[:, at]) / n_after
+    sums = _running(scores)
+    whole = bool(known.all())
+    counts = _running(known[:1] if whole else known)  # one row stands for all that miss nothing
+    last_place = bins - LEAST_AFTER + 1
+    at = np.arange(LEAST_BEFORE, last_place)
+    allowed = slice(low - LEAST_BEFORE, high - LEAST_BEFORE + 1)
+    n_before, sum_before = counts[:, LEAST_BEFORE:last_place], sums[:, LEAST_BEFORE:last_place]
+    best: FloatArray = np.zeros(high - low + 1)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        before = sum_before / n_before
+        for width in _widths(bins):
+            ends = np.minimum(at + width, bins)
+            n_after = counts[:, ends] - n_before
+            after = (sums[:, ends] - sum_before) / n_after
             # the mean of few values varies more; both ends of the range are such
-            weight = np.sqrt(n_before * n_after / (n_before + n_after))
-            difference = (after - before) * weight
-        difference = np.where(np.isfinite(difference), difference, 0.0)
-        known_quiet = at + width <= first
-        quiet = difference[:, known_quiet] if known_quiet.sum() >= _ENOUGH else difference
-        statistic = np.abs(difference) / np.maximum(1.4826 * median(np.abs(quiet)), 1.0)[:, None]
-        best = np.maximum(best, np.square(_bounded(statistic - _CHANCE)).sum(axis=0))
-    allowed = (at >= low) & (at <= high)
-    apart = max(1, bins // _PLACES)
+            difference = np.abs((after - before) * np.sqrt(n_before * n_after / (n_before + n_after)))
+            if not whole:
+                difference = np.where(np.isfinite(difference), difference, 0.0)
+            known_quiet = int((at + width <= first).sum())
+            quiet = difference[:, :known_quiet] if known_quiet >= _ENOUGH else difference
+            statistic = difference[:, allowed] / np.maximum(1.4826 * median(quiet), 1.0)[:, None]
+            best = np.maximum(best, np.square(_bounded(statistic - _CHANCE)).sum(axis=0))
+    return _strongest(best, low, max(1, bins // _PLACES), most)
+
+
+def _strongest(strengths: FloatArray, first: int, apart: int, most: int) -> list[Onset]:
+    """The strongest candidates at least so many bins from each other; no faint one beside a clear one."""
+    left = strengths.copy()
     found: list[Onset] = []
-    for place in np.argsort(-best, kind="stable"):
-        index, strength = int(at[place]), float(best[place])
-        if found and found[0].strength >= _CLEAR and strength < _FAINT * found[0].strength:
+    while len(found) < most:
+        place = int(left.argmax())
+        strength = float(left[place])
+        if strength < 0 or (found and found[0].strength >= _CLEAR and strength < _FAINT * found[0].strength):
             break
-        if allowed[place] and all(abs(index - each.index) >= apart for each in found):
-            found.append(Onset(index, strength))
-            if len(found) == most:
-                break
+        found.append(Onset(first + place, strength))
+        left[max(0, place - apart + 1) : place + apart] = -1.0
+    return found
+
+
+def _running(values: FloatArray | BoolArray) -> FloatArray:
+    """Sums of what stands before each column, and of all at the end."""
+    found: FloatArray = np.zeros((len(values), values.shape[1] + 1))
+    np.cumsum(values, axis=1, out=found[:, 1:])
     return found
 
 

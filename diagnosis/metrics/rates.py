@@ -12,6 +12,8 @@ from diagnosis.metrics.series import FloatArray
 
 LEAST_SCRAPES = 4
 """Fewer samples of a counter are no rate: a window of a rate has to hold four scrapes, or one missed scrape is seen."""
+MOST_FALLS = 10
+"""A counter falls at most once in so many samples: its process does not begin again more often."""
 _REGULAR = 0.5
 """Spread of the distances between changes, relative to their median, below which a counter is one that is written in
 intervals (cAdvisor's, each 10 to 15 seconds) and not one that counts rare events."""
@@ -59,4 +61,4 @@ def looks_cumulative(values: FloatArray) -> bool:
     fell = steps < 0
     if fell.any() and not (known[1:][fell] <= 0.1 * known[:-1][fell]).all():
         return False
-    return bool(fell.sum() * 10 <= len(steps) and (steps > 0).mean() > 0.5)
+    return bool(MOST_FALLS * fell.sum() <= len(steps) and (steps > 0).mean() > 0.5)

@@ -45,12 +45,13 @@ def tell(
     """The first workloads of the ranking with their strongest series."""
     by_entity: dict[str, list[int]] = defaultdict(list)
     refs: dict[str, ObjectRef] = {}
-    for row, subject in enumerate(rows.subjects):
-        if subject.entity:
-            by_entity[subject.entity].append(row)
-            refs.setdefault(subject.entity, subject.ref)
-        if subject.calling:
-            by_entity[subject.calling].append(row)
+    for row, (entity, calling) in enumerate(zip(rows.entities, rows.callings, strict=True)):
+        if entity:
+            by_entity[entity].append(row)
+            if entity not in refs:
+                refs[entity] = rows.subjects[row].ref
+        if calling:
+            by_entity[calling].append(row)
     weight = [WEIGHTS.get(signal, 0.0) for signal in rows.signals]
     listed = [(entity, score) for entity, score in ranking if score > 0][: config.max_workloads]
     chosen: dict[str, list[int]] = {}

@@ -11,8 +11,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
+import numpy.typing as npt
 
 from diagnosis.metrics.series import BoolArray, FloatArray
 
@@ -55,7 +57,10 @@ def shifts(values: FloatArray, onset: int, ends: Sequence[int], usual_end: int |
     # a series that is nearly always zero: a single increment counts, which a median would not see, unless there were
     # as many at other times. What holds for most of the incident is compared with what held as long before: a short
     # burst earlier, as when the program started, does not hide it
-    sparse = (usual == 0).sum(axis=1) >= _SPARSE * np.maximum(1, (~np.isnan(usual)).sum(axis=1))
+    zero = usual == 0
+    sparse = np.zeros(len(values), dtype=np.bool_)
+    if zero.any():
+        sparse = zero.sum(axis=1) >= _SPARSE * np.maximum(1, (~np.isnan(usual)).sum(axis=1))
     rare = scale
     if sparse.any():
         rare = np.fmax(scale, _busiest(usual, ends[0] - onset))
@@ -89,12 +94,25 @@ def median(values: FloatArray) -> FloatArray:
     return quantile(values, 0.5)
 
 
+@lru_cache(maxsize=256)
+def evenly(length: int, most: int) -> npt.NDArray[np.intp]:
+    """Indices of a sequence, at most so many, from its first to its last."""
+    found = np.unique(np.linspace(0, length - 1, min(length, most)).astype(np.intp))
+    found.flags.writeable = False
+    return found
+
+
 def quantile(values: FloatArray, share: float) -> FloatArray:
     """Along rows, without NaN, between neighbours linear."""
     rows, columns = values.shape
     if columns == 0:
         return np.full(rows, np.nan)
     ordered = np.sort(values, axis=1)
+    if not np.isnan(ordered[:, -1]).any():  # NaN sorts last: here there is none, and all rows have the same places
+        at = (columns - 1) * share
+        lower, upper = ordered[:, int(at)], ordered[:, min(int(at) + 1, columns - 1)]
+        between: FloatArray = lower + (upper - lower) * (at - int(at))
+        return between
     count = columns - np.isnan(ordered).sum(axis=1)
     place = np.maximum(count - 1, 0) * share
     low = place.astype(np.intp)
@@ -108,8 +126,9 @@ def quantile(values: FloatArray, share: float) -> FloatArray:
 def _largest(values: FloatArray) -> FloatArray:
     if values.shape[1] == 0:
         return np.full(len(values), np.nan)
-    known = np.where(np.isnan(values), 0.0, np.abs(values))
-    found: FloatArray = known.max(axis=1)
+    found: FloatArray = np.abs(values).max(axis=1)
+    if np.isnan(found).any():
+        found = np.fmax.reduce(np.abs(values), axis=1, initial=0.0)
     return found
 
 
@@ -138,11 +157,8 @@ def _block_medians(values: FloatArray, width: int) -> FloatArray:
     count = length - width + 1
     if count < 4 or width < 1:
         return np.empty((len(values), 0))
-    starts = np.unique(np.linspace(0, count - 1, min(count, _BLOCKS)).astype(np.intp))
-    if width <= 9:
-        blocks = np.lib.stride_tricks.sliding_window_view(values, width, axis=1)[:, starts]
-        return median(blocks.reshape(-1, width)).reshape(len(values), -1)
+    starts = evenly(count, _BLOCKS)
     # of a wide block the median of thirty values tells as much
-    columns = starts[:, None] + np.unique(np.linspace(0, width - 1, min(width, 15)).astype(np.intp))
+    columns = starts[:, None] + evenly(width, 15)
     chosen = values[:, columns]
     return median(chosen.reshape(-1, chosen.shape[2])).reshape(len(values), -1)
