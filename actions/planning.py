@@ -21,7 +21,7 @@ from actions.patches import inverse_body
 from actions.policy import policy_version, require_writable
 from actions.preview import require_only
 from errors import Refused, Stale
-from incidents.models import Diagnosis, Incident, ObjectRef, new_id
+from incidents.models import Diagnosis, Incident, ObjectRef, Via, new_id
 from incidents.plan import Action, DeletePod, EvidenceNeed, PatchWrite, Plan, Restart, Write, canonical_json
 from settings import GateSettings
 from tools.kubernetes.client import Object
@@ -69,7 +69,7 @@ class Planner:
             incident_id=incident.id,
             action=action,
             title=draft.title,
-            reason=cause.summary if cause else "asked for",
+            reason=_why(incident, diagnosis),
             cause_class=cause.cause_class.value if cause else None,
             writes=draft.writes,
             inverse=inverse,
@@ -124,6 +124,14 @@ class Planner:
             require_only(rehearsal.before, rehearsal.after, draft.allowed)
             require_advances(write, rehearsal)
         return rehearsal
+
+
+def _why(incident: Incident, diagnosis: Diagnosis) -> str:
+    """What an approver reads first: the likeliest cause; of a crash storm its count too, which is why it is asked."""
+    cause = diagnosis.causes[0].summary if diagnosis.causes else None
+    if incident.via is Via.POLICY:
+        return f"{incident.event}. Cause: {cause or 'not known'}"
+    return cause or "asked for"
 
 
 def joined_diff(rehearsals: Sequence[Rehearsal]) -> str:

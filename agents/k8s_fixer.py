@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from datetime import timedelta
 
 from actions.gate import Gate
 from actions.ownership import Managed
@@ -30,6 +31,9 @@ from tools.helm.client import Helm, Revision
 
 MAX_ALTERNATIVES = 3
 """So many plans are made and compared; each is a dry run on the server."""
+
+_STORM = timedelta(days=7)
+"""The longest window that a storm is counted in."""
 
 
 @dataclass(frozen=True)
@@ -69,6 +73,7 @@ class K8sFixer:
         storm = await self._storms.about(incident.target) if self._storms and incident.via is Via.POLICY else None
         histories = await self._histories(incident, diagnosis, storm)
         steps = course(diagnosis, histories)
+        need = EvidenceNeed.CORE if storm and await self._left_cores(storm) else evidence_need(diagnosis)
         before = await self._recall.precedents(incident, diagnosis) if self._recall else []
         plans: list[_Way] = []
         proposals: list[Proposal] = []
@@ -76,7 +81,7 @@ class K8sFixer:
             if remedy.action is None:
                 proposals.append(remedy.proposal())
             elif len(plans) < MAX_ALTERNATIVES and not any(_covers(way.plan, remedy) for way in plans):
-                tried = await self._try(incident, diagnosis, remedy)
+                tried = await self._try(incident, diagnosis, remedy, need)
                 if isinstance(tried, Plan):
                     earlier = precedent(tried.action, before)
                     plans.append(_Way(*with_precedent(remedy, tried, earlier, diagnosis), earlier))
@@ -85,7 +90,7 @@ class K8sFixer:
         asked = [remedy.action for remedy in steps.now]
         for remedy in stopping(storm, diagnosis, histories) if storm else ():
             if not plans and remedy.action not in asked:  # the next is tried only when the gate refused what is gentler
-                tried = await self._try(incident, diagnosis, remedy)
+                tried = await self._try(incident, diagnosis, remedy, need)
                 if isinstance(tried, Plan):
                     plans.append(_Way(remedy, tried, None))
                 else:
@@ -95,7 +100,16 @@ class K8sFixer:
         proposals += [_next(number, remedy) for number, remedy in enumerate(steps.later, start=2)]
         return Offer(plan=plans[0].plan if plans else None, proposals=proposals)
 
-    async def _try(self, incident: Incident, diagnosis: Diagnosis, remedy: Remedy) -> Plan | Proposal:
+    async def _left_cores(self, storm: Storm) -> bool:
+        """Whether crashes of the storm are of the kind that leaves a core: it goes with the pods, unless it is kept or
+        people waive it knowingly. A program that ends with an error leaves none to wait for."""
+        assert self._storms is not None
+        crashes = await self._storms.crashes(storm.instance, storm.opened_at - _STORM)
+        return not crashes or any(crash.ending == "crash_signal" for crash in crashes)
+
+    async def _try(
+        self, incident: Incident, diagnosis: Diagnosis, remedy: Remedy, need: EvidenceNeed
+    ) -> Plan | Proposal:
         """Let the gate plan one remedy; what it refuses becomes a proposal, and is said in the timeline."""
         assert remedy.action is not None
         try:
@@ -103,8 +117,7 @@ class K8sFixer:
                 incident,
                 remedy.action,
                 diagnosis,
-                # a storm's pods go with the core that nobody kept: people waive that knowingly, or it is kept
-                evidence_need=EvidenceNeed.CORE if incident.via is Via.POLICY else evidence_need(diagnosis),
+                evidence_need=need,
                 evidence_sha256=core_sha256(diagnosis),
             )
         except Managed as error:

@@ -13,8 +13,8 @@ from sqlalchemy import func, select
 from errors import InvalidInput
 from incidents.collected import CollectedCore
 from incidents.database import Database
-from incidents.models import Diagnosis, DiagnosisStatus, Incident, Severity
-from incidents.plan import Approval, Proposal
+from incidents.models import Diagnosis, DiagnosisStatus, Incident, Severity, Via
+from incidents.plan import Approval, ApprovalState, Proposal
 from incidents.tables import CoreJobRow
 from settings import NotifyChannel
 from tools.feishu.texts import Language, text
@@ -98,20 +98,23 @@ def notice_of(
     proposals: Sequence[Proposal] = (),
     approval: Approval | None = None,
 ) -> Notice:
-    """What is known in a few lines. Buttons are Feishu's alone: here a link leads to the incident."""
+    """What is known in a few lines. Buttons are Feishu's alone: here a link and a command lead to the decision."""
     causes = diagnosis.causes if diagnosis else []
-    lines = [(text(language, "label.target"), str(incident.target))]
-    if causes:
-        lines.append((text(language, "label.cause"), f"{causes[0].cause_class}: {causes[0].summary}"))
-    elif incident.summary:
-        lines.append((text(language, "label.outcome"), incident.summary))
-    if (times := max(incident.count, cores.count)) > 1:
-        lines.append((text(language, "label.storm"), text(language, "storm", count=times, nodes=len(cores.nodes) or 1)))
-    for proposal in proposals[:1]:
-        lines.append((text(language, "label.proposal"), proposal.title))
+    told = [("target", str(incident.target))]
+    if incident.via is Via.POLICY and approval is None:
+        told.append(("event", incident.event))
     if approval is not None:
-        lines.append((text(language, "label.quorum"), approval.id))
-    lines.append((text(language, "label.incident"), incident.id))
+        told += _asked(approval, language)
+    elif causes:
+        told.append(("cause", f"{causes[0].cause_class}: {causes[0].summary}"))
+    elif incident.summary:
+        told.append(("cause", incident.summary))
+    if (times := max(incident.count, cores.count)) > 1:
+        nodes = len(cores.nodes) or 1
+        told.append(("storm", text(language, "storm" if nodes > 1 else "storm.one_node", count=times, nodes=nodes)))
+    told += [("proposal", proposal.title) for proposal in proposals[:1]]
+    told.append(("incident", incident.id))
+    lines = [(text(language, f"label.{name}"), said) for name, said in told]
     cause = causes[0].summary if causes else incident.summary or ""
     values = {
         **_core_values(incident, cores),
@@ -125,6 +128,21 @@ def notice_of(
         "incident.link": link or "",
     }
     return Notice(title, lines, link, text(language, "button.open"), values)
+
+
+def _asked(approval: Approval, language: Language) -> list[tuple[str, str]]:
+    """What is to be decided and how, or what became of it."""
+    plan = approval.plan
+    found = [("action", plan.title), ("why", plan.reason)]
+    if approval.state is not ApprovalState.PENDING:
+        return [*found, ("outcome", approval.outcome or text(language, f"state.{approval.state.value}"))]
+    given = sum(vote.verdict == "approve" for vote in approval.votes)
+    return [
+        *found,
+        ("risk", f"{text(language, f'risk.{plan.risk.value}')}; {plan.blast_radius}"),
+        ("quorum", text(language, "quorum.state", given=given, needed=approval.quorum)),
+        ("decide", f"paramedic approve {approval.id} | paramedic reject {approval.id}"),
+    ]
 
 
 def _core_values(incident: Incident, cores: Cores) -> dict[str, str]:

@@ -21,8 +21,8 @@ from agents.publisher import Publisher
 from errors import InvalidInput, ToolFailed
 from incidents.database import Database, utcnow
 from incidents.deliveries import Deliveries
-from incidents.models import Diagnosis, Incident, IncidentStatus, Severity
-from incidents.plan import Approval, Proposal, canonical_json
+from incidents.models import Diagnosis, Incident, IncidentStatus, Severity, Via
+from incidents.plan import Approval, ApprovalState, Proposal, canonical_json
 from settings import Settings
 from tools.feishu.approval_card import approval_card
 from tools.feishu.callback import callbacks_enabled
@@ -37,6 +37,11 @@ from tools.notices.message import render as body_of
 _Told = tuple[str, dict[str, Any]]
 """A channel's id, and the payload of its message."""
 _BAD_ENDS = {IncidentStatus.ESCALATED, IncidentStatus.FAILED, IncidentStatus.NOT_FIXED}
+_BAD_OUTCOMES = {ApprovalState.UNDONE, ApprovalState.FAILED}
+_DECIDED = _BAD_OUTCOMES | {
+    *(ApprovalState.DONE, ApprovalState.REJECTED, ApprovalState.EXPIRED),
+    *(ApprovalState.SUPERSEDED, ApprovalState.STALE),
+}
 _TOLD_BY_DIAGNOSIS = {IncidentStatus.DIAGNOSED, IncidentStatus.UNKNOWN, IncidentStatus.HEALTHY}
 _QUEUED = "queued for"
 _REPEAT_SECONDS = 300
@@ -101,7 +106,8 @@ class Notifier:
             return {"card": card}
 
         async def others() -> list[_Told]:
-            title, severity = text(self._language, f"title.{diagnosis.status.value}"), severity_of(diagnosis)
+            name = "storm" if incident.via is Via.POLICY else diagnosis.status.value
+            title, severity = text(self._language, f"title.{name}"), severity_of(diagnosis)
             return await self._others(incident, title, severity, render, diagnosis=diagnosis, proposals=proposals)
 
         return await self._tell(incident.id, "diagnosis", f"{incident.id}:{content}", render, others)
@@ -135,9 +141,13 @@ class Notifier:
         key = f"{base}:{view}:{len(approval.votes)}"
 
         async def others() -> list[_Told]:
-            if not incident.status.ended:  # buttons and votes are Feishu's
+            if incident.status.ended:
+                title = self._ended(incident)
+            elif approval.state in _DECIDED:
+                title = text(self._language, f"title.outcome.{approval.state.value}")
+            else:  # buttons and votes are Feishu's
                 return []
-            return await self._others(incident, self._ended(incident), None, render, approval=approval)
+            return await self._others(incident, title, None, render, approval=approval)
 
         return await self._tell(incident.id, "result", key, render, others, supersedes=base)
 
@@ -200,7 +210,8 @@ class Notifier:
         found: list[_Told] = []
         for channel in self._settings.notify.channels:
             name = channel_id(channel)
-            wanted = severity is not None or incident.status in _BAD_ENDS
+            failed = approval is not None and approval.state in _BAD_OUTCOMES
+            wanted = severity is not None or incident.status in _BAD_ENDS or failed
             if not (wanted and wants(channel, incident, severity or Severity.ERROR, cores)) and (
                 severity is not None or not await self._deliveries.told(incident.id, name)
             ):

@@ -8,6 +8,7 @@ whatever people said.
 from __future__ import annotations
 
 import asyncio
+import re
 from collections import Counter
 from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
@@ -23,7 +24,7 @@ from graph.runner import Runner
 from graph.storm_cores import crashes_of, records_of, same_crash, without_cores
 from graph.storm_pods import crashes_shown
 from incidents.collected import CollectedCore, Completeness
-from incidents.core_jobs import CoreJobStore
+from incidents.core_jobs import CoreJob, CoreJobStore
 from incidents.database import utcnow
 from incidents.models import CoreRef, Incident, IncidentStatus, ObjectRef, Via
 from incidents.store import IncidentStore
@@ -39,6 +40,8 @@ REQUESTER = "policy:storms"
 _KEPT = timedelta(days=7)  # the longest window that can be configured
 _RECENT = 500
 _MOST_CORES = 5000
+_ADDRESSES = re.compile("[0-9a-f]{40}")
+"""A signature that is no name."""
 Same = tuple[str, int, int]
 """A signature, how often, and on how many nodes."""
 
@@ -80,12 +83,12 @@ class StormWatch:
         now = self._now()
         since = now - timedelta(seconds=self._policy.window_seconds)
         snapshot = await read_pods(self._cluster, self._policy.namespaces, events=True)
-        records = records_of(await self._jobs.since(since, limit=_MOST_CORES), self._policy.namespaces)
-        await self._note(snapshot, records, since, now)
+        jobs = await self._jobs.since(since, limit=_MOST_CORES)
+        await self._note(snapshot, records_of(jobs, self._policy.namespaces), since, now)
         await self._storms.forget(now - _KEPT)
         for instance, count in (await self._storms.counts(since)).items():
             if count > self._policy.threshold:
-                await self._storm(instance, count, since, snapshot, records)
+                await self._storm(instance, count, since, snapshot, jobs)
 
     async def _note(self, snapshot: Snapshot, records: list[CollectedCore], since: datetime, now: datetime) -> None:
         """What the pods show, and cores of ends that they show no more; each end once, whichever is seen first."""
@@ -103,32 +106,32 @@ class StormWatch:
 
     # --- a storm ----------------------------------------------------------------------------------------------------
 
-    async def _storm(
-        self, instance: str, count: int, since: datetime, snapshot: Snapshot, records: list[CollectedCore]
-    ) -> None:
+    async def _storm(self, instance: str, count: int, since: datetime, snapshot: Snapshot, jobs: list[CoreJob]) -> None:
         crashes = await self._storms.crashes(instance, since)
         target = Counter(crash.workload for crash in crashes).most_common(1)[0][0]
         begun = await self._begun(instance, since)
         about = await self._about(target)
         if begun is not None and begun.mode == self._policy.mode:
             if begun.mode == "propose" and begun.incident_id is None:  # killed before the incident was noted
-                await self._ask(
-                    begun, crashes, about, since, same_crash(records, {crash.workload for crash in crashes})
-                )
+                await self._ask(begun, crashes, about, since, await self._same(jobs, crashes))
             return
-        same = same_crash(records, {crash.workload for crash in crashes})
+        same = await self._same(jobs, crashes)
         release = _release(snapshot.get(target.kind, target.namespace, target.name))
         if self._policy.mode == "dry-run":
             await self._storms.begin(instance, target, count, "dry-run", release=release)
-            said = (
-                f"dry run: {self._sentence(count, crashes, instance, same)}; people would be asked to {_ways(release)}"
-            )
+            sentence = self._sentence(count, crashes, instance, same)
+            said = f"dry run: crash storm: {sentence}; people would be asked to {_ways(release)}"
             log.warning("crash storm", instance=instance, target=str(target), count=count, dry_run=True)
             if about:
                 await self._incidents.add_step(about[0].id, "storm", said, data={"count": count, "dry_run": True})
             return
         declined = (one for one in about if one.status is IncidentStatus.DECLINED and one.updated_at > since)
-        if any(not one.status.ended for one in about) or next(declined, None) is not None:
+        if (asked := next((one for one in about if not one.status.ended), None)) is not None:
+            if all(step.type != "storm" for step in await self._incidents.steps(asked.id)):
+                said = f"crash storm: {self._sentence(count, crashes, instance, same)}"
+                await self._incidents.add_step(asked.id, "storm", said, data={"count": count})
+            return
+        if next(declined, None) is not None:
             return
         log.warning("crash storm", instance=instance, target=str(target), count=count, dry_run=False)
         storm = await self._storms.begin(instance, target, count, "propose", release=release)
@@ -164,6 +167,17 @@ class StormWatch:
         )
         await self._storms.asked(storm.id, incident.id)
 
+    async def _same(self, jobs: list[CoreJob], crashes: list[Crash]) -> Same | None:
+        """The crash that was seen most, named as its incident names it: agents know its addresses alone."""
+        found = same_crash(records_of(jobs, self._policy.namespaces), {crash.workload for crash in crashes})
+        if found is None:
+            return None
+        signature, times, nodes = found
+        of_it = (job.incident_id for job in jobs if job.incident_id and job.document.get("signature") == signature)
+        if (incident_id := next(of_it, None)) is not None:
+            signature = (await self._incidents.get(incident_id)).signature or signature
+        return ("" if _ADDRESSES.fullmatch(signature) else signature, times, nodes)
+
     async def _core(self, target: ObjectRef, since: datetime) -> CoreRef | None:
         """The newest whole core of the storm that the store has confirmed."""
         for job in await self._jobs.since(since):
@@ -180,12 +194,13 @@ class StormWatch:
     def _sentence(self, count: int, crashes: list[Crash], instance: str, same: Same | None) -> str:
         kinds = Counter(crash.ending for crash in crashes)
         by_kind = ", ".join(f"{number} {kind}" for kind, number in kinds.most_common())
-        pods = len({crash.pod for crash in crashes})
+        pods = _counted(len({crash.pod for crash in crashes}), "pod")
         minutes = self._policy.window_seconds / 60
-        told = f"{count} crashes of {instance} in {pods} pod(s) within {minutes:g} min ({by_kind})"
+        told = f"{count} crashes of {instance} in {pods} within {minutes:g} min ({by_kind})"
         if same is not None:
             signature, times, nodes = same
-            told += f"; the same crash {times} times on {nodes} node(s): {signature[:200]}"
+            told += f"; the same crash {times} times on {_counted(nodes, 'node')}"
+            told += f": {signature[:200]}" if signature else ""
         return told
 
 
@@ -195,6 +210,10 @@ def _release(workload: Object | None) -> ObjectRef | None:
         return None
     namespace = text(workload, "metadata", "annotations", "meta.helm.sh/release-namespace")
     return ObjectRef(kind="HelmRelease", namespace=namespace or text(workload, "metadata", "namespace"), name=name)
+
+
+def _counted(number: int, noun: str) -> str:
+    return f"{number} {noun}{'s' * (number != 1)}"
 
 
 def _ways(release: ObjectRef | None) -> str:

@@ -19,7 +19,8 @@ from errors import InvalidInput
 from incidents.collected import CollectedCore, Completeness, Origin, StoredObject
 from incidents.core_jobs import CoreJobStore, ToldCore
 from incidents.database import Database, utcnow
-from incidents.models import Diagnosis, DiagnosisStatus, Incident, IncidentStatus, ObjectRef
+from incidents.models import Diagnosis, DiagnosisStatus, Incident, IncidentStatus, ObjectRef, Via
+from incidents.plan import ApprovalState
 from incidents.tables import CoreJobRow
 from settings import NotifyChannel, NotifySettings, Settings
 from tests.feishu_samples import approval, diagnosis, incident, proposal, record
@@ -187,6 +188,31 @@ async def test_the_end_goes_to_those_who_heard_of_it(make: Make, servers: Notice
     ]
     assert servers.wecom == []
     assert await make(wecom(servers, namespaces=["elsewhere"])).outcome(fixed, None) == "no channel wants this"
+
+
+async def test_who_is_asked_reads_what_to_decide_and_how(
+    make: Make, servers: NoticeServers, database: Database
+) -> None:
+    await record(database, approval(), incident())
+    notifier = make(slack(servers))
+    await told(notifier)
+    await notifier.request(incident(), approval())
+    # it ends after people are told of the approval
+    done = approval(state=ApprovalState.DONE, outcome="2 pods are ready")
+    assert await notifier.outcome(incident(status=IncidentStatus.EXECUTING), done) == "queued for slack:ops"
+    await notifier.deliver_due()
+    asked, ended = (shown(body) for body in servers.slack[1:])
+    plan = approval().plan
+    assert plan.title in asked and plan.reason in asked and plan.blast_radius in asked
+    assert f"paramedic approve {approval().id} |" in asked and "0 of 1" in asked
+    assert ended.startswith("Fixed and verified") and plan.title in ended and "2 pods are ready" in ended
+
+
+async def test_a_storm_is_called_one_and_says_how_much(make: Make, servers: NoticeServers, database: Database) -> None:
+    await record(database, approval(), incident())
+    event = "crash storm: 12 crashes of shop in 2 pods"
+    await told(make(slack(servers)), incident(via=Via.POLICY, event=event))
+    assert shown(servers.slack[0]).startswith("Crash storm") and event in shown(servers.slack[0])
 
 
 async def test_a_call_for_help_reaches_who_asked_for_no_namespace(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import json
 import os
@@ -9,16 +10,20 @@ import re
 import secrets
 import sqlite3
 import subprocess
+import threading
 from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from aiohttp import web
+
 from collector.webhook.certificate import make
 from tests.e2e.harness import ROOT, until
 from tests.e2e.kube import Kube
 from tests.e2e.service import PARAMEDIC, Service
+from tests.standins.notices import NoticeServers
 
 _CONFIGURATIONS = "apis/admissionregistration.k8s.io/v1/mutatingwebhookconfigurations"
 Object = dict[str, Any]
@@ -114,7 +119,7 @@ def jobs_of(service: Service, namespace: str) -> list[Object]:
 
 
 @contextmanager
-def webhook(kube: Kube, folder: Path, node_folder: str, label: str) -> Iterator[Process]:
+def webhook(kube: Kube, folder: Path, node_folder: str, label: str, **more: object) -> Iterator[Process]:
     """Serve the webhook, and let the cluster call it for namespaces that have the label `label`."""
     folder.mkdir(parents=True)
     found = make(["localhost"], datetime.now(UTC))
@@ -127,6 +132,7 @@ def webhook(kube: Kube, folder: Path, node_folder: str, label: str) -> Iterator[
         "key": str(folder / "tls.key"),
         "node_folder": node_folder,
         "mount_path": "/cores",
+        **more,
     }
     sections: dict[str, dict[str, object]] = {"webhook": settings, "kubernetes": {"kubeconfig": str(kube.kubeconfig)}}
     process = Process(folder / "process", ["webhook"], sections).start()
@@ -157,3 +163,22 @@ def webhook(kube: Kube, folder: Path, node_folder: str, label: str) -> Iterator[
     finally:
         kube.call("DELETE", f"{_CONFIGURATIONS}/{name}")
         process.stop()
+
+
+@contextmanager
+def chats() -> Iterator[NoticeServers]:
+    """Slack and WeCom as stand-ins, in a thread of their own."""
+    servers, loop = NoticeServers(), asyncio.new_event_loop()
+    runner = web.AppRunner(servers.app(), access_log=None)
+    loop.run_until_complete(runner.setup())
+    loop.run_until_complete(web.TCPSite(runner, "127.0.0.1", 0).start())
+    servers.url = f"http://127.0.0.1:{runner.addresses[0][1]}"
+    thread = threading.Thread(target=loop.run_forever, daemon=True)
+    thread.start()
+    try:
+        yield servers
+    finally:
+        asyncio.run_coroutine_threadsafe(runner.cleanup(), loop).result(10)
+        loop.call_soon_threadsafe(loop.stop)
+        thread.join(10)
+        loop.close()

@@ -13,7 +13,7 @@ from agents.k8s_fixer import K8sFixer
 from errors import Forbidden, ToolFailed
 from graph.storms import REQUESTER, StormWatch
 from incidents.collected import CollectedCore, Completeness, Origin, StoredObject
-from incidents.core_jobs import CoreJobStore, ToldCore
+from incidents.core_jobs import CoreJobState, CoreJobStore, ToldCore
 from incidents.models import Diagnosis, DiagnosisStatus, Incident, IncidentStatus, ObjectRef, Via
 from incidents.plan import EvidenceNeed, Scale
 from settings import PolicySettings, Settings
@@ -95,6 +95,7 @@ async def test_more_crashes_than_allowed_are_asked_about_once_and_nothing_is_don
     approval = await service.asked(incident)
     assert approval.plan.action == Scale(target=CART, replicas=0)
     assert approval.plan.evidence_need is EvidenceNeed.CORE, "without a kept core people have to waive it"
+    assert approval.plan.reason == f"{incident.event}. Cause: not known"
     assert service.writes == []
     with pytest.raises(Forbidden):
         await service.vote(approval, identity=REQUESTER)
@@ -110,6 +111,13 @@ async def test_the_storm_is_stopped_when_a_person_waives_the_core(service: Servi
     assert (await service.until(incident)).status is IncidentStatus.FIXED
     assert service.api.objects["apps/v1", "Deployment", SPACE, "cart"]["spec"]["replicas"] == 0
     assert len(service.writes) == 1
+
+
+async def test_programs_that_end_with_an_error_have_left_no_core_to_waive(service: Service) -> None:
+    unknown(service)
+    await storm(service, watch(service), 4, exitCode=3)
+    (incident,) = await all_of(service)
+    assert (await service.asked(incident)).plan.evidence_need is EvidenceNeed.NONE
 
 
 async def test_a_cause_that_has_a_repair_is_repaired(service: Service) -> None:
@@ -141,6 +149,8 @@ async def test_a_persons_own_incident_is_not_doubled(service: Service) -> None:
     watching = watch(service)
     await storm(service, watching, 6)
     assert [one.id for one in await all_of(service)] == [reported.id]
+    (step,) = [step for step in await service.incidents.steps(reported.id) if step.type == "storm"]
+    assert "4 crashes of" in step.text, "who reads it sees that it is a storm by now; told once"
     (approval,) = await service.approvals.list(incident_id=reported.id)
     await service.vote(approval, "reject")
     await service.until(reported)
@@ -365,7 +375,23 @@ async def test_cores_count_where_the_pod_shows_its_last_end_alone_and_no_end_cou
     await watching.sweep()
     (incident,) = await all_of(service)
     assert "8 crashes of" in incident.event and "(8 crash_signal)" in incident.event
-    assert incident.event.endswith("; the same crash 8 times on 3 node(s): store::put | serve")
+    assert incident.event.endswith("; the same crash 8 times on 3 nodes: store::put | serve")
+
+
+async def test_a_storm_is_named_as_its_incident_names_the_crash(service: Service) -> None:
+    unknown(service)
+    known = await service.incidents.create(CART, "x", requested_by="api:agent", via=Via.COLLECTOR)
+    found = Diagnosis(status=DiagnosisStatus.DIAGNOSED, signature="SIGSEGV | put | main")
+    await service.incidents.update(known.id, status=IncidentStatus.DIAGNOSED, diagnosis=found)
+    for number in range(4):
+        service.clock += timedelta(seconds=40)
+        await collect(service, number, service.clock, signature="9f" * 20)
+    watching = watch(service)
+    jobs = CoreJobStore(service.database)
+    await jobs.end("job_1", CoreJobState.TAKEN, incident_id=known.id)
+    await watching.sweep()
+    (incident,) = [one for one in await all_of(service) if one.via is Via.POLICY]
+    assert incident.event.endswith("; the same crash 4 times on 1 node: SIGSEGV | put | main")
 
 
 async def test_cores_do_not_count_where_the_policy_leaves_signals_out(service: Service) -> None:

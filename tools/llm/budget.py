@@ -46,7 +46,7 @@ class Budget:
         def allow(spent: Spent) -> None:
             limits = self._settings
             if spent.calls_last_hour >= limits.calls_per_hour:
-                raise BudgetExhausted(f"the model may be called {limits.calls_per_hour} times an hour, and was")
+                raise BudgetExhausted(f"the hour's budget of {limits.calls_per_hour} calls is used up")
             if incident_id is not None:
                 left = limits.tokens_per_incident - spent.incident_tokens
                 if input_tokens + output_tokens > left:

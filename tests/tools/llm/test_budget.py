@@ -47,7 +47,7 @@ async def test_streams_have_the_same_budget(make_models: MakeModels, server: Llm
 
 async def test_repeats_count_as_calls(make_models: MakeModels, server: LlmStandIn) -> None:
     server.script = [Fail(500)] * 3
-    with pytest.raises(BudgetExhausted, match="2 times an hour"):
+    with pytest.raises(BudgetExhausted, match="budget of 2 calls"):
         await make_models(calls_per_hour=2).ask(ASK)
     assert len(server.requests) == 2
 
@@ -63,7 +63,7 @@ async def test_budgets_survive_a_restart(tmp_path: Path) -> None:
         await database.close()
     database = await Database.open(url)
     budget = Budget("openai:m", settings, UsageStore(database), clock)
-    with pytest.raises(BudgetExhausted, match="3 times an hour"):
+    with pytest.raises(BudgetExhausted, match="budget of 3 calls"):
         await budget.reserve("inc_1", input_tokens=1, output_tokens=1)
     clock.at += timedelta(minutes=61)
     with pytest.raises(BudgetExhausted, match="7000 left"):
