@@ -29,10 +29,20 @@ _HEAP = re.compile(
     r"double free|corrupted (?:size|double-linked|unsorted|top)|corrupted|invalid (?:pointer|chunk|size)|"
     r"tcache|heap corruption|unaligned (?:tcache|fastbin)"
 )
-_ASSERTION = re.compile(r"Assertion `.*' failed\.?|assertion failed", re.DOTALL | re.IGNORECASE)
+_ASSERTION = re.compile(
+    r"Assertion `.*' failed\.?|assertion failed|:\d+: (?:[^\n]*: )?Unexpected error: ", re.DOTALL | re.IGNORECASE
+)
 _TERMINATE = frozenset(
     {"std::terminate", "__cxxabiv1::__terminate", "__gnu_cxx::__verbose_terminate_handler", "__cxa_call_terminate"}
 )
+_PERSONALITY = "__gxx_personality_v0"
+"""Above an abort it is there for one reason: the search for a handler met a function that lets no exception out."""
+_WHY_TERMINATED = {
+    "__cxa_pure_virtual": "a pure virtual function was called: in a constructor or destructor, or of a dead object",
+    "__cxa_deleted_virtual": "a deleted virtual function was called",
+    "std::thread::~thread": "a std::thread was destroyed that was neither joined nor detached",
+    "std::thread::operator=": "a std::thread was assigned to that was neither joined nor detached",
+}
 _LIMITS = {
     signal.SIGXCPU: "the CPU time limit was reached",
     signal.SIGXFSZ: "the file size limit was reached",
@@ -139,6 +149,11 @@ def _abort(
         return Verdict(CauseClass.HEAP_CORRUPTION, 0.95, "the allocator found its structures damaged")
     if rust is not None and not text:
         return Verdict(CauseClass.PANIC, 0.95, f"a Rust panic at {rust.location}")
+    if _PERSONALITY in names and not text:
+        because = "std::terminate was called: an exception was to leave a function that is noexcept, or a destructor"
+        return Verdict(CauseClass.UNCAUGHT_EXCEPTION, 0.95, because)
+    if not text and (why := next((why for name, why in _WHY_TERMINATED.items() if name in names), None)):
+        return Verdict(CauseClass.ABORT, 0.95, why)
     terminated = any(name in _TERMINATE for name in names)
     if thrown is not None and not text:
         if terminated:
@@ -147,6 +162,8 @@ def _abort(
             return Verdict(CauseClass.UNCAUGHT_EXCEPTION, 0.8, "a live C++ exception object is in memory")
     excluded = [] if thrown is None else ["an exception was being handled, but std::terminate is not on the stack"]
     because = "std::terminate was called without an exception" if terminated else "the program called abort"
+    if names[:1] == ["kill"]:
+        because = "the program sent itself SIGABRT"
     return Verdict(CauseClass.ABORT, 0.9, because, excluded=excluded)
 
 

@@ -161,6 +161,7 @@ class CoreFile:
         self.note_error: str | None = None
         self.origin: Origin | None = None  # of a core that was reduced
         self.reraised: int | None = None  # the last signal, when `signal` is the fault before it; see handled.py
+        self.interrupted = False  # a handler that was called for no fault ended the program; see handled.py
         for segment in elf.segments:
             if segment.type == PT_NOTE:
                 self._read_notes(segment)

@@ -91,6 +91,8 @@ _TOOLCHAIN = ("/usr/include/", "/usr/lib/gcc", "/usr/lib/go", "/usr/lib/llvm", "
 """Where compilers keep the source of their libraries."""
 HANDLER_FRAME = "<signal handler called>"
 """gdb's name for the frame that the kernel made for a signal handler."""
+CRASHED_HANDLER = "<signal handler called, which ended the program>"
+"""The same, where what happened is in the handler, and not in what it interrupted."""
 
 
 def normalize(function: str) -> str:
@@ -107,7 +109,7 @@ def _normalized(function: str) -> str:
 
 
 def _normal_name(function: str) -> str:
-    if _PLAIN.fullmatch(function):
+    if _PLAIN.fullmatch(function) or function in (HANDLER_FRAME, CRASHED_HANDLER):
         return function[:_NAME_LIMIT]
     name = _CONTROL.sub("", function).strip()[:4000]
     if _GO.match(name):
@@ -150,7 +152,7 @@ def is_bottom(name: str) -> bool:
 
 def is_helper(function: str) -> bool:
     """Standard library plumbing between a caller and the function that it was given."""
-    return function.startswith(_HELPER_PREFIX) or function == HANDLER_FRAME
+    return function.startswith(_HELPER_PREFIX) or function in (HANDLER_FRAME, CRASHED_HANDLER)
 
 
 def label(frame: FrameLike) -> str | None:
@@ -174,6 +176,8 @@ def relevant(frames: Sequence[AnyFrame]) -> list[AnyFrame]:
 def relevant_named(frames: Sequence[AnyFrame]) -> list[tuple[AnyFrame, str | None]]:
     """The same, each with its normalised name."""
     start = 0
+    handler = next((index for index, frame in enumerate(frames) if frame.function == CRASHED_HANDLER), None)
+    frames = frames[:handler] or frames  # what was interrupted is chance
     names = [normalize(frame.function) if frame.function else None for frame in frames]
     for index, name in enumerate(names[:_SEARCHED]):
         if frames[index].function == HANDLER_FRAME:

@@ -52,8 +52,15 @@ def was_raised_by_itself(core: CoreFile) -> bool:
     return info is not None and process is not None and was_sent(info.code) and info.pid == process.pid
 
 
+def ended_in_handler(core: CoreFile) -> bool:
+    """What happened is in a signal handler, if one is on the stack: it crashed itself, or was called for no fault."""
+    return not core.reraised and (core.interrupted or not was_raised_by_itself(core))
+
+
 def restore_fault(core: CoreFile, context: int, pc: int, instruction: str | None) -> bool:
     """Put the first fault in place of the last signal, in `core`; False when it is not there, or cannot be proved.
+
+    Where the saved registers show that there was none, as with a watchdog's alarm, `core.interrupted` is set.
 
     `context` is the stack pointer in the handler's frame, `pc` the address at which the debugger sees the interrupted
     function, `instruction` the one there: saved registers and fault must agree with both.
@@ -70,7 +77,9 @@ def restore_fault(core: CoreFile, context: int, pc: int, instruction: str | None
         where = core.memory.file_offset(context + frame.registers_at) or 0
         found = _signal_information(core, context, frame) or _trap(core, words, registers, instruction, where)
         if found is None:
+            core.interrupted = instruction_at(core, pc) is not None
             continue
+        core.interrupted = False
         core.reraised = core.signo
         core.signal = found
         sp = registers.get("rsp", registers.get("esp"))
@@ -100,6 +109,8 @@ def _trap(
     pc = registers.get("rip", registers.get("eip", 0))
     text = instruction or ""
     touched = operands(instruction_at(core, pc), registers, core.header.machine)
+    if trap == _PAGE_FAULT and cr2 == pc:  # control went there
+        return SignalInfo(signal.SIGSEGV, 2 if error & 1 else 1, cr2, 0, 0, offset, _SOURCE)
     if trap == _PAGE_FAULT and any(o.address <= cr2 < o.address + (o.size or 64) for o in touched):
         return SignalInfo(signal.SIGSEGV, 2 if error & 1 else 1, cr2, 0, 0, offset, _SOURCE)
     if trap == _PROTECTION and any(not is_canonical(o.address, core.header.machine) for o in touched):

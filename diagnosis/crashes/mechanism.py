@@ -18,6 +18,9 @@ from incidents.crash_report import Frame
 from incidents.models import CauseClass
 
 _TEXT_LIMIT = 300
+_SEARCHED = 24
+_THROWS = ("__cxa_throw", "__cxxabiv1::__cxa_throw", "std::__throw_")
+_RETHROWS = ("__cxa_rethrow", "std::rethrow_exception")
 
 
 def mechanism(
@@ -51,7 +54,8 @@ def mechanism(
         case CauseClass.UNCAUGHT_EXCEPTION:
             kind = thrown.type if thrown and thrown.type else "of unknown type"
             what = f": {_quote(thrown.what)}" if thrown and thrown.what else ""
-            return f"uncaught C++ exception {kind}{what}, thrown in {where}"
+            barred = ", and stopped at a noexcept function or a destructor" if "noexcept" in verdict.because else ""
+            return f"uncaught C++ exception {kind}{what}, {_thrown(frames)} {where}{barred}"
         case CauseClass.PANIC if rust is not None:
             what = f": {_quote(rust.message)}" if rust.message else ""
             return f"Rust panic at {rust.location}{what}, in {where}"
@@ -72,6 +76,16 @@ def mechanism(
             return _hardware(core, verdict, code, instruction, where)
         case _:
             return f"{name}{f' ({code})' if code else ''} in {where}: {verdict.because}"
+
+
+def _thrown(frames: Sequence[Frame]) -> str:
+    """How the exception and the place belong together."""
+    names = [normalize(frame.function) for frame in frames[:_SEARCHED] if frame.function]
+    if not names or any(name.startswith(_THROWS) for name in names):
+        return "thrown in"
+    if any(name.endswith(_RETHROWS) for name in names):
+        return "thrown again in"
+    return "std::terminate was called in" if "std::terminate" in names else "in"
 
 
 def place(frames: Sequence[Frame]) -> str:

@@ -27,6 +27,11 @@ _EXCEPTION_CLASS = b"\0++CCUNG"  # little-endian "GNUCC++\0"
 _OBJECT_AFTER = 32
 _TYPE_BEFORE, _COUNT_BEFORE = {8: 80, 4: 48}, {8: 96, 4: 64}
 """By the size of a word: how far in front of the class the type's pointer and the count of references are."""
+_NEXT_BEFORE = {8: 48, 4: 32}
+"""The same of the pointer to the exception that was being handled when this one was thrown."""
+_STACK_SEARCHED = 16 << 10
+_MOST_THROWN = 64
+_DEEP = _STACK_SEARCHED
 _WHAT_LIMIT = 2000
 _STANDARD_WITH_TEXT = ("St13runtime_error", "St11logic_error")  # both hold a copy-on-write string after the vtable
 
@@ -70,18 +75,29 @@ def abort_message(core: CoreFile) -> MemoryText | None:
 
 
 def thrown_object(core: CoreFile) -> ThrownObject | None:
-    """The exception that is being handled, or None. Objects that were freed are told by their reference count."""
-    memory = core.memory
+    """The exception that is being handled, or None. Objects that were freed are told by their reference count.
+
+    Of several the one that the crashing thread's stack refers to first, and that no other was thrown on top of.
+    """
+    memory, first = core.memory, None
     if memory.order != "<" or core.header.machine == "arm":  # its exceptions have a layout of their own (EHABI)
         return None
+    stack = memory.words(memory.read(core.crashed.sp or 0, _STACK_SEARCHED))
+    depth = {word: index for index, word in reversed(list(enumerate(stack)))}
     for segment, at, chunk in _chunks(memory, len(_EXCEPTION_CLASS)):
+        there: dict[int, ThrownObject] = {}
         found = chunk.find(_EXCEPTION_CLASS)
         while found >= 0:
             header = segment.vaddr + at + found
-            if header % 16 == 0 and (thrown := _thrown(memory, header)):
-                return thrown
+            if header % 16 == 0 and len(there) < _MOST_THROWN and (thrown := _thrown(memory, header)):
+                there[header] = thrown
             found = chunk.find(_EXCEPTION_CLASS, found + 8)
-    return None
+        earlier = {memory.pointer(header - _NEXT_BEFORE[memory.word]) for header in there}
+        last = [header for header in there if header - _TYPE_BEFORE[memory.word] not in earlier] or list(there)
+        if held := [header for header in last if {header, header + _OBJECT_AFTER} & depth.keys()]:
+            return there[min(held, key=lambda each: min(depth.get(each + more, _DEEP) for more in (0, _OBJECT_AFTER)))]
+        first = first or (there[last[0]] if last else None)
+    return first
 
 
 def _thrown(memory: Memory, header: int) -> ThrownObject | None:

@@ -14,9 +14,10 @@ from diagnosis.crashes.causes.rust import RustPanic
 from diagnosis.crashes.classify import Verdict, classify
 from diagnosis.crashes.code import instruction_at, instructions_at
 from diagnosis.crashes.core_file import CoreFile
-from diagnosis.crashes.frames import HANDLER_FRAME, in_application
+from diagnosis.crashes.frames import CRASHED_HANDLER, HANDLER_FRAME, in_application, is_exit, normalize
 from diagnosis.crashes.groups.reason import reason_of
-from diagnosis.crashes.mechanism import mechanism
+from diagnosis.crashes.handled import ended_in_handler
+from diagnosis.crashes.mechanism import mechanism, place
 from diagnosis.crashes.memory_causes import MemoryText, ThrownObject
 from diagnosis.crashes.modules import Match, Modules
 from diagnosis.crashes.process_secrets import ProcessSecrets
@@ -39,6 +40,7 @@ from incidents.crash_report import (
     Module,
     Process,
     Sender,
+    Thread,
 )
 from incidents.models import CauseClass
 
@@ -74,6 +76,8 @@ def build_report(seen: Observed, secrets: ProcessSecrets) -> tuple[CrashReport, 
     stacks = threads_of(core, seen.modules, seen.files_used, view, seen.walk, goroutine)
     soft += stacks.soft_errors
     threads = stacks.listed
+    if ended_in_handler(core):
+        threads[0] = _in_handler(threads[0], core)
     frames = threads[0].frames
     if core.reraised:  # what the handler did afterwards is not the crash
         first = next((i for i, frame in enumerate(frames) if frame.function == HANDLER_FRAME), -1)
@@ -92,6 +96,9 @@ def build_report(seen: Observed, secrets: ProcessSecrets) -> tuple[CrashReport, 
     )
     if core.reraised:
         sentence += f"; the program's own handler then raised {signal_name(core.reraised)}"
+    handler = next((i for i, frame in enumerate(frames) if frame.function == CRASHED_HANDLER), None)
+    if handler is not None:
+        sentence += f"; this was in a signal handler that interrupted {place(frames[handler + 1 :])}"
     if core.missing_bytes:
         whole = core.origin.size if core.origin else core.file.size
         soft.append(
@@ -151,6 +158,22 @@ def build_report(seen: Observed, secrets: ProcessSecrets) -> tuple[CrashReport, 
         memory_near=memory_near(core, secrets),
     )
     return secrets.hidden_in(report), verdict
+
+
+def _in_handler(thread: Thread, core: CoreFile) -> Thread:
+    """Marks the innermost signal frame as that of the handler in which it happened.
+
+    A handler that the program's own abort called is not it.
+    """
+    first = next((i for i, frame in enumerate(thread.frames) if frame.function == HANDLER_FRAME), None)
+    if first is None:
+        return thread
+    before = [normalize(frame.function) for frame in thread.frames[first + 1 : first + 4] if frame.function]
+    if core.interrupted and any(is_exit(name) for name in before):
+        return thread
+    frames = list(thread.frames)
+    frames[first] = frames[first].model_copy(update={"function": CRASHED_HANDLER})
+    return thread.model_copy(update={"frames": frames})
 
 
 def _process(core: CoreFile) -> Process:

@@ -113,6 +113,41 @@ void* idle(void*) {
     return nullptr;
 }
 
+void promise_nothing() noexcept {
+    query("10.0.0.5:5432");
+}
+
+void query_twice() {
+    try {
+        query("10.0.0.6:5432");
+    } catch (const DbError&) {
+        throw std::logic_error("no other host");
+    }
+}
+
+struct Shape {
+    Shape() { draw(); }
+    void draw() { paint(); }
+    virtual void paint() = 0;
+};
+
+struct Circle : Shape {
+    void paint() override {}
+};
+
+void on_alarm(int) {
+    abort();  // mark:alarm
+}
+
+void on_user_signal(int) {
+    read_null(nullptr);
+}
+
+void spin() {
+    for (std::atomic<long> i{0};; ++i) {
+    }
+}
+
 // True once no other thread runs: each idler is then in pause, the only thing it waits in.
 bool others_sleep() {
     int sleeping = 0;
@@ -176,6 +211,19 @@ int main(int argc, char** argv) {
         pause();
     }
     if (mode == "self") raise(SIGSEGV);
+    if (mode == "noexcept") Shop::promise_nothing();
+    if (mode == "nested") Shop::query_twice();
+    if (mode == "pure") Shop::Circle();
+    if (mode == "watchdog") {
+        signal(SIGALRM, Shop::on_alarm);
+        ualarm(20000, 0);
+        Shop::spin();
+    }
+    if (mode == "in_handler") {
+        signal(SIGUSR1, Shop::on_user_signal);
+        raise(SIGUSR1);
+    }
+    if (mode == "raised_fpe") raise(SIGFPE);
     if (mode == "handled_abort") {
         signal(SIGSEGV, Shop::give_up_on_crash);
         return Shop::Ledger<Order>{}.total(argc);

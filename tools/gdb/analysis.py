@@ -202,7 +202,7 @@ def _restore(core: CoreFile, view: DebuggerView) -> None:
     if view.handler_context is None or handler is None or handler + 1 >= len(frames):
         return
     pc = int(frames[handler + 1].offset or "0", 16)
-    if not restore_fault(core, view.handler_context, pc, view.instruction):
+    if not restore_fault(core, view.handler_context, pc, view.instruction) and not core.interrupted:
         view.soft_errors.append("a signal handler was running; what it was called for could not be read")
 
 

@@ -68,7 +68,7 @@ def origin(frames: Sequence[Frame], held: Held) -> tuple[int, str | None]:
     for frame in steps:
         if not current.is_argument or value is None:
             break
-        if frame.function is None:
+        if frame.function is None or frame.function.startswith("<signal handler"):
             break
         at = frame.frame
         candidates = [
