@@ -13,6 +13,7 @@ from pathlib import Path
 
 from collector.ledger import Ledger
 from collector.node import core_limit, lost_by_limit, lost_by_pattern, processes_of, read_node
+from collector.webhook.inject import LABEL, wanted
 from diagnosis.workloads.containers import Container, containers_of
 from diagnosis.workloads.fields import Object, objects, text
 from diagnosis.workloads.restarts import Ending, restarts_of
@@ -20,6 +21,11 @@ from diagnosis.workloads.restarts import Ending, restarts_of
 _BEFORE = timedelta(seconds=120)  # a large core is written for a while before the container counts as ended
 _AFTER = timedelta(seconds=15)  # times of the status have whole seconds, and clocks of node and kubelet are one
 _TOO_OLD = timedelta(hours=1)
+_NOT_GIVEN = (
+    "the pod asks for a folder for its cores and was given none when it was made: its namespace has as many as it may "
+    "(webhook.max_pods) or forbids them, the path that it names may not be used, or the webhook was away; the "
+    "webhook's log says which"
+)
 
 
 @dataclass(frozen=True)
@@ -65,7 +71,8 @@ def why_none(crash: SignalCrash, proc: Path) -> str:
         return "no core was found, and the node's /proc could not be read to say why"
     mounts = [text(mount, "mountPath") for mount in objects(crash.container.spec, "volumeMounts")]
     if reason := lost_by_pattern(node, mounts):
-        return reason
+        given = text(crash.pod, "metadata", "labels", LABEL) == "injected"
+        return _NOT_GIVEN if wanted(crash.pod) and not given else reason
     for container_id in _container_ids(crash.container):
         for pid in processes_of(container_id, proc):
             known, limit = core_limit(pid, proc)

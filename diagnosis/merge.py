@@ -25,6 +25,8 @@ CRASH_CLASSES = frozenset(
 )
 """What only the program's own code can cause. Configuration cannot repair it."""
 
+_READ_A_CORE = "`paramedic diagnose core "  # as the analyzer of native crashes advises
+
 CODE_FAULTS = CRASH_CLASSES | {CauseClass.NATIVE_CRASH}
 
 
@@ -57,7 +59,7 @@ def merge(workload: Diagnosis | None, crash: Diagnosis | None, metrics: Diagnosi
         evidence=_unique([*crash.evidence, *workload.evidence], lambda item: item.id),
         ruled_out=_unique([*workload.ruled_out, *crash.ruled_out], str),
         unseen=_unique([*workload.unseen, *crash.unseen], str),
-        next_steps=_unique([*crash.next_steps, *workload.next_steps], str),
+        next_steps=_unique([*crash.next_steps, *_left_to_do(workload, crash)], str),
         timeline=_timeline(workload, crash),
         recalled=_unique([*crash.recalled, *workload.recalled], lambda item: (item.kind, item.source)),
         crash=crash.crash,
@@ -92,6 +94,11 @@ def _with_metrics(joint: Diagnosis, metrics: Diagnosis) -> Diagnosis:
             "model_statements": _statements(joint, metrics),
         }
     )
+
+
+def _left_to_do(workload: Diagnosis, crash: Diagnosis) -> list[str]:
+    """The workload's next steps, without reading a core where one was read."""
+    return [step for step in workload.next_steps if crash.crash is None or _READ_A_CORE not in step]
 
 
 def _statements(workload: Diagnosis, crash: Diagnosis) -> ModelStatements | None:

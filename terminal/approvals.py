@@ -7,6 +7,7 @@ from typing import Annotated, Any
 import typer
 
 from terminal.client import call
+from terminal.plain import plain
 
 ApprovalId = Annotated[str, typer.Argument(help="As `paramedic approvals` lists it, or its first characters")]
 Reason = Annotated[str | None, typer.Option("--reason", help="Kept in the audit log")]
@@ -20,21 +21,14 @@ def approvals(
     if approval_id is not None:
         _show(_find(approval_id))
         return
-    from rich.console import Console
-    from rich.table import Table
-    from rich.text import Text
-
     found = _approvals(None if all_states else "pending")
     if not found:
         typer.echo("Nothing waits for a decision.")
-        return
-    table = Table("id", "state", "plan", "risk", "votes", "expires")
     for item in found:
-        plan = item["plan"]
         votes = f"{sum(vote['verdict'] == 'approve' for vote in item['votes'])} of {item['quorum']}"
-        cells = [item["id"], item["state"], plan["title"], plan["risk"], votes, item["expires_at"]]
-        table.add_row(*(Text(str(cell)) for cell in cells))
-    Console().print(table)
+        until = f"{item['expires_at'][:10]} {item['expires_at'][11:16]} UTC"
+        typer.echo(plain(f"{item['id']}  {item['state']}  {votes} approved  valid until {until}"))
+        typer.echo(plain(f"    {item['plan']['title']}  risk {item['plan']['risk']}"))
 
 
 def approve(

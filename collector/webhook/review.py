@@ -53,6 +53,9 @@ class Reviewer:
         try:
             if text(request, "operation") == "CREATE" and text(request, "kind", "kind") == "Pod" and wanted(pod):
                 patch, warnings = await self._pod(text(request, "namespace"), pod)
+                if warnings and patch is None:  # who made the pod is told, and that is a controller most often
+                    name = text(pod, "metadata", "name") or text(pod, "metadata", "generateName")
+                    log.info("no folder", namespace=text(request, "namespace"), pod=name[:253], why=warnings[0])
                 result = "injected" if patch else "refused" if warnings else "unchanged"
         except Exception as error:  # a pod that nobody foresaw must run all the same
             log.exception("a pod could not be looked at", uid=uid)

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from collector.condition import Condition, why_cut
-from collector.restarts import crashes_in
+from collector.restarts import crashes_in, why_none
 from errors import ToolFailed
 from incidents.collected import Completeness
 from incidents.models import ObjectRef
@@ -64,6 +64,15 @@ def put_core(node: Node, written: datetime, run: int = 0) -> None:
     path = folder / f"core.{run}"
     shutil.copy(crashing.core("null", run), path)
     os.utime(path, (written.timestamp(), written.timestamp()))
+
+
+@pytest.mark.parametrize(("labels", "said"), [({}, "webhook.max_pods"), ({"paramedic.io/cores": "injected"}, "names")])
+def test_a_pod_that_was_given_no_folder_is_told_from_one_that_asked_for_none(
+    tmp_path: Path, labels: dict[str, str], said: str
+) -> None:
+    change = {"labels": POD["metadata"]["labels"] | labels, "annotations": {"paramedic.io/inject": "true"}}
+    (crash, *_) = crashes_in([{**POD, "metadata": POD["metadata"] | change}], LAST + timedelta(seconds=5))
+    assert said in why_none(crash, proc(tmp_path, "/elsewhere/core"))
 
 
 async def test_a_crash_without_a_core_is_recorded_once_with_the_reason(crashed: Node) -> None:

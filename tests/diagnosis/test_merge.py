@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 
 from diagnosis.closure import with_closure
 from diagnosis.merge import merge
+from incidents.crash_report import CrashReport
 from incidents.models import (
     Cause,
     CauseClass,
@@ -47,6 +48,14 @@ def test_the_core_explains_the_crash_that_the_cluster_saw() -> None:
     assert cause.facts == {"signal": 11, "pod_uid": "u1", "healthy_revision": 1}
     assert set(cause.finding_ids) == {finding.id for finding in joint.findings}
     assert joint.signature == "SIGSEGV | handle"
+
+
+def test_nobody_is_sent_to_read_the_core_that_was_read() -> None:
+    read = "Analyse the core that SIGSEGV leaves: `paramedic diagnose core CORE --exe PROGRAM` names function and line"
+    workload = WORKLOAD.model_copy(update={"next_steps": [read, "Roll back"]})
+    assert merge(workload, CORE).next_steps == [read, "Roll back"], "it could not be read"
+    core = CORE.model_copy(update={"crash": CrashReport(), "next_steps": ["look at server.cpp:3"]})
+    assert merge(workload, core).next_steps == ["look at server.cpp:3", "Roll back"]
 
 
 def test_every_cited_finding_and_evidence_is_there() -> None:
