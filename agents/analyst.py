@@ -25,6 +25,7 @@ from incidents.models import (
     Severity,
 )
 from incidents.store import IncidentStore
+from tools.kubernetes.client import Cluster
 from tools.llm.models import Models
 from tools.prometheus.client import Prometheus
 from tools.prometheus.rca.look import Question, look
@@ -65,9 +66,15 @@ class Analyst:
     """Looks at the measurements around an incident, and lets a model read them when there is one."""
 
     def __init__(
-        self, incidents: IncidentStore, runs: MetricRuns, prometheus: Prometheus, models: Models | None
+        self,
+        incidents: IncidentStore,
+        runs: MetricRuns,
+        prometheus: Prometheus,
+        models: Models | None,
+        cluster: Cluster | None = None,
     ) -> None:
         self._incidents, self._runs, self._prometheus, self._models = incidents, runs, prometheus, models
+        self._cluster = cluster
 
     async def run(self, incident: Incident, known: Diagnosis | None) -> Diagnosis:
         """What changed around the incident. `known` is what was found before: its timeline joins the measurements.
@@ -83,6 +90,7 @@ class Analyst:
             found = await look(
                 self._prometheus,
                 question,
+                cluster=self._cluster,
                 timeline_of=(known.timeline, known.evidence) if known else None,
                 config=await current_config(self._runs),
             )

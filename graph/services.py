@@ -105,7 +105,7 @@ async def open_services(settings: Settings) -> AsyncIterator[Services]:
         known = KnownCrashes(database, incidents, settings.core.repeat_seconds)
         analyst = None
         if servers.prometheus is not None:
-            analyst = Analyst(incidents, MetricRuns(database), servers.prometheus, models)
+            analyst = Analyst(incidents, MetricRuns(database), servers.prometheus, models, cluster)
         nodes = Nodes(
             incidents=incidents,
             approvals=approvals,

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
 
-from diagnosis.metrics.edges import Edge, EdgeKind
+from diagnosis.metrics.edges import Edge
 from diagnosis.metrics.scoring import Own
 from diagnosis.metrics.signals import Signal
 
@@ -29,7 +29,7 @@ _SLOW = 0.35  # a strength: some ten times its noise
 
 @dataclass
 class Calls:
-    """Who calls whom. Names are entities."""
+    """Who leans on whom: calls it, has its address, or runs on it. Names are entities."""
 
     callees: dict[str, set[str]] = field(default_factory=lambda: defaultdict(set))
     callers: dict[str, set[str]] = field(default_factory=lambda: defaultdict(set))
@@ -43,8 +43,6 @@ class Calls:
             by_name[entity.rpartition("/")[2]].append(entity)
         found = cls()
         for edge in edges:
-            if edge.kind in (EdgeKind.NODE, EdgeKind.OWNER):
-                continue
             caller, callee = (_resolved(name.lower(), entities, by_name) for name in (edge.caller, edge.callee))
             if caller and callee and caller != callee:
                 found.callees[caller].add(callee)
@@ -76,8 +74,9 @@ class Calls:
 def _resolved(name: str, entities: set[str], by_name: Mapping[str, list[str]]) -> str:
     if name in entities:
         return name
-    if "/" in name:
-        return ""
+    space, _, bare = name.rpartition("/")
+    if space:  # series without namespaces know the bare name alone
+        return bare if space != "node" and bare in entities else ""
     found = by_name.get(name, [])
     return found[0] if len(found) == 1 else ""
 

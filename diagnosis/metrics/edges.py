@@ -3,22 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from enum import StrEnum
-
-
-class EdgeKind(StrEnum):
-    CALL = "call"  # measured by a mesh or by traces
-    SERVICE = "service"  # a Service's selector
-    REFERENCE = "reference"  # an address in an environment variable or a ConfigMap
-    NODE = "node"  # runs on: the "callee" is the node
-    OWNER = "owner"
 
 
 @dataclass(frozen=True)
 class Edge:
-    """The caller needs the callee. Names are those of workloads as `subject.Subject.entity` gives them: `name`, or
-    `namespace/name` where the series carry namespaces; a bare name stands for any namespace that has it once."""
+    """The caller needs the callee: it calls it, has its address, or runs on it. Names are those of workloads as
+    `subject.Subject.entity` gives them: `name`, or `namespace/name` where the series carry namespaces; a bare name
+    stands for any namespace that has it once. A node is `node/<name>`."""
 
     caller: str
     callee: str
-    kind: EdgeKind = EdgeKind.CALL

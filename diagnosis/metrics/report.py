@@ -109,11 +109,11 @@ def _size(found: Evaluation, row: int) -> float:
 
 def _because(own: Own | None, entity: str, calls: Calls) -> str:
     if own is None or not own.strongest:
-        return "It calls what changed."
+        return "It leans on what changed."
     each = sorted(own.strongest.items(), key=lambda item: -item[1])[:3]
     said = f"Changed most: {', '.join(str(signal) for signal, value in each if value > 0) or 'nothing'}"
-    callees = sorted(calls.callees.get(entity, ()))
-    return f"{said}; it calls {', '.join(callees[:5])}." if callees else f"{said}."
+    callees = sorted(callee for callee in calls.callees.get(entity, ()) if not callee.startswith("node/"))
+    return f"{said}; it leans on {', '.join(callees[:5])}." if callees else f"{said}."
 
 
 def _associations(grid: Grid, found: Evaluation, rows: Sequence[int], config: RcaConfig) -> list[Association]:

@@ -13,6 +13,7 @@ from diagnosis.metrics.config import RcaConfig
 from diagnosis.metrics.edges import Edge
 from diagnosis.metrics.series import MetricSeries
 from diagnosis.metrics.subject import Owners, subject_of
+from diagnosis.metrics.topology import Topology, topology
 from diagnosis.workloads.scope import scope_of
 from diagnosis.workloads.snapshot import Snapshot
 from diagnosis.workloads.timeline.build import timeline
@@ -53,11 +54,12 @@ class Look:
 
 @dataclass
 class _Beside:
-    """What the cluster's objects tell of the same time."""
+    """What the cluster's objects tell: what happened, who leans on whom, and whose the pods are."""
 
     moments: list[Moment] = field(default_factory=list)
     evidence: list[Evidence] = field(default_factory=list)
     unseen: list[str] = field(default_factory=list)
+    topology: Topology = field(default_factory=Topology)
 
 
 async def look(
@@ -69,7 +71,8 @@ async def look(
     config: RcaConfig,
     progress: Progress = lambda _: None,
 ) -> Look:
-    """Answer the question. `cluster` is asked what happened in the namespace, unless `timeline_of` already says it.
+    """Answer the question. `cluster` is asked who leans on whom in the namespace, and what happened there unless
+    `timeline_of` already says it.
 
     Raises InvalidInput for a question that cannot be answered by anyone, ToolFailed when Prometheus does not answer.
     """
@@ -93,18 +96,19 @@ async def look(
             f"the analysis took longer than {DEADLINE.total_seconds():.0f} s: ask for fewer metrics or a shorter range"
         ) from None
     progress(f"analyzing {len(found.series)} series")
+    owners = {**beside.topology.owners, **found.owners}  # the measurements know pods that are gone, too
     return await asyncio.to_thread(
         answered,
         found.series,
         window=(found.windows.start, found.windows.end),
-        edges=found.edges,
-        owners=found.owners,
+        edges=[*found.edges, *beside.topology.edges],
+        owners=owners,
         moments=_within([*beside.moments, *found.moments], found.windows.first, found.windows.end),
         evidence=[*beside.evidence, *found.evidence],
         symptom=question.symptom,
         config=config,
         cut=found.cut,
-        unseen=[*found.unseen, *beside.unseen, *_unmeasured(question.affected, found.series, found.owners)],
+        unseen=[*found.unseen, *beside.unseen, *_unmeasured(question.affected, found.series, owners)],
     )
 
 
@@ -148,17 +152,20 @@ async def _told(
     namespace: str | None,
     given: tuple[Sequence[Moment], Sequence[Evidence]] | None,
 ) -> _Beside:
-    """Rollouts, restarts, kills and changes of configuration, by the cluster's own record. Raises nothing."""
-    if given is not None:
-        return _Beside(list(given[0]), list(given[1]))
+    """Rollouts, restarts, kills and changes of configuration, and what leans on what, by the cluster's own record.
+    Raises nothing."""
+    told = _Beside(list(given[0]), list(given[1])) if given is not None else _Beside()
     if cluster is None or namespace is None:
-        return _Beside()
+        return told
     try:
         snapshot = await capture(cluster, namespace)
     except (ToolFailed, NotFound) as error:
-        return _Beside(unseen=[f"what happened in the cluster could not be read: {error}"])
-    moments, evidence = await asyncio.to_thread(_timeline, snapshot, namespace)
-    return _Beside(moments, evidence)
+        told.unseen.append(f"the cluster's objects could not be read: {error}")
+        return told
+    told.topology = await asyncio.to_thread(topology, snapshot, namespace)
+    if given is None:
+        told.moments, told.evidence = await asyncio.to_thread(_timeline, snapshot, namespace)
+    return told
 
 
 def _timeline(snapshot: Snapshot, namespace: str) -> tuple[list[Moment], list[Evidence]]:

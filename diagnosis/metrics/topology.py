@@ -1,0 +1,67 @@
+"""Who leans on whom by a cluster's objects: where calls are not measured, and beside those that are.
+
+A workload leans on what its environment, arguments or ConfigMaps name as a Service, and on the node that runs it; a
+Service leans on the workloads that it selects. The workload of a pod is the top of its owner references.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+from diagnosis.metrics.edges import Edge
+from diagnosis.workloads.addresses import addresses_of
+from diagnosis.workloads.config_addresses import map_addresses
+from diagnosis.workloads.fields import text
+from diagnosis.workloads.services import Services, Template, services_of
+from diagnosis.workloads.snapshot import Snapshot
+from incidents.models import ObjectRef
+
+_MOST_PODS = 0.5
+
+
+@dataclass(frozen=True)
+class Topology:
+    """`owners` is (namespace, pod) to the pod's workload."""
+
+    edges: list[Edge] = field(default_factory=list)
+    owners: dict[tuple[str, str], ObjectRef] = field(default_factory=dict)
+
+
+def topology(snapshot: Snapshot, namespace: str) -> Topology:
+    """The edges and owners of one namespace. A Service of another namespace that was not read gives no edge."""
+    services = services_of(snapshot)
+    edges: dict[Edge, None] = {}
+    for template in services.templates(namespace):
+        edges |= dict.fromkeys(_references(services, namespace, template))
+    for service in snapshot.all("Service", namespace):
+        name = f"{namespace}/{text(service, 'metadata', 'name')}"
+        edges |= dict.fromkeys(
+            Edge(name, f"{namespace}/{chosen.ref.name}") for chosen in services.selected_templates(service)
+        )
+    owners: dict[tuple[str, str], ObjectRef] = {}
+    nodes: dict[str, Counter[str]] = {}
+    for pod in snapshot.all("Pod", namespace):
+        owner = owners[namespace, text(pod, "metadata", "name")] = snapshot.workload_of(pod)
+        nodes.setdefault(owner.name, Counter())[text(pod, "spec", "nodeName")] += 1
+    for workload, placed in nodes.items():
+        for node, pods in placed.items():
+            if node and pods > _MOST_PODS * placed.total():
+                edges[Edge(f"{namespace}/{workload}", f"node/{node}")] = None
+    return Topology([edge for edge in edges if edge.caller != edge.callee], owners)
+
+
+def _references(services: Services, namespace: str, template: Template) -> Iterator[Edge]:
+    caller = f"{namespace}/{template.ref.name}"
+    holder = {"metadata": {"namespace": namespace}, "spec": template.spec}
+    named = [address.host for address in addresses_of(holder)]
+    named += [found.address.host for found in map_addresses(services.snapshot, holder)]
+    for host in dict.fromkeys(named):
+        service = services.resolve(namespace, host)
+        if service is None:
+            continue
+        place = text(service, "metadata", "namespace")
+        yield Edge(caller, f"{place}/{text(service, 'metadata', 'name')}")
+        for chosen in services.selected_templates(service):
+            yield Edge(caller, f"{place}/{chosen.ref.name}")
