@@ -89,13 +89,20 @@ def classify(
         signal.SIGFPE: (CauseClass.ARITHMETIC, "SIGFPE raised by the kernel"),
         signal.SIGILL: (CauseClass.ILLEGAL_INSTRUCTION, "SIGILL raised by the kernel"),
         signal.SIGTRAP: (CauseClass.ABORT, "a trap instruction: the program stopped itself"),
-        signal.SIGSYS: (CauseClass.EXTERNAL_SIGNAL, "the kernel refused a system call (seccomp)"),
+        signal.SIGSYS: (CauseClass.EXTERNAL_SIGNAL, _refused(core)),
         **{number: (CauseClass.EXTERNAL_SIGNAL, because) for number, because in _LIMITS.items()},
     }
     if number in simple:
         cause, because = simple[signal.Signals(number)]
         return Verdict(cause, 0.9 if core.signal else 0.7, because)
     return Verdict(CauseClass.UNKNOWN, 0.3, "no rule covers this signal")
+
+
+def _refused(core: CoreFile) -> str:
+    """Of SIGSYS by the kernel: which system call, as a seccomp filter was asked about it."""
+    call = core.signal.system_call if core.signal else None
+    numbered = f"system call {call} ({core.header.machine})" if call is not None else "a system call"
+    return f"the kernel refused {numbered} that the program made: a seccomp filter does not allow it"
 
 
 def _sent_itself(core: CoreFile) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from signal import SIGABRT
 
 from diagnosis.closure import with_closure
 from diagnosis.crashes.causes.golang.told import go_evidence
@@ -284,7 +285,8 @@ def _ruled_out(seen: Observed, verdict: Verdict) -> list[str]:
         excluded.append(f"{last} as the cause: the program's own crash handler raised it after the fault")
     elif info is not None and info.code > 0:
         excluded.append(f"a signal from another process: si_code {info.code} means that the kernel raised it")
-    if verdict.cause is CauseClass.ABORT and seen.message is None:
+    glibc = any(module.path.rsplit("/", 1)[-1].startswith(("libc.so.6", "libc-2.")) for module in seen.modules.all)
+    if verdict.cause is CauseClass.ABORT and seen.core.signo == SIGABRT and seen.message is None and glibc:
         excluded.append("assertion, heap corruption and stack smashing: glibc left no abort message in memory")
     return excluded
 

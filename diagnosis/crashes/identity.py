@@ -8,6 +8,7 @@ from diagnosis.crashes.frames import relevant
 from diagnosis.crashes.groups.hashes import address_signature, duphash
 from diagnosis.crashes.groups.reason import reason_of
 from diagnosis.crashes.groups.stack import VERSION, NormalStack, named_frames, normal_stack, outside
+from diagnosis.crashes.signals import tells_place
 from diagnosis.crashes.value import value_score
 from incidents.crash_frames import Frame
 from incidents.crash_report import CrashReport
@@ -26,7 +27,7 @@ def identified(report: CrashReport) -> CrashReport:
     frames = report.threads[0].frames if report.threads else []
     stack = stack_of(report)
     _, names = named_frames(frames)
-    external = report.cause_class == CauseClass.EXTERNAL_SIGNAL
+    external = _by_chance(report)
     signatures = Signatures(
         siggen=report.signature,
         duphash=None if external else duphash(names),
@@ -48,7 +49,7 @@ def stack_of(report: CrashReport) -> NormalStack | None:
     if not report.threads:
         return None
     signal = (report.crash_info.type or "").split(" / ")[0] or None
-    if report.cause_class == CauseClass.EXTERNAL_SIGNAL:
+    if _by_chance(report):
         return outside(report.process.exe, signal)
     thread = report.threads[0]
     return normal_stack(
@@ -59,6 +60,11 @@ def stack_of(report: CrashReport) -> NormalStack | None:
         round_of=thread.recursion.functions if thread.recursion else (),
         reason=why(report),
     )
+
+
+def _by_chance(report: CrashReport) -> bool:
+    """Where the program was when it ended is chance."""
+    return report.cause_class == CauseClass.EXTERNAL_SIGNAL and not tells_place(report.crash_info.type)
 
 
 def why(report: CrashReport) -> str | None:

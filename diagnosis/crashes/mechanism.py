@@ -64,6 +64,8 @@ def mechanism(
         case CauseClass.ABORT:
             because = verdict.because if core.signo == 6 else f"{name}: {verdict.because}"
             return f"{because}{_quoted(message)} in {where}"
+        case CauseClass.EXTERNAL_SIGNAL if core.signal is None or not was_sent(core.signal.code):
+            return f"{name}: {verdict.because}; the program was in {where}"
         case CauseClass.EXTERNAL_SIGNAL:
             return f"{name} from outside: {verdict.because}; the program was in {where} and did not cause it"
         case CauseClass.BUS_ERROR if verdict.fault is not None:

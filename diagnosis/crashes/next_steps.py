@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from diagnosis.crashes.classify import Verdict
 from diagnosis.crashes.root_cause.classes import RootClass
+from diagnosis.crashes.signals import tells_place
 from incidents.crash_report import CrashReport
 from incidents.models import CauseClass
 
@@ -37,6 +38,8 @@ _BY_ROOT = {
     RootClass.WRITE_TO_READONLY: "copy the constant before it is changed",
     RootClass.UNINITIALIZED: "set the pointer where it is declared; -Wuninitialized and valgrind name the place",
     RootClass.ARITHMETIC_OVERFLOW: "handle the lowest number divided by -1",
+    RootClass.STACK_EXHAUSTION: "move large local arrays to the heap, or give the thread a larger stack (ulimit -s)",
+    RootClass.MISALIGNED_ACCESS: "align what the pointer points to (alignas, aligned_alloc), or use unaligned loads",
     RootClass.POSSIBLE_BIT_FLIP: "look at the node's memory errors (EDAC, dmesg) before the program: one bit differs",
     RootClass.HARDWARE_MEMORY: "drain the node and have its memory tested: the kernel reported an uncorrectable error",
     RootClass.BUS_TRUNCATED_MAPPING: "find who truncated the mapped file, or whether its disk or tmpfs ran full",
@@ -48,10 +51,13 @@ _SURE = 0.6
 def next_steps(report: CrashReport, verdict: Verdict) -> list[str]:
     """Steps in order of use, as sentences."""
     steps = []
-    if report.crash_line and verdict.cause is not CauseClass.EXTERNAL_SIGNAL:
+    placed = verdict.cause is CauseClass.EXTERNAL_SIGNAL and tells_place(report.crash_info.type)
+    if report.crash_line and (placed or verdict.cause is not CauseClass.EXTERNAL_SIGNAL):
         steps.append(f"look at {report.crash_line}")
     root = report.root_cause
     better = _BY_ROOT.get(RootClass(root.cause_class)) if root and root.confidence >= _SURE else None
+    if placed:
+        better = "allow that system call in the container's seccompProfile, or find out why it is made"
     if step := better or _BY_CAUSE.get(verdict.cause):
         steps.append(step)
     main = next((module for module in report.modules if module.filename == report.process.exe), None)

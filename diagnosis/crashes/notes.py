@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal as signals
 import struct
 from dataclasses import dataclass
 
@@ -25,6 +26,7 @@ REGISTER_NAMES: dict[str, tuple[str, ...]] = {
     "riscv64": tuple(_RISCV.split()),
 }
 """Order of the general registers in NT_PRSTATUS (each architecture's user_regs_struct)."""
+_SYS_SECCOMP = 1
 _PC = {"x86_64": "rip", "i386": "eip"}
 _SP = {"x86_64": "rsp", "i386": "esp"}
 
@@ -53,6 +55,8 @@ class SignalInfo:
     uid: int
     offset: int
     source: str = "note NT_SIGINFO"
+    system_call: int | None = None
+    """The number of the call that a seccomp filter refused."""
 
 
 @dataclass(frozen=True)
@@ -102,7 +106,10 @@ def signal_info(note: Note, header: Header) -> SignalInfo | None:
     signo, _, code = struct.unpack_from(header.order + "iii", note.data, 0)
     (address,) = struct.unpack_from(header.order + ("Q" if header.bits == 64 else "I"), note.data, fields_at)
     pid, uid = struct.unpack_from(header.order + "iI", note.data, fields_at)
-    return SignalInfo(signo, code, address, pid, uid, note.offset)
+    call: int | None = None
+    if signo == signals.SIGSYS and code == _SYS_SECCOMP and len(note.data) >= fields_at + header.word + 4:
+        (call,) = struct.unpack_from(header.order + "i", note.data, fields_at + header.word)
+    return SignalInfo(signo, code, address, pid, uid, note.offset, system_call=call)
 
 
 def process_info(note: Note, header: Header) -> ProcessInfo | None:

@@ -23,7 +23,7 @@ from diagnosis.crashes.modules import Match, Modules
 from diagnosis.crashes.process_secrets import ProcessSecrets
 from diagnosis.crashes.sections import KnownNames
 from diagnosis.crashes.severity.rate import severity_of
-from diagnosis.crashes.signals import FAULTS, code_name, signal_name, was_sent
+from diagnosis.crashes.signals import FAULTS, SI_KERNEL, code_name, signal_name, was_sent
 from diagnosis.crashes.signature import signature
 from diagnosis.crashes.surroundings import memory_near
 from diagnosis.crashes.threads import threads_of
@@ -192,7 +192,7 @@ def _crash_info(seen: Observed, verdict: Verdict) -> CrashInfo:
     name = signal_name(core.signo)
     code = code_name(core.signo, info.code) if info else None
     sent = info is not None and was_sent(info.code)
-    has_address = info is not None and not sent and core.signo in FAULTS
+    has_address = info is not None and not sent and info.code != SI_KERNEL and core.signo in FAULTS
     exception = None
     if seen.thrown is not None and verdict.cause is CauseClass.UNCAUGHT_EXCEPTION:
         exception = CxxException(type=_text(seen.thrown.type), what=_text(seen.thrown.what), source="memory_scan")

@@ -26,6 +26,7 @@ _BY_SIGNAL: dict[int, tuple[str, ...]] = {
 FAULTS = frozenset({signal.SIGSEGV, signal.SIGBUS, signal.SIGFPE, signal.SIGILL, signal.SIGTRAP})
 """Signals whose siginfo carries an address when the kernel raised them."""
 
+
 _MEANING = {
     "SEGV_MAPERR": "nothing is mapped there",
     "SEGV_ACCERR": "the mapping does not allow this access",
@@ -48,6 +49,14 @@ def signal_name(number: int) -> str:
         return signal.Signals(number).name
     except ValueError:
         return f"signal {number}"
+
+
+def tells_place(type_of_signal: str | None) -> bool:
+    """Of a signal that is not the program's own fault, by `SIGNAL / CODE`: whether where the program was matters.
+
+    A call that seccomp refuses was made at that place; for one that another process sent it is chance.
+    """
+    return (type_of_signal or "").partition(" ")[0] == "SIGSYS"
 
 
 def code_name(number: int, code: int) -> str | None:

@@ -12,10 +12,12 @@ from diagnosis.crashes.frames import FrameLike
 from diagnosis.crashes.groups.reason import is_nameless
 from diagnosis.crashes.groups.repeats import cycle, merged
 from diagnosis.crashes.groups.stack import named_frames, one_round, top_of
+from diagnosis.crashes.signals import tells_place
 from incidents.crash_frames import Frame, Recursion
 from incidents.models import CauseClass
 
 _LIMIT = 255
+_LIMITS = ("SIGXCPU", "SIGXFSZ")
 
 
 def signature(
@@ -30,8 +32,9 @@ def signature(
     `collapsed` is the recursion that is no longer in `frames`, because its rounds were counted instead of listed.
     `reason` (reason.py) comes first where the program's own frames have no names.
     """
-    if cause is CauseClass.EXTERNAL_SIGNAL:
-        return f"{signal} | sent from outside"  # where it was running then is chance
+    if cause is CauseClass.EXTERNAL_SIGNAL and not tells_place(signal):
+        why = "limit reached" if signal in _LIMITS else "sent from outside"
+        return f"{signal} | {why}"  # where it was running then is chance
     _, names = named_frames(frames)
     if cause is CauseClass.STACK_OVERFLOW and (block := round_of(frames, collapsed)):
         return _joined([signal, "stack overflow", *block])

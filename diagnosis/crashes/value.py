@@ -25,6 +25,7 @@ from collections.abc import Sequence
 from math import log2
 
 from diagnosis.crashes.frames import in_application, relevant
+from diagnosis.crashes.signals import tells_place
 from incidents.crash_report import CrashReport, Frame
 from incidents.crash_verdicts import ValueScore
 from incidents.models import CauseClass
@@ -46,7 +47,7 @@ def value_score(report: CrashReport, *, earlier: int = 0, pods_last_hour: int | 
     }
     if pods_last_hour is not None and pods_last_hour > 1:
         parts["blast_radius"] = min(0.5 * log2(pods_last_hour), _BLAST)
-    if report.cause_class == CauseClass.EXTERNAL_SIGNAL:
+    if report.cause_class == CauseClass.EXTERNAL_SIGNAL and not tells_place(report.crash_info.type):
         parts["external_kill"] = _EXTERNAL
     if report.core.truncated:
         whole = (report.core.size or 0) + report.core.missing_bytes

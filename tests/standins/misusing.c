@@ -155,6 +155,13 @@ int main(int argc, char **argv) {
         sink = read_all(mmap(NULL, 4096, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0), 1);
     }
     if (!strcmp(mode, "small")) order->customer = (void *)0x11, charge(order);
+    if (!strcmp(mode, "not_start")) release((char *)malloc(64) + 8);
+    if (!strcmp(mode, "large_twice")) {
+        char *large = malloc(5000), *behind = malloc(64);
+        kept = behind;
+        release(large);
+        release(large);
+    }
     if (!strcmp(mode, "number")) hang_over((long *)0x12345678);
     return sink;
 }

@@ -15,6 +15,7 @@ from diagnosis.crashes.root_cause.heap import (
     chunk_at,
     first_broken,
     freed,
+    is_binned,
     is_freed,
     main_heaps,
     text_around,
@@ -54,7 +55,7 @@ def abort_cause(core: CoreFile, verdict: Verdict, frames: Sequence[Frame], messa
         damaged = _overrun(core, own, text) if "or corruption" in text else None
         return damaged or _double_free(core, own, text)
     if any(words in text for words in _NOT_ALLOCATED):
-        return _invalid_free(core, own, text) or _overrun(core, own, text)
+        return _invalid_free(core, own, text)
     found = _overrun(core, own, text or verdict.because)
     if found is not None:
         return found
@@ -63,6 +64,13 @@ def abort_cause(core: CoreFile, verdict: Verdict, frames: Sequence[Frame], messa
     if any(words in text for words in _OVERRUN):
         return Conclusion(
             RootClass.HEAP_OVERFLOW, 0.7, f'the size of a heap chunk was overwritten ("{text[:200]}"): by its neighbour'
+        )
+    if _DOUBLE_OR_OVERRUN in text:
+        return Conclusion(
+            RootClass.HEAP_CORRUPTION,
+            0.6,
+            f'the chunk that was freed, or its neighbour, is not as it must be ("{text[:200]}"): freed twice, overrun, '
+            "or no pointer that malloc returned",
         )
     said = f'"{text[:200]}"' if text else verdict.because
     return Conclusion(
@@ -78,16 +86,19 @@ def _double_free(core: CoreFile, frames: Sequence[Frame], text: str) -> Conclusi
     if held is not None:
         address = pointer_of(held.variable) or 0
         where, how = origin(frames, held)
+        place = "the lists" if is_binned(core, address) else "the cache"
         return Conclusion(
             RootClass.DOUBLE_FREE,
             0.98,
-            f"`{held.variable.name}` = {hex(address)} was freed before and was freed again: its chunk is in the "
-            f"cache of freed ones ({said}){_told(how)}",
+            f"`{held.variable.name}` = {hex(address)} was freed before and was freed again: its chunk is in {place} "
+            f"of freed ones ({said}){_told(how)}",
             held.variable.name,
             where,
             _proofs(bytes_at(core.memory, address - 16, 32, "header, list link and key of the freed chunk")),
         )
-    cached = [address for address in freed(core) if address in _stack_words(core)]
+    words = _stack_words(core)
+    cached = [address for address in freed(core) if address in words]
+    cached = cached or [address for address in words if is_binned(core, address)]
     if len(cached) == 1:
         return Conclusion(
             RootClass.DOUBLE_FREE,
@@ -100,7 +111,7 @@ def _double_free(core: CoreFile, frames: Sequence[Frame], text: str) -> Conclusi
     return Conclusion(RootClass.DOUBLE_FREE, _GUESSED, f"a chunk was freed twice ({said})")
 
 
-def _invalid_free(core: CoreFile, frames: Sequence[Frame], text: str) -> Conclusion | None:
+def _invalid_free(core: CoreFile, frames: Sequence[Frame], text: str) -> Conclusion:
     """A pointer that malloc did not return: of the stack, of a global, or into the middle of a chunk."""
     for held in _pointers(frames[:1]):  # others were at hand too, and not freed
         address = pointer_of(held.variable) or 0
@@ -128,9 +139,7 @@ def _invalid_free(core: CoreFile, frames: Sequence[Frame], text: str) -> Conclus
             where,
             _proofs(bytes_at(core.memory, address - 16, 32, "what lies before the pointer instead of a header")),
         )
-    if _broken(core) is not None:
-        return None
-    return Conclusion(
+    return _overrun(core, frames, text) or Conclusion(
         RootClass.INVALID_FREE, 0.8, f'a pointer was freed that malloc never returned (glibc said "{text[:200]}")'
     )
 
@@ -190,7 +199,8 @@ def _pointers(frames: Sequence[Frame]) -> list[HeldVariable]:
 
 
 def _freed(core: CoreFile, held: HeldVariable) -> bool:
-    return is_freed(core, pointer_of(held.variable) or 0)
+    address = pointer_of(held.variable) or 0
+    return is_freed(core, address) or is_binned(core, address)
 
 
 def _stack_words(core: CoreFile) -> set[int]:

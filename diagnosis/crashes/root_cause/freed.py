@@ -7,13 +7,14 @@ from collections.abc import Sequence
 from diagnosis.crashes.core_file import CoreFile
 from diagnosis.crashes.faults import Fault
 from diagnosis.crashes.root_cause.classes import Conclusion, RootClass
-from diagnosis.crashes.root_cause.heap import bytes_at, chunk_at, freed, is_freed, main_heaps
+from diagnosis.crashes.root_cause.heap import bytes_at, chunk_at, fast_link, freed, is_freed, main_heaps
 from diagnosis.crashes.root_cause.pointers import Blamed
 from diagnosis.crashes.root_cause.variables import Held, origin, pointer_of, variables_of
 from incidents.crash_report import Frame
 
 _FRAMES = 4
 _SEARCHED = 512
+_OFFSET = 0x400
 
 
 def freed_source(core: CoreFile, fault: Fault, blamed: Blamed | None, frames: Sequence[Frame]) -> Conclusion | None:
@@ -27,6 +28,13 @@ def freed_source(core: CoreFile, fault: Fault, blamed: Blamed | None, frames: Se
     for address, words in freed(core).items():
         if value in words:
             return _conclusion(core, fault, value, address, None, frames)
+    for address, held in _candidates(core, frames):
+        link = core.memory.pointer(address) or 0
+        # a slot of the table of virtual functions, a member: its offset was added to what the object's start held
+        if link >= _OFFSET and 0 < value - link < _OFFSET and is_freed(core, address):
+            return _conclusion(core, fault, link, address, held, frames)
+    if blamed is not None and blamed.source is not None and fast_link(core, blamed.source, value) is not None:
+        return _conclusion(core, fault, value, blamed.source, None, frames)
     page = value << 12
     if 1 << 16 < value < 1 << 35 and any(heap.vaddr <= page < heap.end for heap in main_heaps(core)):
         return Conclusion(

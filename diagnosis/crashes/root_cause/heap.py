@@ -15,7 +15,7 @@ from diagnosis.crashes.core_file import CoreFile, Memory
 from diagnosis.crashes.elf import Segment
 from diagnosis.crashes.root_cause.classes import Proof
 
-_FLAGS = 7
+_FLAGS, _IN_USE, _MAPPED, _ARENA = 7, 1, 2, 4
 _TCACHE = {8: {0x290: 128, 0x250: 64}, 4: {0x190: 128, 0x150: 64}}
 """By the size of a word: size of the first chunk, and the bytes of its counters; 64 lists come after them."""
 _LISTS, _LIST_LIMIT = 64, 64
@@ -67,6 +67,7 @@ def first_broken(memory: Memory, heap: Segment) -> Broken | None:
     """Go from chunk to chunk. None when the sizes lead to the end of the heap, or to where nothing can be read."""
     at, before, block, block_at = _first(memory, heap) or heap.end, None, b"", heap.vaddr
     header, read = 2 * memory.word, memory.words
+    arena = (memory.pointer(at + memory.word) or 0) & _ARENA
     for _ in range(_MAX_CHUNKS):
         if at + header > heap.end:
             return None
@@ -76,10 +77,10 @@ def first_broken(memory: Memory, heap: Segment) -> Broken | None:
                 return None
         word = read(block[at - block_at : at - block_at + header])[1]
         size = word & ~_FLAGS
-        if size < 2 * header or size % 16 or word & 6 or at + size > heap.end:
-            return Broken(at + memory.word, word, before)
-        if at + size == heap.end:
+        if size and at + size == heap.end and not word & _MAPPED:  # what is left of the heap, of any size and arena
             return None
+        if size < 2 * header or size % 16 or word & (_ARENA | _MAPPED) != arena or at + size > heap.end:
+            return Broken(at + memory.word, word, before)
         before = Chunk(at + header, size, memory.word)
         at += size
     return None
@@ -131,6 +132,35 @@ def is_freed(core: CoreFile, address: int) -> bool:
     linked = words[0] ^ address >> 12
     heap, segment = core.memory.segment(address), core.memory.segment(linked)
     return linked == 0 or (linked % 16 == 0 and segment is not None and segment is heap)
+
+
+def is_binned(core: CoreFile, address: int) -> bool:
+    """Its chunk is in a list of free ones that is linked both ways: the list and the chunk behind it agree on that."""
+    memory, word = core.memory, core.memory.word
+    chunk = chunk_at(core, address)
+    links = _words(memory, address)
+    if chunk is None or links is None:
+        return False
+    start = address - 2 * word
+    behind = _words(memory, start + chunk.size)
+    if behind is None or behind[0] != chunk.size or behind[1] & _IN_USE:
+        return False
+    forward, backward = links
+    return memory.pointer(forward + 3 * word) == start and memory.pointer(backward + 2 * word) == start
+
+
+def fast_link(core: CoreFile, at: int, value: int) -> int | None:
+    """The chunk that the word `value` at `at` leads to, when it is the link of a freed chunk in a fast list.
+
+    Chunks of such a list are of one size.
+    """
+    memory, word = core.memory, core.memory.word
+    chunk, header = chunk_at(core, at), value ^ at >> 12
+    segment = memory.segment(at)
+    if chunk is None or header % 16 != (0 if word == 8 else 8) or memory.segment(header) is not segment:
+        return None
+    size = memory.pointer(header + word) or 0
+    return header + 2 * word if size & ~_FLAGS == chunk.size else None
 
 
 def text_around(memory: Memory, at: int) -> str | None:

@@ -44,7 +44,7 @@ def memory_cause(
     return (
         _returned(core, fault)
         or freed_source(core, fault, blamed, frames)
-        or _poisoned(fault, blamed)
+        or _poisoned(core, fault, blamed)
         or _refused(core, fault, blamed)
         or _past_the_end(core, fault, blamed)
         or _flipped(core, fault)
@@ -213,7 +213,8 @@ def _returned(core: CoreFile, fault: Fault) -> Conclusion | None:
     )
 
 
-def _poisoned(fault: Fault, blamed: Blamed | None) -> Conclusion | None:
+def _poisoned(core: CoreFile, fault: Fault, blamed: Blamed | None) -> Conclusion | None:
+    """A pattern that somebody writes; who it was is surer where that allocator is among the mapped files."""
     value = blamed.value if blamed else fault.address
     found = poison_of(value) if value is not None else None
     if found is None or value is None:
@@ -223,10 +224,12 @@ def _poisoned(fault: Fault, blamed: Blamed | None) -> Conclusion | None:
         "uninitialized": RootClass.UNINITIALIZED,
     }.get(found.state, RootClass.WILD_POINTER)
     name = f"`{blamed.expression}`" if blamed and blamed.expression else "the pointer"
+    writer = found.source.partition("'")[0]
+    there = any(writer in mapped.path.rsplit("/", 1)[-1] for mapped in core.files)
     return Conclusion(
         kind,
-        0.85,
-        f"{_access(fault)} through {name} = {hex(value)}, which is {found.name}: {found.source}",
+        0.85 if there or found.state == "marker" else 0.6,
+        f"{_access(fault)} through {name} = {hex(value)}, which is {found.name}, known as {found.source}",
         blamed.expression if blamed else None,
         None,
         blamed.proofs if blamed else (),
@@ -323,7 +326,7 @@ def _wild(core: CoreFile, fault: Fault, blamed: Blamed | None) -> Conclusion:
     value = blamed.value if blamed else fault.address
     name = f"`{blamed.expression}`" if blamed and blamed.expression else "a pointer"
     text = text_in(value) if value is not None else None
-    spelled = f'; its bytes spell "{text}": as when text is written over a pointer' if text else ""
+    spelled = f'; its bytes spell "{text}", as when text is written over a pointer' if text else ""
     came = f"; {blamed.came_from}" if blamed and blamed.came_from and not blamed.expression else ""
     small = value is not None and NEAR_NULL <= value < 1 << 32 and core.memory.word == 8
     number = "; it looks like a number, not like an address" if small else ""

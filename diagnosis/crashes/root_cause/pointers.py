@@ -10,11 +10,13 @@ from diagnosis.crashes.faults import NEAR_NULL, Fault
 from diagnosis.crashes.layouts import Layout, layout_of
 from diagnosis.crashes.root_cause.classes import Proof
 from diagnosis.crashes.root_cause.heap import bytes_at
-from diagnosis.crashes.root_cause.variables import Held, holding, origin
+from diagnosis.crashes.root_cause.variables import Held, holding, origin, pointer_of, variables_of
 from incidents.crash_report import Frame
 
 _SEARCHED = 512
 """Bytes of an object in which the bad value is looked for."""
+_SLOT = 0x400
+"""How far into a table of virtual functions a call may reach."""
 
 
 @dataclass(frozen=True)
@@ -29,6 +31,8 @@ class Blamed:
     origin_frame: int | None = None
     handed_in: str | None = None
     proofs: tuple[Proof, ...] = ()
+    source: int | None = None
+    """Where memory holds the value, found by a register that points near it."""
 
 
 def bad_value(fault: Fault) -> int | None:
@@ -67,7 +71,10 @@ def blamed_pointer(core: CoreFile, fault: Fault, frames: Sequence[Frame], layout
             None,
             (proof,) if proof else (),
         )
-    return Blamed(value, came_from=_register_source(core, value)) if value else None
+    if value >= NEAR_NULL and (found := _first_word(core, value, frames)) is not None:
+        return found
+    source, told = _register_source(core, value)
+    return Blamed(value, came_from=told, source=source) if value else None
 
 
 def _member(core: CoreFile, value: int, layouts: Sequence[Layout]) -> tuple[Layout, str, int] | None:
@@ -82,8 +89,23 @@ def _member(core: CoreFile, value: int, layouts: Sequence[Layout]) -> tuple[Layo
     return found[0] if len(found) == 1 else None
 
 
-def _register_source(core: CoreFile, value: int) -> str | None:
-    """A register that points to memory in which the bad value lies: it was read from there."""
+def _first_word(core: CoreFile, value: int, frames: Sequence[Frame]) -> Blamed | None:
+    """An object of the innermost frame whose first word leads to the bad value, a table's slot or a member further on.
+
+    In C++ the first word of an object with virtual functions is the address of their table.
+    """
+    for held in variables_of(frames[0]) if frames else ():
+        address = pointer_of(held.variable)
+        word = core.memory.pointer(address) if address else None
+        if word is not None and word >= NEAR_NULL and 0 < value - word < _SLOT:
+            proof = bytes_at(core.memory, address or 0, 16, f"the first words of `*{held.variable.name}`")
+            told = f"it is the first word of what `{held.variable.name}` points to"
+            return Blamed(word, came_from=told, proofs=(proof,) if proof else ())
+    return None
+
+
+def _register_source(core: CoreFile, value: int) -> tuple[int | None, str | None]:
+    """A register that points to memory in which the bad value lies: where, and in words."""
     wanted = value.to_bytes(core.memory.word, "little" if core.memory.order == "<" else "big")
     for name, base in core.crashed.registers.items():
         segment = core.memory.segment(base)
@@ -91,5 +113,5 @@ def _register_source(core: CoreFile, value: int) -> str | None:
             continue
         at = core.memory.read(base, _SEARCHED).find(wanted)
         if at >= 0 and at % core.memory.word == 0:
-            return f"it was read from {hex(base + at)} ({name} + {hex(at)})"
-    return None
+            return base + at, f"{hex(base + at)} holds it ({name} + {hex(at)})"
+    return None, None

@@ -20,6 +20,8 @@ CAUSES = [
     ("flip", "possible_bit_flip", None, "SourceAv", "is bit 45 away from"),
     ("heap", "heap_overflow", "CWE-122", "HeapError", "with room for 24 bytes was overrun"),
     ("twice", "double_free", "CWE-415", "HeapError", "was freed before and was freed again"),
+    ("large_twice", "double_free", "CWE-415", "HeapError", "its chunk is in the lists of freed ones"),
+    ("not_start", "invalid_free", "CWE-763", "HeapError", "malloc never returned"),
     ("not_heap", "invalid_free", "CWE-763", "HeapError", "but it is on the stack"),
     ("smash", "stack_buffer_overflow", "CWE-121", "StackGuard", "`label` of 8 bytes in smash"),
     ("literal", "write_to_readonly", "CWE-758", "DestAv", 'the string "constant text"'),

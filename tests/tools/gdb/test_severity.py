@@ -58,4 +58,7 @@ async def test_the_class_and_what_it_points_at(mode: str) -> None:
     report = (await analyze_core(core, executable=program(), settings=GdbSettings())).report
     assert report.severity is not None
     assert (report.severity.short_description, report.severity.type) == (name, rating), report.severity.explanation
+    if mode == "system_call":
+        assert "the kernel refused system call" in (report.mechanism or "")
+        assert "outside" not in f"{report.mechanism} {report.signature}"
     assert pointed in report.severity.explanation
