@@ -136,6 +136,6 @@ def _report_to_owners(cause: Cause, diagnosis: Diagnosis) -> Remedy:
     where = f" at {diagnosis.crash.crash_line}" if diagnosis.crash and diagnosis.crash.crash_line else ""
     return Remedy(
         title=f"Report the bug to the owners of {cause.object.name}",
-        reason=f"{cause.summary.rstrip('.')}. It is a bug in the program{where}; no change of configuration repairs it.",
+        reason=f"{cause.summary.rstrip('.')}. It is a bug in the program{where}; no configuration repairs it.",
         steps=diagnosis.next_steps,
     )

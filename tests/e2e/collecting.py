@@ -22,7 +22,7 @@ from aiohttp import web
 from collector.webhook.certificate import make
 from tests.e2e.harness import ROOT, until
 from tests.e2e.kube import Kube
-from tests.e2e.service import PARAMEDIC, Service
+from tests.e2e.service import PARAMEDIC, REQUESTER, Service
 from tests.standins.notices import NoticeServers
 
 _CONFIGURATIONS = "apis/admissionregistration.k8s.io/v1/mutatingwebhookconfigurations"
@@ -163,6 +163,18 @@ def webhook(kube: Kube, folder: Path, node_folder: str, label: str, **more: obje
     finally:
         kube.call("DELETE", f"{_CONFIGURATIONS}/{name}")
         process.stop()
+
+
+def paramedic(service: Service, *arguments: str, **env: str) -> subprocess.CompletedProcess[str]:
+    """The command line with the service's configuration and address, and the requester's key."""
+    inherited = {key: value for key, value in os.environ.items() if not key.startswith("PARAMEDIC_")}
+    inherited |= {
+        "PARAMEDIC_CONFIG": str(service.folder / "paramedic.toml"),
+        "PARAMEDIC_URL": service.url,
+        "PARAMEDIC_API_KEY": service.keys[REQUESTER],
+    }
+    command = [str(PARAMEDIC), *arguments]
+    return subprocess.run(command, env=inherited | env, cwd=ROOT, capture_output=True, text=True, timeout=60)
 
 
 @contextmanager

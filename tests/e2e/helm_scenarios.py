@@ -41,6 +41,26 @@ def release_new_without_core(ground: Ground) -> Workload:
     return made
 
 
+def failing_releases(ground: Ground) -> dict[str, tuple[str, str]]:
+    """Releases whose pods end with an error again and again, by what can be done: namespace and name of each.
+
+    The one that can go back ran well in its first revision.
+    """
+    made = {}
+    for action, commands in (("helm_rollback", ("sleep 900", "exit 3")), ("helm_uninstall", ("exit 3",))):
+        namespace, release = ground.namespace(), random_name()
+        pod = make.template(make.labels(), [make.container("app", make.BUSYBOX, ["/bin/sh", "-c", "@mode@"])])
+        workload = make.deployment(random_name(), pod, replicas=2, strategy={"type": "Recreate"})
+        chart = _chart(ground.images.executables.parent, [workload])
+        for command in commands:
+            values = ["--install", "--wait=false", "--set", f"mode=sleep 1; {command}"]
+            helm(ground, "upgrade", release, chart, "-n", namespace, *values)
+            if command != commands[-1]:
+                ground.kube.wait_ready("Deployment", namespace, workload["metadata"]["name"])
+        made[action] = namespace, release
+    return made
+
+
 def _install(ground: Ground, image: str, *, cores: bool) -> tuple[Workload, str]:
     namespace, release, workload = ground.namespace(), random_name(), random_name()
     item = quotes("@image@")

@@ -1,0 +1,351 @@
+"""What is decided about crashes and their cores: who is told, what is asked, and what is kept, spent and handed out.
+
+Pods of a real cluster crash in storms. A node agent, the webhook, the service and a real S3-compatible server work on
+them; the chats and the model are strict stand-ins.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from tests.e2e import manifests as make
+from tests.e2e.build import Images
+from tests.e2e.collecting import Process, chats, jobs_of, paramedic, webhook
+from tests.e2e.conftest import Services
+from tests.e2e.cores import CoreFolder
+from tests.e2e.harness import name as random_name
+from tests.e2e.harness import until
+from tests.e2e.helm_scenarios import failing_releases
+from tests.e2e.kube import Kube
+from tests.e2e.service import FIRST, REQUESTER, Service
+from tests.e2e.stage import Stage
+from tests.standins import llm, notices, s3
+
+Object = dict[str, Any]
+LABEL = "paramedic-e2e-policy"
+DUMP = ["/bin/sh", "-c", "ulimit -c unlimited; exec /app/quotes"]
+LAYERS = "/var/cache/debian-kube/*/containerd/*/snapshots/*/fs"
+HANDLER = """#!/bin/sh
+echo "$POD_NAMESPACE $COREDUMP_EXECUTABLE $COREDUMP_MD5 $(md5sum < "$COREDUMP_FILE") $COREDUMP_URL" >> "$1"
+"""
+CALLS = 2
+MOST_PODS = 2
+
+
+@dataclasses.dataclass
+class Site:
+    """`storm` is a Milvus whose two pods dump core again and again; the releases end with an error."""
+
+    service: Service
+    agent: Process
+    webhook: Process
+    kube: Kube
+    stage: Stage
+    server: s3.S3Server
+    chats: notices.NoticeServers
+    model: llm.LlmStandIn
+    handled: Path
+    vectors: str
+    storm: str
+    releases: dict[str, tuple[str, str]]
+    """By the action that is asked for: namespace and release."""
+    lone: tuple[str, str, Path]
+    """A Deployment whose core nobody collects: its namespace, its name and the core."""
+
+    def paramedic(self, *arguments: str, **env: str) -> tuple[str, str]:
+        """Both outputs of the command line, as a person on the service's machine uses it."""
+        done = paramedic(self.service, *arguments, **env)
+        assert done.returncode == 0, done.stderr
+        return done.stdout, done.stderr
+
+    def incidents(self, namespace: str, via: str = "collector") -> list[Object]:
+        page = self.service.ask("GET", f"/api/v1/incidents?namespace={namespace}")
+        return [item for item in page["incidents"] if item["via"] == via]
+
+    def asked(self, namespace: str) -> Object:
+        """The storm's incident, once it is there."""
+        (found,) = until(lambda: self.incidents(namespace, "policy"), 90, "a question", show=self.service.log)
+        return dict(found)
+
+    def said(self) -> list[str]:
+        """To Slack, WeCom and the custom bot of Feishu, in this order of the chats."""
+        told = [*self.chats.slack, *self.chats.wecom, *self.service.feishu.notices]
+        return [json.dumps(one, ensure_ascii=False) for one in told]
+
+    def restart(self, mode: str) -> None:
+        self.service.stop()
+        self.service.start(PARAMEDIC_POLICY__MODE=mode)
+
+
+def crasher(images: Images, **labels: str) -> Object:
+    item = make.container("app", images.quotes_next, DUMP)
+    found = make.template(make.labels() | labels, [*make.companions(1), item])
+    found["metadata"]["annotations"] = {"paramedic.io/inject": "true"}
+    return found
+
+
+@pytest.fixture(scope="module")
+def site(
+    kube: Kube, images: Images, stage: Stage, cores: CoreFolder, services: Services, tmp_path_factory: Any
+) -> Iterator[Site]:
+    if (reason := s3.missing()) is not None:
+        pytest.skip(reason)
+    folder: Path = tmp_path_factory.mktemp("policy")
+    watched, aside = (CoreFolder(cores.here / name, f"{cores.on_node}/{name}") for name in (folder.name, "aside"))
+    watched.here.mkdir()
+    aside.here.mkdir()
+    handler, handled = folder / "handler", folder / "handled"
+    handler.write_text(HANDLER)
+    handler.chmod(0o755)
+    releases = failing_releases(stage.ground)
+    lone, lone_name, vectors, storm = stage.namespace(), random_name(), stage.namespace(), random_name()
+    item, volume = make.keeping_cores(make.container("app", images.quotes_next, ["/app/quotes"]), aside.on_node)
+    kube.create(lone, make.deployment(lone_name, make.template(make.labels(), [item], volumes=[volume])))
+    server = s3.S3Server(folder / "s3").start()
+    store = {"url": f"s3://{s3.BUCKET}", "endpoint": server.endpoint, "access_key": s3.ACCESS, "secret_key": s3.SECRET}
+    with llm.LlmStandIn() as model, chats() as told:
+        service = services(
+            store=store,
+            core={"executable_dirs": [], "url_hosts": [server.endpoint[7:]], "url_schemes": ["http"]},
+            policy={"threshold": 3, "scan_seconds": 1, "namespaces": [vectors, *(one for one, _ in releases.values())]},
+            llm={
+                "model": f"openai:{llm.OPENAI_MODEL}",
+                "base_url": model.openai_url,
+                "api_key": llm.KEY,
+                "calls_per_hour": CALLS,
+            },
+        )
+        with (service.folder / "paramedic.toml").open("a") as config:
+            for kind, url in (
+                ("slack", told.url + notices.SLACK_PATH),
+                ("wecom", f"{told.url}/cgi-bin/webhook/send?key={notices.WECOM_KEY}"),
+                ("feishu", service.feishu.webhook_url),
+            ):
+                config.write(f'[[notify.channels]]\nname = "{kind}"\nkind = "{kind}"\nwebhook_url = "{url}"\n')
+            config.write(f'webhook_secret = "{service.feishu.webhook_secret}"\n')
+        service.start()
+        agent = Process(
+            folder / "agent",
+            ["collect"],
+            {
+                "collector": {
+                    "roots": [str(watched.here)],
+                    "node_name": kube.call("GET", "api/v1/nodes")["items"][0]["metadata"]["name"],
+                    "restarts": False,  # of the whole node
+                    "service_url": f"{service.url}/api/v1/events",
+                    "service_key": service.keys[REQUESTER],
+                    "image_layers": [LAYERS],
+                },
+                "collector.handler": {"command": [str(handler), str(handled)], "owners": [f"Deployment/{storm}"]},
+                "store": store,
+                "shipping": {"disk_reserve_bytes": 0},
+                "kubernetes": {"kubeconfig": str(kube.kubeconfig)},
+            },
+        ).start()
+        try:
+            with webhook(kube, folder / "webhook", watched.on_node, LABEL, max_pods=MOST_PODS) as admission:
+                agent.says('"event": "collecting"')
+                opt_in(kube, vectors)
+                milvus = {"app.kubernetes.io/name": "milvus", "app.kubernetes.io/instance": "shop"}
+                kube.create(vectors, make.deployment(storm, crasher(images, **milvus), replicas=2))
+                path = until(lambda: next(iter(aside.of(lone, "app")), None), 60, "a core")
+                parts = (service, agent, admission, kube, stage, server, told, model, handled, vectors, storm)
+                yield Site(*parts, releases, (lone, lone_name, path))
+        finally:
+            agent.stop()
+            service.stop()
+            server.kill()
+
+
+def opt_in(kube: Kube, namespace: str) -> None:
+    headers = {"Content-Type": "application/merge-patch+json"}
+    change = {"metadata": {"labels": {LABEL: "on"}}}
+    kube.call("PATCH", f"api/v1/namespaces/{namespace}", json=change, headers=headers)
+
+
+def test_a_storm_is_one_incident_and_each_chat_is_told_once(site: Site) -> None:
+    (found,) = until(lambda: site.incidents(site.vectors), 60, "an incident", show=site.agent.log)
+    assert (found["target"]["kind"], found["target"]["name"]) == ("Deployment", site.storm)
+    ended = site.service.wait_end(found["id"])
+    assert ended["diagnosis"]["causes"][0]["class"] == "null_dereference", site.service.story(found["id"])
+    until(lambda: site.incidents(site.vectors)[0]["count"] > 3, 60, "a storm", show=site.agent.log)
+    until(lambda: len(site.said()) >= 3, 20, "three chats", show=site.said)
+    assert (len(site.chats.slack), len(site.chats.wecom), len(site.service.feishu.notices)) == (1, 1, 1)
+    assert all(site.storm.replace("-", "") in re.sub(r"&#45;|-", "", said) for said in site.said())
+    shown = site.paramedic("incidents", found["id"])[0]
+    assert "#0 Exchange::total_of" in shown and f"Deployment {site.vectors}/{site.storm}" in shown
+
+
+def test_the_teams_program_gets_each_core_once(site: Site) -> None:
+    def all_of() -> list[list[str]]:
+        lines = site.handled.read_text().splitlines() if site.handled.exists() else []
+        return [line.split() for line in lines]
+
+    told = until(lambda: lines if len(lines := all_of()) > 3 else None, 60, "handled cores", show=site.agent.log)
+    for namespace, executable, announced, read, _, url in told:
+        assert (namespace, executable, read) == (site.vectors, "/app/quotes", announced)
+        assert url.startswith(f"s3://cores/paramedic/{site.vectors}/{site.storm}/") and "X-Amz" not in url
+    assert len({line[2] for line in told}) == len(told)
+
+
+def test_a_namespace_that_is_full_gets_its_pods_without_the_folder(site: Site) -> None:
+    namespace = site.stage.namespace()
+    opt_in(site.kube, namespace)
+    template = make.template(make.labels(), make.companions(1))
+    template["metadata"]["annotations"] = {"paramedic.io/inject": "true"}
+    site.kube.create(namespace, make.deployment("team", template, replicas=MOST_PODS + 1))
+    site.kube.wait_ready("Deployment", namespace, "team")
+    given = ["paramedic-cores" in json.dumps(pod["spec"]) for pod in site.kube.all("Pod", namespace)]
+    assert sorted(given) == [False] + [True] * MOST_PODS
+    assert re.search(rf"no folder.*{namespace}|{namespace}.*no folder", site.webhook.log())
+
+
+def test_coredogs_event_about_a_pod_becomes_its_workloads_incident(site: Site) -> None:
+    namespace, name, path = site.lone
+    data, key = path.read_bytes(), "coredog/core.quotes"
+    (site.server.folder / s3.BUCKET / "coredog").mkdir()
+    (site.server.folder / s3.BUCKET / key).write_bytes(data)
+    link = site.paramedic("store", "link", key, PARAMEDIC_STORE__PREFIX="coredog")[0].strip()
+    told = {
+        "file_url": link,
+        "file_name": path.name,
+        "executable_path": "/app/quotes",
+        "file_size": len(data),
+        "md5": hashlib.md5(data).hexdigest(),
+        "pod_name": path.parent.parent.name.partition("_")[0],
+        "pod_namespace": namespace,
+        "node_ip": "10.0.0.7",
+    }
+    event = {"specversion": "1.0", "source": "coredog-agent", "type": "coredog.coredump.uploaded", "data": told}
+    (taken,) = post(site, {**event, "id": "coredog-1"})["events"]
+    assert not taken["duplicate"]
+    done = until(
+        lambda: (
+            job
+            if (job := site.service.ask("GET", taken["job"]["links"]["self"]))["phase"] in ("Completed", "Failed")
+            else None
+        ),
+        60,
+        "the job's end",
+        show=site.service.log,
+    )
+    assert (done["phase"], done["status"]) == ("Completed", "diagnosed"), done
+    (incident,) = site.incidents(namespace)
+    assert incident["target"] == {"kind": "Deployment", "namespace": namespace, "name": name, "container": None}
+    assert "Exchange::total_of" in done["signature"]
+    assert post(site, {**event, "id": "coredog-2"})["events"][0]["duplicate"]
+    secret = link.partition("X-Amz-Signature=")[2]
+    assert secret and secret not in json.dumps([done, site.service.incident(incident["id"]), site.said()])
+    # the group is known from the storm: no debugger and no model reads this core
+    steps = site.service.steps(incident["id"])
+    assert [step["text"] for step in steps if step["type"] == "crash.known"]
+    assert not [step for step in steps if step["type"] == "tool.called" and step["agent"] == "gdb_analyst"]
+
+
+def post(site: Site, event: Object) -> Object:
+    headers = {
+        "Content-Type": "application/cloudevents+json",
+        "Authorization": f"Bearer {site.service.keys[REQUESTER]}",
+    }
+    answer = httpx.post(f"{site.service.url}/api/v1/events", content=json.dumps(event), headers=headers)
+    assert answer.status_code == 202, answer.text
+    return dict(answer.json())
+
+
+def test_off_counts_nothing_and_a_dry_run_only_says_what_it_would_ask(site: Site) -> None:
+    (known,) = site.incidents(site.vectors)
+    assert "crashes are not counted" in site.paramedic("instances", "-n", site.vectors)[0]
+    assert not [step for step in site.service.steps(known["id"]) if step["type"] == "storm"]
+    site.restart("dry-run")
+    said = until(
+        lambda: [step["text"] for step in site.service.steps(known["id"]) if step["type"] == "storm"],
+        30,
+        "a dry run",
+        show=site.service.log,
+    )
+    assert said[0].startswith("dry run: crash storm: ") and "scale it to zero" in said[0]
+    assert re.search(r"the same crash \d+ times on 1 node: SIGSEGV \| Exchange::total_of \|", said[0])
+    assert re.search(rf"{site.vectors}/shop .* \d+ crashes", site.paramedic("instances", "-n", site.vectors)[0])
+    everywhere = [site.vectors, *(namespace for namespace, _ in site.releases.values())]
+    assert not [one for namespace in everywhere for one in site.incidents(namespace, "policy")]
+    assert "Nothing waits" in site.paramedic("approvals")[0]
+
+
+def test_people_are_asked_to_stop_what_keeps_crashing(site: Site) -> None:
+    site.restart("propose")
+    for action, (namespace, release) in site.releases.items():
+        approval = site.service.wait_plan(site.asked(namespace)["id"])
+        asked = approval["plan"]["action"]
+        assert (asked["type"], asked["target"]["name"]) == (action, release)
+        assert approval["quorum"] == (2 if action == "helm_uninstall" else 1)
+        assert approval["plan"]["evidence_need"] == "none", "a program that ends with an error leaves no core"
+    approval = site.service.wait_plan(site.asked(site.vectors)["id"])
+    plan = approval["plan"]
+    assert (plan["action"]["type"], plan["action"]["replicas"], plan["requested_by"]) == ("scale", 0, "policy:storms")
+    assert plan["evidence_need"] == "core" and plan["evidence_sha256"] and not approval["evidence_missing"]
+    assert "crashes of" in plan["reason"] and "null pointer" in plan["reason"]
+    assert site.kube.get("Deployment", site.vectors, site.storm)["spec"]["replicas"] == 2
+    asking = until(lambda: [said for said in site.said() if approval["id"] in said], 20, "a chat that asks")
+    assert all(f"paramedic approve {approval['id']}" in said and plan["title"] in said for said in asking[:1])
+
+
+def test_the_store_keeps_to_its_limits_but_never_loses_an_open_incidents_only_core(site: Site) -> None:
+    def kept() -> dict[str, Object]:
+        listed = json.loads(site.paramedic("store", "list", "-n", site.vectors, "--json")[0])
+        return {one["id"]: one for one in listed}
+
+    assert len(kept()) > 4
+    for limit in ({"KEEP_PER_SIGNATURE": "4"}, {"MAX_BYTES": "200000"}, {"MAX_AGE_DAYS": "0.00001"}):
+        env = {f"PARAMEDIC_RETENTION__{name}": value for name, value in limit.items()}
+        before = kept()
+        said = site.paramedic("store", "prune", "--dry-run", **env)[0]
+        assert before.keys() <= kept().keys(), "a dry run deletes nothing"
+        gone = re.findall(r"^core_\w+", site.paramedic("store", "prune", **env)[0], re.MULTILINE)
+        assert gone and set(re.findall(r"^core_\w+", said, re.MULTILINE)) & set(gone), limit
+        assert not set(gone) & kept().keys()
+        for id in set(gone) & before.keys():
+            assert not any((site.server.folder / s3.BUCKET / key).exists() for key in before[id]["objects"])
+    left = kept()
+    assert left, "the incident about the storm is open"
+    assert all((site.server.folder / s3.BUCKET / key).exists() for one in left.values() for key in one["objects"])
+
+
+def test_a_link_to_a_core_is_short_lived_and_on_record(site: Site) -> None:
+    one = json.loads(site.paramedic("store", "list", "-n", site.vectors, "--json")[0])[0]
+    link = site.paramedic("store", "link", one["id"], "--seconds", "30")[0].strip()
+    assert "X-Amz-Expires=30" in link
+    answer = httpx.get(link)
+    assert answer.status_code == 200 and f"/{hashlib.sha256(answer.content).hexdigest()}" not in link
+    assert answer.content == (site.server.folder / s3.BUCKET / one["objects"][0]).read_bytes()
+    assert httpx.get(link.partition("?")[0]).status_code == 403
+    entries, said = site.paramedic("audit")
+    (made,) = [entry for line in entries.splitlines() if (entry := json.loads(line))["data"].get("seconds") == 30]
+    assert made["action"] == "store.link" and made["data"]["key"] == one["objects"][0] and made["data"]["user"]
+    assert "chain intact" in said and "X-Amz" not in entries and "X-Amz" not in site.service.log()
+
+
+def test_who_approves_stops_the_storm_and_its_evidence_stays(site: Site) -> None:
+    incident = site.asked(site.vectors)["id"]
+    site.service.approve(site.service.wait_plan(incident), FIRST)
+    ended = site.service.wait_end(incident)
+    assert ended["incident"]["status"] == "fixed", site.service.story(incident)
+    assert site.kube.get("Deployment", site.vectors, site.storm)["spec"]["replicas"] == 0
+    until(lambda: [said for said in site.said() if "Fixed and verified" in said], 20, "the outcome", show=site.said)
+    assert list((site.server.folder / s3.BUCKET).glob(f"paramedic/{site.vectors}/*/*/*.core.zst"))
+
+
+def test_what_the_model_costs_is_bounded_over_restarts(site: Site) -> None:
+    assert len(site.model.requests) == CALLS
+    (incident,) = site.incidents(site.lone[0])
+    unseen = site.service.incident(incident["id"])["diagnosis"]["unseen"]
+    assert any(f"budget of {CALLS} calls is used up" in what for what in unseen), "and says so"
+    assert len(jobs_of(site.service, site.vectors)) > 4
