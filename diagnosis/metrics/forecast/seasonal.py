@@ -13,7 +13,11 @@ from diagnosis.metrics.forecast.history import History
 from diagnosis.metrics.series import FloatArray
 
 _LEVEL_SECONDS = 3 * 3600.0
-"""So long a stretch tells how far the load is from what is usual."""
+"""So long a stretch tells how far the load is from what is usual, beside the newest value."""
+_PENALTY = 0.02
+"""Of the two, relative to their size: they are much alike."""
+_MOST = 2.0
+"""Of a departure, in logarithms: a load seven times its usual tells no more than that it is far off."""
 _LEARNT_DAYS = 28
 """From the newest so many days it is learnt how long a departure lasts."""
 
@@ -40,8 +44,8 @@ def levelled(days: int, cycles: int) -> Forecaster:
     """The median of the last periods, times the present departure from it as far as departures lasted before.
 
     With e(t) = log of load over its median profile and r(t) its mean over the last three hours, the forecast h steps
-    ahead is profile * exp(b(h) * r), where b(h) is the regression of e(t + h) on r(t) over the last four weeks,
-    between 0 and 1. Each e(t) is out of sample: its profile is of earlier periods alone.
+    ahead is profile * exp(a(h) * e + b(h) * r), where a(h), b(h) are the regression of e(t + h) on e(t) and r(t) over
+    the last four weeks. Each e(t) is out of sample: its profile is of earlier periods alone.
     """
 
     def forecast(history: History, ahead: int) -> FloatArray:
@@ -52,15 +56,17 @@ def levelled(days: int, cycles: int) -> Forecaster:
         small = 0.02 * float(values.mean()) + 1e-9
         ends = np.arange(len(values) - recent, len(values))
         departure = np.log((values[ends] + small) / (_rolling(values, ends, period, cycles) + small))
+        departure = np.clip(departure, -_MOST, _MOST)
         window = max(1, round(_LEVEL_SECONDS / history.step))
         if recent < 2 * window:
             return profile
         sums = np.concatenate(([0.0], np.cumsum(departure)))
-        level = (sums[window:] - sums[:-window]) / window
-        knots = np.unique(np.geomspace(1, max(2, min(ahead, len(level) // 2)), 12).astype(int))
-        lasting = [_lasting(departure[window - 1 :], level, int(knot)) for knot in knots]
-        share = np.interp(np.arange(1, ahead + 1), knots, lasting)
-        raised: FloatArray = (profile + small) * np.exp(share * np.clip(level[-1], -2.0, 2.0)) - small
+        newest = departure[window - 1 :]
+        now = np.stack([newest, (sums[window:] - sums[:-window]) / window])
+        knots = np.unique(np.geomspace(1, max(2, min(ahead, len(newest) // 2)), 14).astype(int))
+        lasting = [_lasting(now, newest, int(knot)) for knot in knots]
+        departs = np.interp(np.arange(1, ahead + 1), knots, lasting)
+        raised: FloatArray = (profile + small) * np.exp(np.clip(departs, -_MOST, _MOST)) - small
         return np.maximum(raised, 0.0)
 
     return forecast
@@ -86,7 +92,12 @@ def _rolling(
     return found
 
 
-def _lasting(departure: FloatArray, level: FloatArray, steps: int) -> float:
-    now, later = level[:-steps], departure[steps:]
-    size = float(now @ now)
-    return float(np.clip(now @ later / size, 0.0, 1.0)) if size > 0 else 0.0
+def _lasting(now: FloatArray, departure: FloatArray, steps: int) -> float:
+    """What the newest of `now` (shape (2, times)) say of the departure `steps` later, as earlier ones did."""
+    known, later = now[:, :-steps], departure[steps:]
+    gram = known @ known.T
+    size = float(np.trace(gram)) / 2
+    if size <= 0:
+        return 0.0
+    weights = np.linalg.solve(gram + _PENALTY * size * np.eye(2), known @ later)
+    return float(now[:, -1] @ weights)

@@ -15,6 +15,7 @@ from diagnosis.metrics.forecast.drift import drift
 from diagnosis.metrics.forecast.history import MAX_POINTS, History
 from diagnosis.metrics.forecast.instances import size
 from diagnosis.metrics.forecast.predictor import Predictor, train
+from diagnosis.metrics.forecast.seasonal import levelled, repeated
 from diagnosis.metrics.series import FloatArray
 from errors import InvalidInput
 
@@ -137,6 +138,23 @@ def test_a_level_that_moved_is_followed_where_it_used_to_last() -> None:
 
 
 @pytest.mark.skipif(not installed(), reason="scikit-learn is not installed")
+def test_what_was_just_seen_counts_for_the_next_steps() -> None:
+    """Departures that fade within hours: the newest value says more of the next hour than the last three hours do."""
+    times, usual = load(42, noise=0.0)
+    drawn, departs = np.random.default_rng(3).standard_normal(len(times)), np.zeros(len(times))
+    for index in range(1, len(times)):
+        departs[index] = 0.8 * departs[index - 1] + 0.1 * drawn[index]
+    history = History.of(times, usual * np.exp(departs))
+    origins = range(28 * 24, len(times) - 24, 5)
+    wrong = {}
+    for name, forecaster in (("levelled", levelled(7, 8)), ("usual", repeated(7, 8, np.median))):
+        made = np.array([forecaster(history.until(origin), 24) for origin in origins])
+        came = np.array([history.values[origin : origin + 24] for origin in origins])
+        wrong[name] = np.abs(np.log(made / came)).mean(axis=0)
+    assert wrong["levelled"][0] < 0.75 * wrong["usual"][0], "nobody can do better than 0.6 of it"
+    assert wrong["levelled"][12:].mean() < 1.03 * wrong["usual"][12:].mean()
+
+
 def test_boosting_learns_the_week_with_one_thread() -> None:
     times, loads = load(22)
     history = History.of(times, loads)
