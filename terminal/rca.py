@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
+    from diagnosis.metrics.series import MetricSeries
     from incidents.metric_report import MetricReport
     from tools.prometheus.rca.look import Look
 
@@ -17,15 +18,21 @@ _DURATION = re.compile(r"(\d{1,6})(s|m|h|d)")
 _SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
 _MOST_SECONDS = 366 * 86_400
 _METRICS_SHOWN, _WORKLOADS_SHOWN, _EVENTS_SHOWN = 4, 5, 8
+_USUAL = timedelta(minutes=30)
 _CHARTS = (".html", ".svg", ".png")
 
 
 def rca(
-    since: Annotated[str, typer.Option("--since", help="How far back to look, such as 30m, 2h or 1d")] = "30m",
+    since: Annotated[
+        str | None,
+        typer.Option("--since", help="How far back from the end, such as 30m, 2h or 1d; default: 30m, of files all"),
+    ] = None,
     namespace: Annotated[str | None, typer.Option("--namespace", "-n", help="Only this namespace")] = None,
     start: Annotated[str | None, typer.Option("--start", help="Instead of --since: 2026-11-20T10:00:00Z")] = None,
     end: Annotated[str | None, typer.Option("--end", help="Default: now, or where the files end")] = None,
-    metrics: Annotated[list[str] | None, typer.Option("--metric", "-m", help="A name or PromQL; repeatable")] = None,
+    metrics: Annotated[
+        list[str] | None, typer.Option("--metric", "-m", help="A name or PromQL (files: a name); repeatable")
+    ] = None,
     symptom: Annotated[str, typer.Option("--symptom", help="What was noticed, in your own words")] = "",
     source: Annotated[
         Path | None, typer.Option("--from", help="CSV or saved Prometheus JSON instead of a server: file or folder")
@@ -38,18 +45,24 @@ def rca(
 
     Exit status: 0 found, or nothing changed; 1 too little was seen to say; 2 bad usage or input; 3 no answer.
     """
+    from errors import InvalidInput
     from incidents.metric_report import MetricStatus
 
     if chart is not None:
         _checked(chart)
-    span = _span(since, start, end)
+    if since is not None and start is not None:
+        raise InvalidInput("--since and --start both say where to begin: give one of them")
+    length = _length(since) if since is not None else None
+    begin, stop = (_time("--start", start) if start else None), (_time("--end", end) if end else None)
     if source is not None:
-        found = _files(source, span if start or end else None, symptom)
+        if prometheus is not None:
+            raise InvalidInput("--from reads files and --prometheus a server: give one of them")
+        found = _files(source, begin, stop, length, namespace, metrics or [], symptom)
     else:
         from datetime import UTC
 
-        begin = span[0] if span[0] is not None else (span[1] or datetime.now(UTC)) - _length(since)
-        found = _server(begin, span[1], namespace, metrics or [], symptom, prometheus)
+        begin = begin or (stop or datetime.now(UTC)) - (length or _USUAL)
+        found = _server(begin, stop, namespace, metrics or [], symptom, prometheus)
     if chart is not None:
         _write(chart, found)
     if as_json:
@@ -60,7 +73,17 @@ def rca(
         raise typer.Exit(1)
 
 
-def _files(source: Path, span: tuple[datetime | None, datetime | None] | None, symptom: str) -> Look:
+def _files(
+    source: Path,
+    start: datetime | None,
+    end: datetime | None,
+    length: timedelta | None,
+    namespace: str | None,
+    metrics: list[str],
+    symptom: str,
+) -> Look:
+    from datetime import UTC
+
     from diagnosis.metrics.config import RcaConfig
     from diagnosis.metrics.load import load_series
     from errors import InvalidInput
@@ -68,21 +91,48 @@ def _files(source: Path, span: tuple[datetime | None, datetime | None] | None, s
 
     _tell(f"reading {source}")
     loaded = load_series(source)
+    series = _asked_for(loaded.series, namespace, metrics)
     window = None
-    if span is not None:
-        if span[0] is None:
-            raise InvalidInput("with --end and files, --start is needed too")
-        last = max(float(one.times[-1]) for one in loaded.series if len(one))
-        window = (span[0], span[1] or datetime.fromtimestamp(last, span[0].tzinfo))
-    _tell(f"analyzing {len(loaded.series)} series")
+    if end is not None and start is None and length is None:
+        raise InvalidInput("with --end and files, --start or --since is needed too")
+    if start is not None or length is not None:
+        last = end or datetime.fromtimestamp(
+            max((float(one.times[-1]) for one in series if len(one)), default=0.0), UTC
+        )
+        window = (start or last - (length or _USUAL), last)
+    _tell(f"analyzing {len(series)} series")
     return answered(
-        loaded.series,
+        series,
         window=window,
         edges=loaded.edges,
         symptom=symptom,
         config=RcaConfig(),
         unseen=loaded.unseen,
     )
+
+
+def _asked_for(series: list[MetricSeries], namespace: str | None, metrics: list[str]) -> list[MetricSeries]:
+    """Those of a namespace and of these names; what is about no namespace (a node, a whole system) stays."""
+    from diagnosis.metrics.subject import subject_of
+    from errors import InvalidInput
+
+    have = {one.name for one in series}
+    if unknown := [name for name in metrics if name not in have]:
+        some = ", ".join(sorted(have)[:5])
+        raise InvalidInput(
+            f"--metric {unknown[0][:100]!r} is no name in these files, which have {some}: PromQL needs a server"
+        )
+    if metrics:
+        series = [one for one in series if one.name in metrics]
+    if namespace is None:
+        return series
+    spaces = {subject.namespace for one in series for subject in (subject_of(one.labels),)}
+    if namespace not in spaces:
+        known = ", ".join(sorted(spaces - {""})[:5])
+        raise InvalidInput(
+            f"--namespace {namespace[:100]!r}: the files have {known or 'no label that names a namespace'}"
+        )
+    return [one for one in series if subject_of(one.labels).namespace in ("", namespace)]
 
 
 def _server(
@@ -118,12 +168,6 @@ def _server(
 
     asyncio.run(run())
     return found.pop()
-
-
-def _span(since: str, start: str | None, end: str | None) -> tuple[datetime | None, datetime | None]:
-    """The start and the end as given, each None when it is not."""
-    _length(since)
-    return (_time("--start", start) if start else None), (_time("--end", end) if end else None)
 
 
 def _length(text: str) -> timedelta:

@@ -8,7 +8,7 @@ from pydantic import Field
 
 from incidents.models import Frozen
 
-DetectorName = Literal["zscore", "iqr", "isolation_forest", "dbscan", "change_point", "seasonal", "streaming"]
+DetectorName = Literal["zscore", "iqr", "isolation_forest", "dbscan", "change_point", "trend", "seasonal", "streaming"]
 
 
 class RcaConfig(Frozen):

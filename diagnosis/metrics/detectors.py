@@ -1,7 +1,7 @@
 """Detectors by name: which points of a series are unusual. Each looks at a matrix of series and knows a baseline.
 
-zscore, iqr, change_point, seasonal and streaming look along a series; isolation_forest and dbscan across the pods of a
-workload, where they need scikit-learn (the extra `metrics`) and four pods.
+zscore, iqr, change_point, trend, seasonal and streaming look along a series; isolation_forest and dbscan across the
+pods of a workload, where they need scikit-learn (the extra `metrics`) and four pods.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from diagnosis.metrics import streaming
+from diagnosis.metrics import streaming, trend
 from diagnosis.metrics.config import DetectorName
 from diagnosis.metrics.series import BoolArray, FloatArray
 from diagnosis.metrics.shift import FLOOR, median, quantile
@@ -42,6 +42,8 @@ def detect(
         return np.array([streaming.alerts(streaming.scores(row)) for row in values], dtype=np.bool_).reshape(
             values.shape
         )
+    if name == "trend":
+        return trend.drifted(_without_days(values, step, onset), values, usual, onset)
     if name == "change_point":
         return _change_point(values, usual, onset)
     if name in ("isolation_forest", "dbscan"):
@@ -83,14 +85,21 @@ def _change_point(values: FloatArray, usual: slice, onset: int) -> BoolArray:
 def _seasonal(values: FloatArray, step: float, onset: int) -> BoolArray:
     """Unlike the same time of the days before: four robust deviations of what is left after the median of these. Needs
     two days before the onset; without, nothing is unusual."""
+    rest = _without_days(values, step, onset)
+    return np.zeros(values.shape, dtype=np.bool_) if rest is values else _zscore_of_rest(rest, values, onset)
+
+
+def _without_days(values: FloatArray, step: float, onset: int) -> FloatArray:
+    """The difference to the median of the same time of the days before the onset; the values themselves when that are
+    not two days."""
     period = round(_DAY / step)
     if step > _DAY / 4 or onset < 2 * period:
-        return np.zeros(values.shape, dtype=np.bool_)
+        return values
     days = [values[:, start : start + period] for start in range(0, onset - period + 1, period)]
     shape = np.stack(days, axis=2).reshape(-1, len(days))
     usual = median(shape).reshape(len(values), period)
-    rest = values - np.tile(usual, (1, values.shape[1] // period + 1))[:, : values.shape[1]]
-    return _zscore_of_rest(rest, values, onset)
+    rest: FloatArray = values - np.tile(usual, (1, values.shape[1] // period + 1))[:, : values.shape[1]]
+    return rest
 
 
 def _zscore_of_rest(rest: FloatArray, values: FloatArray, onset: int) -> BoolArray:

@@ -1,9 +1,10 @@
-"""Series from files: CSV tables, wide or long, and saved answers of Prometheus' query API.
+"""Series from files: CSV tables, wide or long, and saved answers of Prometheus' HTTP API.
 
 A wide table has a time column and one column a series; what is no number in it is a label of its row. A column named
 `service_metric` (the form of the RCAEval sets), `caller_callee` or `name{label="value"}` carries its labels in its
 name. A long table has the columns time, name and value, and each further column is a label. A table with the columns
-source and target (or caller and callee) and without a time holds edges. `.gz` is read as what is in it.
+source and target (or caller and callee) and without a time holds edges. A saved answer of `/api/v1/metadata` says which
+names are counters and which are gauges. `.gz` is read as what is in it.
 """
 
 from __future__ import annotations
@@ -12,12 +13,12 @@ import gzip
 import json
 import zlib
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from diagnosis.metrics.edges import Edge
-from diagnosis.metrics.prometheus_json import read_document
-from diagnosis.metrics.series import MetricSeries, plain
+from diagnosis.metrics.prometheus_json import read_document, read_types
+from diagnosis.metrics.series import Kind, MetricSeries, plain
 from diagnosis.metrics.table import read_table
 from errors import InputTooLarge, InvalidInput
 
@@ -31,9 +32,11 @@ _ENDINGS = (".csv", ".json", ".csv.gz", ".json.gz")
 
 @dataclass
 class Loaded:
-    """What was read, and one sentence for each thing that was not."""
+    """What was read, and one sentence for each thing that was not. `types` is what a saved answer of Prometheus'
+    metadata says of series by their names."""
 
     series: list[MetricSeries] = field(default_factory=list)
+    types: dict[str, Kind] = field(default_factory=dict)
     edges: list[Edge] = field(default_factory=list)
     unseen: list[str] = field(default_factory=list)
 
@@ -78,6 +81,9 @@ def load_series(path: Path) -> Loaded:
             break
     if not found.series:
         raise InvalidInput(f"{path} holds no series: {'; '.join(found.unseen[:3]) or 'every table is empty'}")
+    found.series = [
+        replace(one, kind=found.types[one.name], typed=True) if one.name in found.types else one for one in found.series
+    ]
     return found
 
 
@@ -108,7 +114,11 @@ def _read(file: Path, text: str, found: Loaded) -> None:
             document = json.loads(text)
         except (ValueError, RecursionError) as error:
             raise InvalidInput(f"it is no JSON: {error}") from None
-        found.series += read_document(document, file.name, found.unseen)
+        types = read_types(document)
+        if types is None:
+            found.series += read_document(document, file.name, found.unseen)
+        else:
+            found.types |= types
         return
     table = read_table(text, file.name)
     found.series += table.series

@@ -9,7 +9,7 @@ from pathlib import PurePath
 
 import numpy as np
 
-from diagnosis.metrics.series import FloatArray, MetricSeries
+from diagnosis.metrics.series import FloatArray, Kind, MetricSeries
 from diagnosis.workloads.fields import mapping, objects, pick, text
 from errors import InvalidInput
 
@@ -38,6 +38,27 @@ def read_document(document: object, file: str, unseen: list[str]) -> list[Metric
             found.append(MetricSeries.of(name, labels, samples[:, 0], samples[:, 1], source=file))
         if bad:
             unseen.append(f"{file}: {bad} series without a single sample were left out")
+    return found
+
+
+def read_types(document: object) -> dict[str, Kind] | None:
+    """Of a saved answer of `/api/v1/metadata`, the kind of each series' name that it tells of without contradiction;
+    None for any other document."""
+    data = pick(document, "data")
+    if not isinstance(data, dict) or "resultType" in data:
+        return None
+    found: dict[str, Kind] = {}
+    for name, entries in data.items():
+        told = {text(entry, "type") for entry in objects(data, name)}
+        if not isinstance(name, str) or not isinstance(entries, list) or len(told) != 1:
+            continue
+        (kind,) = told
+        if kind == "gauge":
+            found[name] = Kind.GAUGE
+        elif kind == "counter":  # OpenMetrics tells of a counter without its ending
+            found |= {name: Kind.COUNTER, f"{name}_total": found.get(f"{name}_total", Kind.COUNTER)}
+        elif kind in ("histogram", "summary"):
+            found |= dict.fromkeys((f"{name}_count", f"{name}_sum", f"{name}_bucket"), Kind.COUNTER)
     return found
 
 

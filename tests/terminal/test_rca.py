@@ -71,10 +71,38 @@ def test_bad_input_is_one_sentence(folder: Path) -> None:
             ["--from", str(folder), "--start", "2026-11-20T13:00:00Z", "--end", "2026-11-20T12:00:00Z"],
             "the window ends",
         ),
-        (["--from", str(folder), "--end", "2026-11-20T12:00:00Z"], "--start is needed"),
+        (["--from", str(folder), "--end", "2026-11-20T12:00:00Z"], "--start or --since is needed"),
+    ):
+        code, printed, said = run(*arguments)
+        assert (code, printed) == (InvalidInput.exit_code, ""), arguments
+        assert words in said, (arguments, said)
+    for arguments, words in (
+        (["--since", "5m", "--start", "2026-11-20T12:00:00Z"], "give one of them"),
+        (["--from", str(folder), "--prometheus", "http://127.0.0.1:1"], "give one of them"),
+        (["--from", str(folder), "-m", "rate(x[5m])"], "PromQL needs a server"),
+        (["--from", str(folder), "-n", "shop"], "no label that names a namespace"),
     ):
         code, printed, said = run(*arguments)
         assert (code, printed) == (InvalidInput.exit_code, ""), arguments
         assert words in said, (arguments, said)
     code, printed, _ = run("--from", str(folder / "const.csv"))
     assert code in (0, 1) and printed.startswith("No root cause"), printed
+
+
+def test_files_are_asked_by_namespace_name_and_how_far_back(folder: Path) -> None:
+    table = (folder / "shop.csv").read_text().splitlines()
+    names = [column.split("_") for column in table[0].split(",")[1:]]
+    rows = [line.split(",") for line in table[1:]]
+    for place in ("shop", "other"):
+        lines = ["time,metric,value,namespace,deployment"]
+        for place_of, (workload, metric) in enumerate(names, 1):
+            lines += [f"{row[0]},{metric},{row[place_of if place == 'shop' else 1]},{place},{workload}" for row in rows]
+        (folder / f"{place}.csv").write_text("\n".join(lines))
+    code, printed, _ = run("--from", str(folder), "-n", "shop", "-m", "cpu", "--since", "20m", "--json")
+    document = json.loads(printed)
+    assert code == 0 and document["workloads"][0]["entity"] == "shop/db"
+    assert document["data_quality"]["series"] == 1
+    start, end = (datetime.fromisoformat(document["window"][key]) for key in ("start", "end"))
+    assert end - start == timedelta(minutes=20) and end == BEGAN + timedelta(seconds=15 * 239)
+    code, printed, _ = run("--from", str(folder), "-n", "other", "--since", "20m", "--json")
+    assert code == 0 and json.loads(printed)["status"] == "no_root_cause"

@@ -137,3 +137,32 @@ def test_what_is_too_large_is_refused_or_cut(tmp_path: Path, monkeypatch: pytest
     monkeypatch.setattr(load, "MAX_FILE_BYTES", 1000)  # unpacked it is 4 kB, packed 70 bytes
     with pytest.raises(InputTooLarge):
         load_series(path)
+
+
+def test_saved_metadata_says_which_names_are_counters(tmp_path: Path) -> None:
+    names = ("pods_total", "work_done", "jobs_total", "wait_seconds_sum", "odd_total")
+    result = [
+        {"metric": {"__name__": name, "pod": "a-0"}, "values": [[1.7e9 + 15 * index, str(index)] for index in range(9)]}
+        for name in names
+    ]
+    written(tmp_path, "a.json", json.dumps({"status": "success", "data": {"resultType": "matrix", "result": result}}))
+    told = {
+        "pods_total": [{"type": "gauge"}, {"type": "gauge"}],
+        "work_done": [{"type": "counter"}],
+        "jobs": [{"type": "counter"}],
+        "wait_seconds": [{"type": "histogram"}],
+        "odd_total": [{"type": "gauge"}, {"type": "counter"}],
+        "bad": 3,
+    }
+    written(tmp_path, "metadata.json", json.dumps({"status": "success", "data": told}))
+    found = {one.name: (one.kind, one.typed) for one in load_series(tmp_path).series}
+    assert found == {
+        "pods_total": (Kind.GAUGE, True),
+        "work_done": (Kind.COUNTER, True),
+        "jobs_total": (Kind.COUNTER, True),
+        "wait_seconds_sum": (Kind.COUNTER, True),
+        "odd_total": (Kind.COUNTER, False),
+    }
+    (tmp_path / "a.json").unlink()
+    with pytest.raises(InvalidInput, match="holds no series"):
+        load_series(tmp_path)

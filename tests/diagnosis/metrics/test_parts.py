@@ -189,6 +189,35 @@ def test_the_seasonal_detector_knows_what_is_usual_at_that_hour(dice: np.random.
     assert not detect("seasonal", fault, usual=slice(0, 20), onset=20, step=3600.0).any()
 
 
+def test_the_trend_detector_knows_a_drift_from_a_step_and_from_what_always_grew(dice: np.random.Generator) -> None:
+    values = 100 + dice.standard_normal((6, 200))
+    since = np.maximum(0, np.arange(200) - 150)
+    values[0] += 1.5 * since  # a leak
+    values[1, 150:] += 60  # a step
+    values[2] += 0.5 * np.arange(200)  # grows as it did before
+    values[3] -= 1.5 * since
+    values[3, 170] = 1e4
+    values[4, ::3] = np.nan
+    values[5, 175] = 1e6
+    found = detect("trend", values, usual=slice(0, 150), onset=150, step=60.0)
+    assert found[[0, 3], 180:].mean() > 0.95 and not found[:, :150].any()
+    assert not found[[1, 2, 4, 5]].any()
+    assert np.array_equal(found, detect("trend", values * 1e-9, usual=slice(0, 150), onset=150, step=60.0))
+    walk = np.cumsum(dice.standard_normal((30, 200)), axis=1)
+    assert detect("trend", walk, usual=slice(0, 150), onset=150, step=60.0).any(axis=1).mean() < 0.3
+    assert not detect("trend", values[:, :155], usual=slice(0, 150), onset=150, step=60.0).any()
+    assert not detect("trend", np.full((2, 60), np.nan), usual=slice(0, 40), onset=40, step=60.0).any()
+
+
+def test_the_trend_detector_allows_for_the_time_of_day(dice: np.random.Generator) -> None:
+    hours = np.arange(24 * 6)
+    daily = 100 + 60 * np.sin(2 * np.pi * hours / 24)[None, :] + dice.standard_normal((1, len(hours)))
+    settings: dict[str, Any] = {"usual": slice(0, 120), "onset": 120, "step": 3600.0}
+    assert not detect("trend", daily[:, :130], **settings).any()  # the morning's rise
+    grows = daily + np.maximum(0, hours - 120) * 8.0
+    assert detect("trend", grows, **settings)[0, 130:].all()
+
+
 def test_detectors_across_peers_say_what_they_need(monkeypatch: pytest.MonkeyPatch, dice: np.random.Generator) -> None:
     real = builtins.__import__
 

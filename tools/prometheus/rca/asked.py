@@ -83,11 +83,11 @@ async def _named(server: Prometheus, metric: str, namespace: str | None, at: dat
     if name.endswith("_bucket"):
         return histogram(name)
     try:
-        counter = await server.type_of(name) == "counter"
+        told = await server.type_of(name)
     except ToolFailed:  # not every server that speaks PromQL keeps it
-        counter = False
+        told = ""
     inside = "namespace" if namespace and await _exists(server, name, at, namespace) else ""
-    if counter or name.endswith(_COUNTERS):
+    if told == "counter" or (told != "gauge" and name.endswith(_COUNTERS)):
         return [wanted for wanted in of_program(name, set()) if wanted.inside == inside] or [
             Wanted(name, name, "rate", PROGRAM, "1/s", inside=inside)
         ]
