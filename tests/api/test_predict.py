@@ -11,9 +11,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+import yaml
 
 from graph.services import open_services
 from settings import ApiKey, ForecastService, ForecastSettings, Settings
+from tests.standins.keda import Scaler
 from tests.standins.parts import Served, served
 
 STEP = 3600
@@ -97,6 +99,22 @@ async def test_every_way_to_ask(service: Served, now: datetime) -> None:
     shop = info["services"][0]
     assert [one["range"] for one in shop["models"]] == ["hour", "day", "week"] and shop["drift"] is None
     assert 29 < shop["history_days"] < 31 and "ridge" in info["candidates"]
+
+
+async def test_keda_scales_by_the_documented_object(service: Served) -> None:
+    text = (Path(__file__).parents[2] / "docs" / "forecast.md").read_text()
+    spec = yaml.safe_load(text.partition("```yaml")[2].partition("```")[0])["spec"]
+    expected = (await ask(service, "/keda", service="shop"))["value"]
+    scaler = Scaler(spec, {"token": KEY}, service.url, replicas=20)
+    assert await scaler.poll() == expected and scaler.failures == 0
+
+    stranger = Scaler(spec, {"token": "wrong"}, service.url, replicas=4)
+    assert [await stranger.poll() for _ in range(4)] == [4, 4, 4, 6], "its fallback"
+    trigger = spec["triggers"][0]["metadata"]
+    for name in ("absent", "live", "unknown", "../x"):  # nothing is known, no Prometheus, not configured, no name
+        spec["triggers"][0]["metadata"] = trigger | {"url": trigger["url"].replace("=shop", f"={name}")}
+        failing = Scaler(spec, {"token": KEY}, service.url, replicas=3)
+        assert (await failing.poll(), failing.failures) == (3, 1), name
 
 
 async def test_too_little_is_known_the_reactive_answer_and_why(service: Served) -> None:
