@@ -112,7 +112,7 @@ def _onset(grid: Grid, found: Evaluation, row: int) -> datetime | None:
         return at(grid, int(np.flatnonzero(~np.isnan(values))[-1]))
     if found.began[row]:
         return at(grid, int(np.flatnonzero(~np.isnan(values))[0]))
-    place = first_change(values, found.shift, row, found.onset - 2)
+    place = first_change(values, found.shift, row, found.onset - 2, found.onset)
     return None if place is None else at(grid, place)
 
 

@@ -26,6 +26,7 @@ _PRESENCE = float(strengths(np.array(12.0)))
 """Of a series that began or ended."""
 _SIGMAS = 3.0
 _SURE = 6.0
+_USUAL_WITHIN = 1
 _SHARPER = 0.8
 _LEAST_BASELINE = 12
 _PAST_CANDIDATES = 2
@@ -123,22 +124,25 @@ def _exact(grid: Grid, rows: Rows, found: Evaluation, first: int) -> int:
     begun = [
         place
         for row in np.flatnonzero(scores >= max(_SURE, 0.5 * float(scores.max())))
-        if (place := first_change(grid.values[row], found.shift, int(row), first)) is not None
+        if (place := first_change(grid.values[row], found.shift, int(row), first, found.onset)) is not None
     ]
     return min(begun, default=found.onset)
 
 
-def first_change(values: FloatArray, shift: Shift, row: int, begin: int) -> int | None:
-    """The first bin from `begin` on that is past three deviations in the direction of the shift and stays there in two
-    of three; None when there is none."""
+def first_change(values: FloatArray, shift: Shift, row: int, begin: int, onset: int) -> int | None:
+    """The first bin from `begin` on of the stretch that lasts past the onset, or begins next after it, in which the
+    series is past three deviations in the direction of the shift; one bin within it may be usual. A short blip before
+    is none of it. None when no bin is past them."""
     begin = max(0, begin)
-    with np.errstate(invalid="ignore"):
-        away = (values[begin:] - shift.before[row]) * shift.sign[row] > _SIGMAS * shift.scale[row]
-    places = np.flatnonzero(away)
-    for place in places:
-        if away[place : place + 3].sum() >= 2:
-            return begin + int(place)
-    return begin + int(places[0]) if len(places) else None
+    known = begin + np.flatnonzero(~np.isnan(values[begin:]))
+    away = (values[known] - shift.before[row]) * shift.sign[row] > _SIGMAS * shift.scale[row]
+    order = np.flatnonzero(away)
+    if not len(order):
+        return None
+    stretches = [known[each] for each in np.split(order, np.flatnonzero(np.diff(order) > _USUAL_WITHIN + 1) + 1)]
+    lasting = [each for each in stretches if len(each) >= 2]
+    chosen = next((each for each in lasting if each[-1] >= onset), (lasting or stretches)[0])
+    return int(chosen[0])
 
 
 def short_bins(grid: Grid) -> int:

@@ -155,6 +155,16 @@ def test_a_rollout_before_the_onset_is_told_and_raises_its_workload() -> None:
     assert not analyze(shop(), window=WINDOW, moments=moments).events
 
 
+def test_a_blip_before_the_change_is_not_its_beginning() -> None:
+    def early(workload: str, pod: str, metric: str, since: np.ndarray, values: np.ndarray) -> np.ndarray:
+        blip = (since >= -240) & (since < -210) & (workload == "db") & ("duration" in metric)
+        return np.where(blip, values * 4, slow_db(workload, pod, metric, since, values))
+
+    report = analyze(shop(early), window=WINDOW, edges=EDGES)
+    assert report.workloads[0].entity == "shop/db"
+    assert report.onset is not None and abs(report.onset - FAULT) <= timedelta(seconds=30)
+
+
 def test_series_that_end_are_told_as_such() -> None:
     series = shop()
     gone = [
