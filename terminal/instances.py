@@ -21,11 +21,11 @@ def instances(
         typer.echo(json.dumps(answer, ensure_ascii=False))
         return
     for one in answer["instances"]:
-        ready = sum(pod["ready"] for pod in one["pods"])
+        ready = f"{sum(pod['ready'] for pod in one['pods'])}/{len(one['pods'])} ready" if one["pods"] else "no pods"
         crashes = f"{one['crashes']} crashes" if answer["mode"] != "off" else "crashes are not counted"
         line = f"{one['namespace']}/{one['name']}  {one['rule']}  {', '.join(one['versions']) or 'version unknown'}"
-        typer.echo(plain(f"{line}  {ready}/{len(one['pods'])} ready  {one['restarts']} restarts  {crashes}"))
+        typer.echo(plain(f"{line}  {ready}  {one['restarts']} restarts  {crashes}"))
         for pod in one["pods"]:
             state = "ready" if pod["ready"] else "not ready"
             typer.echo(plain(f"  {pod['name']}  {pod['version'] or ''}  {state}  {pod['restarts']} restarts"))
-    typer.echo(f"{len(answer['instances'])} instances", err=True)
+    typer.echo(f"{len(answer['instances'])} instance{'s' * (len(answer['instances']) != 1)}", err=True)

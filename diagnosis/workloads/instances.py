@@ -20,6 +20,8 @@ from incidents.models import ObjectRef
 _VALUE = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._-]{0,61}[A-Za-z0-9])?")
 """What the API takes as a label's value (empty ones say nothing). Anything else is not an identity."""
 
+_SCALED = ("Deployment", "StatefulSet")
+
 _TAG = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,127}")
 """An image's tag, by the grammar of image references."""
 
@@ -60,6 +62,8 @@ class Instance:
     namespace: str
     name: str
     members: list[Member] = field(default_factory=list)
+    idle: set[ObjectRef] = field(default_factory=set)
+    """Workloads without a pod, such as those that are scaled to zero."""
 
     @property
     def key(self) -> str:
@@ -72,14 +76,17 @@ class Instance:
 
     @property
     def workloads(self) -> list[ObjectRef]:
-        return sorted({member.workload for member in self.members}, key=str)
+        return sorted({member.workload for member in self.members} | self.idle, key=str)
 
 
 def instances_of(snapshot: Snapshot, rules: Sequence[Rule]) -> list[Instance]:
-    """Every instance that the rules see in the snapshot's pods, by namespace, rule and name."""
+    """Every instance that the rules see in the snapshot's pods, and in workloads that have none, by namespace, rule and
+    name."""
     found: dict[tuple[str, str, str], Instance] = {}
+    busy = set()
     for pod in snapshot.all("Pod"):
         workload = snapshot.workload_of(pod)
+        busy.add(workload)
         above = snapshot.get(workload.kind, workload.namespace, workload.name) or {}
         labels = _strings(above, "labels") | _strings(pod, "labels")
         rule = next((rule for rule in rules if _matches(rule, labels)), None)
@@ -91,6 +98,16 @@ def instances_of(snapshot: Snapshot, rules: Sequence[Rule]) -> list[Instance]:
         instance = found.setdefault(key, Instance(rule.name, namespace, key[2]))
         version = _first(rule.version_from, named) or _tag(pod)
         instance.members.append(Member(pod, text(pod, "metadata", "name"), workload, version))
+    for kind in _SCALED:
+        for item in snapshot.all(kind):
+            namespace, labels = text(item, "metadata", "namespace"), _strings(item, "labels")
+            workload = ObjectRef(kind=kind, namespace=namespace, name=text(item, "metadata", "name"))
+            rule = next((rule for rule in rules if _matches(rule, labels)), None)
+            if rule is None or workload in busy:
+                continue
+            named = _strings(item, "annotations") | labels
+            key = namespace, rule.name, _first(rule.name_from, named) or workload.name
+            found.setdefault(key, Instance(rule.name, namespace, key[2])).idle.add(workload)
     return [found[key] for key in sorted(found)]
 
 

@@ -11,6 +11,7 @@ import hashlib
 import json
 import re
 from collections.abc import Iterator
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -156,7 +157,9 @@ def site(
                 agent.says('"event": "collecting"')
                 opt_in(kube, vectors)
                 milvus = {"app.kubernetes.io/name": "milvus", "app.kubernetes.io/instance": "shop"}
-                kube.create(vectors, make.deployment(storm, crasher(images, **milvus), replicas=2))
+                workload = make.deployment(storm, crasher(images, **milvus), replicas=2)
+                workload["metadata"]["labels"] = milvus
+                kube.create(vectors, workload)
                 path = until(lambda: next(iter(aside.of(lone, "app")), None), 60, "a core")
                 parts = (service, agent, admission, kube, stage, server, told, model, handled, vectors, storm)
                 yield Site(*parts, releases, (lone, lone_name, path))
@@ -172,7 +175,7 @@ def opt_in(kube: Kube, namespace: str) -> None:
     kube.call("PATCH", f"api/v1/namespaces/{namespace}", json=change, headers=headers)
 
 
-def test_a_storm_is_one_incident_and_each_chat_is_told_once(site: Site) -> None:
+def test_a_storm_is_one_incident_and_each_chat_is_told_once(site: Site, capsys: pytest.CaptureFixture[str]) -> None:
     (found,) = until(lambda: site.incidents(site.vectors), 60, "an incident", show=site.agent.log)
     assert (found["target"]["kind"], found["target"]["name"]) == ("Deployment", site.storm)
     ended = site.service.wait_end(found["id"])
@@ -181,6 +184,10 @@ def test_a_storm_is_one_incident_and_each_chat_is_told_once(site: Site) -> None:
     until(lambda: len(site.said()) >= 3, 20, "three chats", show=site.said)
     assert (len(site.chats.slack), len(site.chats.wecom), len(site.service.feishu.notices)) == (1, 1, 1)
     assert all(site.storm.replace("-", "") in re.sub(r"&#45;|-", "", said) for said in site.said())
+    first = min(job["core"]["dumped_at"] for job in jobs_of(site.service, site.vectors))
+    waited = datetime.fromisoformat(found["created_at"]) - datetime.fromisoformat(first)
+    with capsys.disabled():  # a figure: what else runs on the machine is in it
+        print(f"\nfrom a pod's dump to its incident: {waited.total_seconds():.1f} s")
     shown = site.paramedic("incidents", found["id"])[0]
     assert "#0 Exchange::total_of" in shown and f"Deployment {site.vectors}/{site.storm}" in shown
 
@@ -303,18 +310,19 @@ def test_the_store_keeps_to_its_limits_but_never_loses_an_open_incidents_only_co
         listed = json.loads(site.paramedic("store", "list", "-n", site.vectors, "--json")[0])
         return {one["id"]: one for one in listed}
 
-    assert len(kept()) > 4
-    for limit in ({"KEEP_PER_SIGNATURE": "4"}, {"MAX_BYTES": "200000"}, {"MAX_AGE_DAYS": "0.00001"}):
-        env = {f"PARAMEDIC_RETENTION__{name}": value for name, value in limit.items()}
-        before = kept()
-        said = site.paramedic("store", "prune", "--dry-run", **env)[0]
-        assert before.keys() <= kept().keys(), "a dry run deletes nothing"
-        gone = re.findall(r"^core_\w+", site.paramedic("store", "prune", **env)[0], re.MULTILINE)
-        assert gone and set(re.findall(r"^core_\w+", said, re.MULTILINE)) & set(gone), limit
-        assert not set(gone) & kept().keys()
-        for id in set(gone) & before.keys():
-            assert not any((site.server.folder / s3.BUCKET / key).exists() for key in before[id]["objects"])
+    def pruned(limit: str, value: str, *how: str) -> set[str]:
+        said = site.paramedic("store", "prune", *how, **{f"PARAMEDIC_RETENTION__{limit}": value})[0]
+        return set(re.findall(r"^core_\w+", said, re.MULTILINE))
+
+    would = pruned("KEEP_PER_SIGNATURE", "4", "--dry-run")
     left = kept()
+    assert would and would < left.keys(), "a dry run deletes nothing"
+    for limit, value in (("KEEP_PER_SIGNATURE", "4"), ("MAX_BYTES", "200000"), ("MAX_AGE_DAYS", "0.00001")):
+        before, gone = left, pruned(limit, value)
+        left = kept()
+        assert gone and not gone & left.keys(), limit
+        for id in gone & before.keys():
+            assert not any((site.server.folder / s3.BUCKET / key).exists() for key in before[id]["objects"])
     assert left, "the incident about the storm is open"
     assert all((site.server.folder / s3.BUCKET / key).exists() for one in left.values() for key in one["objects"])
 
@@ -339,6 +347,8 @@ def test_who_approves_stops_the_storm_and_its_evidence_stays(site: Site) -> None
     ended = site.service.wait_end(incident)
     assert ended["incident"]["status"] == "fixed", site.service.story(incident)
     assert site.kube.get("Deployment", site.vectors, site.storm)["spec"]["replicas"] == 0
+    until(lambda: not site.kube.all("Pod", site.vectors), 60, "no pods")
+    assert f"{site.vectors}/shop  milvus-helm  version unknown  no pods" in site.paramedic("instances")[0]
     until(lambda: [said for said in site.said() if "Fixed and verified" in said], 20, "the outcome", show=site.said)
     assert list((site.server.folder / s3.BUCKET).glob(f"paramedic/{site.vectors}/*/*/*.core.zst"))
 

@@ -54,6 +54,17 @@ def test_two_instances_of_a_namespace_and_one_name_in_two_namespaces() -> None:
     }
 
 
+def test_an_instance_that_is_scaled_to_zero_is_there_without_pods() -> None:
+    labels = {NAME: "milvus", INSTANCE: "blue"}
+    one, two = workload("query", labels), workload("data", labels)
+    got = found(one, two, workload("etcd", {NAME: "etcd"}), pod("query-0", {}, owner="query"))
+    assert [(instance.key, [member.name for member in instance.members]) for instance in got] == [
+        ("db/milvus-helm/blue", ["query-0"])
+    ]
+    assert [ref.name for ref in got[0].workloads] == ["data", "query"]
+    assert keys(two) == ["db/milvus-helm/blue"] and found(two)[0].members == []
+
+
 def test_the_operators_instances_are_not_all_called_milvus() -> None:
     managed = {NAME: "milvus", "app.kubernetes.io/managed-by": "milvus-operator"}
     got = keys(pod("a", managed | {INSTANCE: "one"}), pod("b", managed | {INSTANCE: "two"}))
