@@ -118,7 +118,7 @@ async def _save(cluster: Cluster, namespace: str, name: str, known: Object | Non
     data = {"ca.crt": found.authority, "tls.crt": found.certificate, "tls.key": found.key}
     encoded = {key: base64.b64encode(value).decode() for key, value in data.items()}
     metadata = {"name": name, "namespace": namespace, "labels": {"app.kubernetes.io/managed-by": "paramedic"}}
-    if known is not None and text(known, "type") not in ("kubernetes.io/tls", ""):
+    if known is not None and text(known, "type") not in ("kubernetes.io/tls", "Opaque", ""):
         raise InvalidInput(f"Secret {namespace}/{name} is of another type than kubernetes.io/tls: name another one")
     body = {"apiVersion": "v1", "kind": "Secret", "type": "kubernetes.io/tls", "metadata": metadata, "data": encoded}
     if known is None:

@@ -182,7 +182,13 @@ def test_a_webhook_whose_pods_are_gone_blocks_no_pod(release: Release) -> None:
 
 
 def test_uninstalled_it_leaves_nothing_that_acts(release: Release) -> None:
+    tls = f"{release.name}-paramedic-webhook-tls"
+    made = release.kube.get("Secret", release.namespace, tls)["data"]
+    assert made.keys() == {"ca.crt", "tls.crt", "tls.key"}
+    helm(release.kube, "upgrade", release.name, CHART, "-n", release.namespace, "--reuse-values")
+    assert release.kube.get("Secret", release.namespace, tls)["data"] == made, "an upgrade keeps the certificate"
     helm(release.kube, "uninstall", release.name, "-n", release.namespace)
+    assert release.kube.find("Secret", release.namespace, tls) is None
     until(lambda: not release.pods(), 90, "its pods gone", show=release.pods)
     for path in (
         "apis/admissionregistration.k8s.io/v1/mutatingwebhookconfigurations",
