@@ -285,8 +285,9 @@ class NotifySettings(_Section):
     @field_validator("channels")
     @classmethod
     def _names(cls, value: list[NotifyChannel]) -> list[NotifyChannel]:
-        if len({channel.name for channel in value}) < len(value):
-            raise ValueError("two channels have the same name")
+        names = [channel.name for channel in value]
+        if twice := next((name for name in names if names.count(name) > 1), None):
+            raise ValueError(f"two channels have the name {twice}; each needs its own, of whatever kind they are")
         return value
 
 

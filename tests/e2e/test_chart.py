@@ -189,7 +189,7 @@ def test_uninstalled_it_leaves_nothing_that_acts(release: Release) -> None:
     assert release.kube.get("Secret", release.namespace, tls)["data"] == made, "an upgrade keeps the certificate"
     helm(release.kube, "uninstall", release.name, "-n", release.namespace)
     assert release.kube.find("Secret", release.namespace, tls) is None
-    until(lambda: not release.pods(), 90, "its pods gone", show=release.pods)
+    until(lambda: not release.pods(), 150, "its pods gone", show=release.pods)
     for path in (
         "apis/admissionregistration.k8s.io/v1/mutatingwebhookconfigurations",
         "apis/rbac.authorization.k8s.io/v1/clusterroles",
