@@ -16,6 +16,8 @@ _MARGIN, _GAP, _COLUMNS = 20, 18, 2
 _PANEL = (WIDTH - 2 * _MARGIN - _GAP * (_COLUMNS - 1)) / _COLUMNS
 _PLOT, _TITLE, _AXIS = 104, 22, 22
 _LABELS = 64
+_TITLE_ROOM = 66
+"""Characters above a panel, so that it does not run into the next one."""
 _HEAD = 66
 _EVENT_LINE = 18
 _MAX_EVENTS = 12
@@ -72,8 +74,7 @@ def _head(canvas: Canvas, report: MetricReport) -> None:
 def _panel(
     canvas: Canvas, x: float, y: float, one: ChartedSeries, report: MetricReport, span: tuple[float, float]
 ) -> None:
-    unit = f" ({one.unit})" if one.unit else ""
-    canvas.text(x, y + 14, _cut(f"{_name(one)}{unit}", 72), bold=True)
+    canvas.text(x, y + 14, title(one), bold=True)
     left, top, right, bottom = x + _LABELS, y + _TITLE, x + _PANEL, y + _TITLE + _PLOT
     known = [value for value in one.values if value is not None]
     known += [value for value in (one.low, one.high) if value is not None]
@@ -168,12 +169,18 @@ def _runs(one: ChartedSeries) -> list[list[tuple[float, float]]]:
     return [run for run in runs if run]
 
 
-def _name(one: ChartedSeries) -> str:
+def title(one: ChartedSeries) -> str:
+    """Whose and in what unit stays readable where the metric's name is long."""
     inside = [one.labels[key] for key in ("pod", "container", "node") if one.labels.get(key)]
     caller = one.labels.get("source_workload") or one.labels.get("client")
     if caller:
         inside.insert(0, f"called by {caller}")
-    return f"{one.name} · {' · '.join(inside)}" if inside else one.name
+    unit = f" ({_cut(one.unit, 16)})" if one.unit else ""
+    whose = _cut(f" · {' · '.join(inside)}", _TITLE_ROOM // 2) if inside else ""
+    name, colon, form = one.name.rpartition(":")  # such as :mean
+    tail = f"{colon}{form}" if name and len(form) < 16 else ""
+    head = one.name.removesuffix(tail)
+    return _cut(head, _TITLE_ROOM - len(tail) - len(whose) - len(unit)) + tail + whose + unit
 
 
 def number(value: float) -> str:

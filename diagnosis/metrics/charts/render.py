@@ -19,7 +19,12 @@ _STYLE = (
     "main{max-width:1000px;margin:auto}figure{margin:0 0 16px;background:#fff;border-radius:8px;overflow-x:auto}"
     "p{white-space:pre-wrap}table{border-collapse:collapse;width:100%;background:#fff}"
     "td,th{border-bottom:1px solid #e5e7eb;padding:6px 8px;text-align:left;vertical-align:top}"
-    "td.n{text-align:right;font-variant-numeric:tabular-nums}ul{color:#6b7280}"
+    "td.n{text-align:right;font-variant-numeric:tabular-nums}ul{color:#6b7280}p,li{overflow-wrap:anywhere}"
+    "@media(max-width:640px){body{padding:12px}table{display:block;overflow-x:auto}td,th{min-width:3em}}"
+    # the figure's colours are its own: turned around in the dark, with their hues kept
+    "@media(prefers-color-scheme:dark){body{background:#111827;color:#e5e7eb}table{background:#1f2937}"
+    "td,th{border-color:#374151}ul{color:#9ca3af}figure{background:#1a1a1a}"
+    "figure svg{display:block;filter:invert(.9) hue-rotate(180deg)}}"
 )
 STYLE_POLICY = f"'sha256-{base64.b64encode(hashlib.sha256(_STYLE.encode()).digest()).decode()}'"
 """What a content security policy must allow as style for the page."""
@@ -49,7 +54,8 @@ def html(report: MetricReport, charts: Sequence[ChartedSeries]) -> str:
     )
     notes = "".join(f"<li>{escape(line)}</li>" for line in report.data_quality.warnings)
     return (
-        '<!doctype html><html lang="en"><head><meta charset="utf-8"><title>Metrics around the incident</title>'
+        '<!doctype html><html lang="en"><head><meta charset="utf-8">'
+        '<meta name="viewport" content="width=device-width,initial-scale=1"><title>Metrics around the incident</title>'
         f"<style>{_STYLE}</style></head><body><main><figure>{svg(report, charts)}</figure>"
         f"<p>{escape(report.summary)}</p>{table}{f'<ul>{notes}</ul>' if notes else ''}</main></body></html>\n"
     )

@@ -11,7 +11,7 @@ from PIL import Image
 
 from diagnosis.metrics.analyze import analyze
 from diagnosis.metrics.charts import render
-from diagnosis.metrics.charts.figure import number
+from diagnosis.metrics.charts.figure import number, title
 from diagnosis.metrics.charts.points import MAX_POINTS, charted
 from diagnosis.metrics.series import MetricSeries
 from incidents.metric_charts import ChartedSeries
@@ -73,3 +73,12 @@ def test_numbers_are_short() -> None:
     assert [number(value) for value in (0.0, 0.00234, 12.34, 2_340, 1.5e9, -2e6)] == [
         "0", "0.00234", "12.3", "2.34k", "1.5G", "-2M",
     ]  # fmt: skip
+
+
+def test_a_long_title_keeps_its_form_whose_it_is_and_its_unit() -> None:
+    _, charts = found()
+    name, labels = "traces_service_graph_request_client_seconds:p90", {"client": "cart"}
+    long = title(charts[0].model_copy(update={"name": name, "labels": labels, "unit": "s"}))
+    assert long.endswith("…:p90 · called by cart (s)") and len(long) <= 66
+    hostile = title(charts[0].model_copy(update={"name": "x" * 200, "labels": {"pod": "p" * 90}, "unit": "s" * 99}))
+    assert len(hostile) <= 66
