@@ -6,7 +6,6 @@ import json
 import os
 import shutil
 import subprocess
-import sys
 import tarfile
 from pathlib import Path
 
@@ -14,22 +13,15 @@ import pytest
 
 from incidents.models import Diagnosis
 from tests.standins import crashing
+from tests.standins.command import paramedic
 
 pytestmark = pytest.mark.gdb
-ROOT = Path(__file__).parents[2]
-COMMAND = [sys.executable, "-c", "from cli import main; main()", "diagnose", "core"]
 
 
-def run(*arguments: object, **environment: str) -> subprocess.CompletedProcess[str]:
+def run(*arguments: object, afresh: bool = False, **environment: str) -> subprocess.CompletedProcess[str]:
     crashing.require_tools()
-    return subprocess.run(
-        [*COMMAND, *map(str, arguments)],
-        capture_output=True,
-        text=True,
-        timeout=100,
-        check=False,
-        env={**os.environ, "PYTHONPATH": str(ROOT), "COLUMNS": "200", **environment},
-    )
+    environment = {**os.environ, "COLUMNS": "200", **environment}
+    return paramedic("diagnose", "core", *arguments, environment=environment, afresh=afresh)
 
 
 def test_people_read_signal_place_mechanism_source_and_evidence() -> None:
@@ -52,7 +44,7 @@ def test_people_read_signal_place_mechanism_source_and_evidence() -> None:
 
 
 def test_json_is_one_document_and_nothing_else() -> None:
-    done = run(crashing.core("assert"), "--json")
+    done = run(crashing.core("assert"), "--json", afresh=True)
     assert done.returncode == 0, done.stderr
     document = json.loads(done.stdout)
     diagnosis = Diagnosis.model_validate(document)

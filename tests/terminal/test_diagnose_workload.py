@@ -6,7 +6,6 @@ import io
 import json
 import os
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -19,19 +18,19 @@ from errors import InvalidInput
 from incidents.models import CauseClass, Hypothesis, ModelStatements, ObjectRef
 from terminal.diagnose_workload import target_of
 from terminal.render import plain, show_diagnosis
+from tests.standins import command
 
 ROOT = Path(__file__).parents[2]
 SNAPSHOTS = ROOT / "tests" / "fixtures" / "snapshots"
 
 
-def paramedic(*arguments: str) -> subprocess.CompletedProcess[str]:
+def paramedic(*arguments: str, afresh: bool = False) -> subprocess.CompletedProcess[str]:
     environment = {**os.environ, "PARAMEDIC_KUBERNETES__ENABLED": "false"}
-    command = [sys.executable, "-c", "import cli; cli.main()", *arguments]
-    return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=60, check=False)
+    return command.paramedic(*arguments, environment=environment, afresh=afresh)
 
 
 def test_json_is_one_document_and_nothing_else() -> None:
-    done = paramedic("diagnose", "snapshot", str(SNAPSHOTS / "oom_killed"), "--json")
+    done = paramedic("diagnose", "snapshot", str(SNAPSHOTS / "oom_killed"), "--json", afresh=True)
     assert done.returncode == 0
     assert done.stderr == ""
     document = json.loads(done.stdout)
