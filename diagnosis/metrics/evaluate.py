@@ -27,7 +27,7 @@ _PRESENCE = float(strengths(np.array(12.0)))
 _SIGMAS = 3.0
 _SURE = 6.0
 _USUAL_WITHIN = 1
-_SHARPER = 0.8
+_SHARPER, _CLEARER = 0.8, 1.2
 _LEAST_BASELINE = 12
 _PAST_CANDIDATES = 2
 
@@ -86,11 +86,13 @@ def best_onset(
     if not found:
         return None
     best = max(found, key=lambda each: (each.top, each.strength))
-    exact = _exact(grid, rows, best, first)
-    if exact != best.onset and first <= exact <= last:
-        sharper = evaluate(grid, rows, exact, best.strength, usual_end)
-        if sharper.top >= _SHARPER * best.top:
-            return sharper
+    earliest, lasting = _beginnings(grid, rows, best, first)
+    wanted = {earliest: _CLEARER, lasting: _SHARPER}
+    for index, least in wanted.items():
+        if index != best.onset and first <= index <= last:
+            sharper = evaluate(grid, rows, index, best.strength, usual_end)
+            if sharper.top >= least * best.top:
+                return sharper
     return best
 
 
@@ -107,11 +109,12 @@ def by_itself(grid: Grid, rows: Rows, end: int) -> float:
     return max(found, default=0.0)
 
 
-def _exact(grid: Grid, rows: Rows, found: Evaluation, first: int) -> int:
-    """Where the strongest series of the first workload began to change, from bin `first` on: the earliest of those at
-    least half as far away."""
+def _beginnings(grid: Grid, rows: Rows, found: Evaluation, first: int) -> tuple[int, int]:
+    """Where the strongest series of the first workload left their usual, from bin `first` on, and where the stretch that
+    lasts past the onset began: the earliest of those at least half as far away. The former may be a mere blip: it is
+    believed only where a workload stands out more clearly from there on."""
     if not found.ranking:
-        return found.onset
+        return found.onset, found.onset
     entity = found.ranking[0][0]
     scores = np.array(
         [
@@ -121,12 +124,19 @@ def _exact(grid: Grid, rows: Rows, found: Evaluation, first: int) -> int:
             )
         ]
     )
+    strong = np.flatnonzero(scores >= max(_SURE, 0.5 * float(scores.max()))).tolist()
     begun = [
-        place
-        for row in np.flatnonzero(scores >= max(_SURE, 0.5 * float(scores.max())))
-        if (place := first_change(grid.values[row], found.shift, int(row), first, found.onset)) is not None
+        [
+            place
+            for onset in (0, found.onset)
+            if (place := first_change(grid.values[row], found.shift, row, first, onset)) is not None
+        ]
+        for row in strong
     ]
-    return min(begun, default=found.onset)
+    known = [each for each in begun if each]
+    if not known:
+        return found.onset, found.onset
+    return min(each[0] for each in known), min(each[1] for each in known)
 
 
 def first_change(values: FloatArray, shift: Shift, row: int, begin: int, onset: int) -> int | None:
