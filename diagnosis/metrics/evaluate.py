@@ -110,9 +110,9 @@ def by_itself(grid: Grid, rows: Rows, end: int) -> float:
 
 
 def _beginnings(grid: Grid, rows: Rows, found: Evaluation, first: int) -> tuple[int, int]:
-    """Where the strongest series of the first workload left their usual, from bin `first` on, and where the stretch that
-    lasts past the onset began: the earliest of those at least half as far away. The former may be a mere blip: it is
-    believed only where a workload stands out more clearly from there on."""
+    """Where the strongest series of the first workload left their usual, from bin `first` on, and where the stretch
+    that lasts past the onset began: the earliest of those at least half as far away. The former may be a mere blip: it
+    is believed only where a workload stands out more clearly from there on."""
     if not found.ranking:
         return found.onset, found.onset
     entity = found.ranking[0][0]
@@ -149,10 +149,11 @@ def first_change(values: FloatArray, shift: Shift, row: int, begin: int, onset: 
     order = np.flatnonzero(away)
     if not len(order):
         return None
-    stretches = [known[each] for each in np.split(order, np.flatnonzero(np.diff(order) > _USUAL_WITHIN + 1) + 1)]
-    lasting = [each for each in stretches if len(each) >= 2]
-    chosen = next((each for each in lasting if each[-1] >= onset), (lasting or stretches)[0])
-    return int(chosen[0])
+    cuts = (np.flatnonzero(np.diff(order) > _USUAL_WITHIN + 1) + 1).tolist()
+    stretches = list(zip([0, *cuts], [*cuts, len(order)], strict=True))
+    lasting = [(low, high) for low, high in stretches if high - low >= 2]
+    past = (low for low, high in lasting if known[order[high - 1]] >= onset)
+    return int(known[order[next(past, (lasting or stretches)[0][0])]])
 
 
 def short_bins(grid: Grid) -> int:
