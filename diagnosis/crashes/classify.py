@@ -18,7 +18,7 @@ from diagnosis.crashes.causes.rust import RustPanic
 from diagnosis.crashes.code import instruction_at
 from diagnosis.crashes.core_file import CoreFile
 from diagnosis.crashes.faults import Fault, FaultKind, implied_fault, memory_fault
-from diagnosis.crashes.frames import is_allocator, normalize
+from diagnosis.crashes.frames import is_allocator, is_bottom, normalize
 from diagnosis.crashes.memory_causes import MemoryText, ThrownObject
 from diagnosis.crashes.signals import SI_KERNEL, was_sent
 from incidents.crash_report import Frame
@@ -37,6 +37,7 @@ _TERMINATE = frozenset(
 )
 _PERSONALITY = "__gxx_personality_v0"
 """Above an abort it is there for one reason: the search for a handler met a function that lets no exception out."""
+_PANICKING = ("std::panicking::", "core::panicking::", "rust_panic", "__rust", "rust_begin_unwind", "panic_abort")
 _WHY_TERMINATED = {
     "__cxa_pure_virtual": "a pure virtual function was called: in a constructor or destructor, or of a dead object",
     "__cxa_deleted_virtual": "a deleted virtual function was called",
@@ -61,6 +62,8 @@ class Verdict:
     because: str
     fault: Fault | None = None
     excluded: list[str] = field(default_factory=list)
+    told: bool = False
+    """The language's runtime said it: registers and signal are those of the way out."""
 
 
 def classify(
@@ -75,7 +78,10 @@ def classify(
     """The cause of the crash. `frames` are the crashing thread's, innermost first; all of them may be nameless."""
     names = [normalize(frame.function) for frame in frames[:_TOP] if frame.function]
     if go is not None and _sent_itself(core) and (end := go_end(go.frames, go.fatal)):
-        return Verdict(end.cause, 0.95, f"Go's runtime ended the program: {last_words(go, end)}")
+        return Verdict(end.cause, 0.95, f"Go's runtime ended the program: {last_words(go, end)}", told=True)
+    if go is not None and _sent_itself(core) and names[:1] == ["runtime.raise"] and "runtime.dieFromSignal" in names:
+        because = "Go's runtime ended the program, and the stack shows no panic: a signal such as SIGQUIT does that"
+        return Verdict(CauseClass.ABORT, 0.6, because, told=True)
     sent = _sent(core, names, instruction)
     if sent is not None:
         return sent
@@ -154,8 +160,12 @@ def _abort(
         return Verdict(CauseClass.ASSERTION, 0.98, "an assertion failed")
     if _HEAP.search(text) or any(is_allocator(name) for name in names):
         return Verdict(CauseClass.HEAP_CORRUPTION, 0.95, "the allocator found its structures damaged")
+    panicked = any(name.startswith(_PANICKING) and not is_bottom(name) for name in names)
+    if "std::process::abort" in names and not panicked:
+        rust = None  # a place that was handed to a call that did not panic
     if rust is not None and not text:
-        return Verdict(CauseClass.PANIC, 0.95, f"a Rust panic at {rust.location}")
+        sure = panicked or rust.message is not None
+        return Verdict(CauseClass.PANIC, 0.95 if sure else 0.7, f"a Rust panic at {rust.location}")
     if _PERSONALITY in names and not text:
         because = "std::terminate was called: an exception was to leave a function that is noexcept, or a destructor"
         return Verdict(CauseClass.UNCAUGHT_EXCEPTION, 0.95, because)

@@ -64,6 +64,7 @@ _BOTTOM_PREFIX = (
     "std::panicking::try", "std::panicking::catch_unwind", "std::panic::catch_unwind", "core::ops::function::",
     "__libc_start_main@",
 )  # fmt: skip
+_LIBC_START = ("__libc_start_main", "__libc_start_call_main", "generic_start_main")
 _EXIT = frozenset(_EXIT_NAMES.split())
 _ALLOCATOR = frozenset(_ALLOCATOR_NAMES.split())
 _BOTTOM = frozenset(_BOTTOM_NAMES.split())
@@ -185,7 +186,12 @@ def relevant_named(frames: Sequence[AnyFrame]) -> list[tuple[AnyFrame, str | Non
         elif name and index - start <= _GAP and is_exit(name):
             start = index + 1  # frames between two exit frames are unnamed insides of libraries
     kept: list[tuple[AnyFrame, str | None]] = []
-    for frame, name in zip(frames[start:], names[start:], strict=True):
+    for index, (frame, name) in enumerate(zip(frames[start:], names[start:], strict=True), start):
+        if name and name.startswith(_LIBC_START):
+            while kept and kept[-1][1] is None and kept[-1][0].module == frame.module:
+                kept.pop()  # an unnamed inside of libc's; what is below is the start of the program
+            if kept or not any(names[index + 1 :]):
+                break
         if name and (is_bottom(name) or is_helper(frame.function or "")):
             continue
         kept.append((frame, name))

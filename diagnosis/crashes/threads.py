@@ -145,9 +145,18 @@ def _context(modules: Modules, status: ThreadStatus) -> list[Frame]:
 
 
 def _cut(core: CoreFile, status: ThreadStatus, merged: Merged, soft: list[str]) -> None:
-    """Leave out what the debugger put above a caller whose address is in no executable mapping."""
-    for index, frame in enumerate(merged.frames[1:], 1):
+    """Leave out what the debugger put above a caller whose address is in no executable mapping.
+
+    Data has no function: the debugger gives such an address the name of the variable that lies there.
+    """
+    for index, frame in enumerate(merged.frames):
         if frame.offset is not None and not core.may_hold_code(int(frame.offset, 16)):
+            gone: dict[str, object] = {"function": None, "function_offset": None, "missing_symbols": True}
+            if index:
+                gone |= {"module": None, "module_offset": None, "build_id": None, "in_app": None}
+            merged.frames[index] = frame.model_copy(update=gone)
+            if index == 0:  # control went there
+                continue
             if index + 1 < len(merged.frames):
                 merged.frames = merged.frames[: index + 1]
                 merged.depth = len(physical(merged.frames))

@@ -138,6 +138,7 @@ int main(int argc, char **argv) {
     if (!strcmp(mode, "quotient")) sink = divide(-2147483647 - 1, sink - 1);
     if (!strcmp(mode, "callback")) call_back(NULL);
     if (!strcmp(mode, "data")) call_back((int (*)(int))kept);
+    if (!strcmp(mode, "variable")) call_back((int (*)(int))&kept);
     if (!strcmp(mode, "past")) {
         char *end = mmap(NULL, 8192, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
         munmap(end + 4096, 4096);

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
+from diagnosis.crashes.groups.repeats import cycle
 from diagnosis.crashes.unwind.symbols import NamedAddress
 from incidents.crash_frames import Frame
 from incidents.models import CauseClass
@@ -37,9 +38,15 @@ _PANICS = {
     "runtime.checkdead": (CauseClass.ABORT, "all goroutines are asleep: deadlock"),
     "runtime.mapaccess1": (CauseClass.ABORT, "concurrent map read and map write"),
 }
+_FATAL_TEXTS = {
+    "stack overflow": CauseClass.STACK_OVERFLOW,
+    "fault": CauseClass.WILD_POINTER,  # an address that no nil pointer leads to (runtime, sigpanic)
+}
 _FATAL = ("runtime.throw", "runtime.fatal", "runtime.fatalthrow")
 _SLICE = "runtime.goPanicSlice"
 _SEARCHED = 40
+_RUNAWAY = 64
+"""A stack that only repeats itself is one without end from this many frames on."""
 
 
 @dataclass
@@ -75,6 +82,8 @@ class GoEnd:
 
 def go_end(frames: Sequence[Frame], fatal_text: str | None = None) -> GoEnd | None:
     """The way that was taken, or None when the stack does not show one; `fatal_text` is that of a fatal error."""
+    if fatal_text in _FATAL_TEXTS:
+        return GoEnd(_FATAL_TEXTS[fatal_text], fatal_text, True)
     names = [frame.function or "" for frame in frames[:_SEARCHED]]
     fatal = any(name in _FATAL for name in names)
     for name in names:
@@ -89,4 +98,8 @@ def go_end(frames: Sequence[Frame], fatal_text: str | None = None) -> GoEnd | No
         return GoEnd(CauseClass.ABORT, fatal_text or "a fatal error of the runtime", True)
     if "runtime.gopanic" in names:
         return GoEnd(CauseClass.PANIC, "the program called panic", False)
+    if len(frames) >= _RUNAWAY and (block := cycle([frame.function or "" for frame in frames])):
+        # the runtime gives up on a stack of its own, which the goroutine's does not show
+        because = f"the goroutine's stack is nothing but {' | '.join(block[:4])}: it exceeds its limit"
+        return GoEnd(CauseClass.STACK_OVERFLOW, because, True)
     return None

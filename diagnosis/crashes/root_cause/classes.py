@@ -38,6 +38,7 @@ class RootClass(StrEnum):
     BUS_TRUNCATED_MAPPING = "bus_truncated_mapping"
     HARDWARE_MEMORY = "hardware_memory_error"
     POSSIBLE_BIT_FLIP = "possible_bit_flip"
+    PANIC = "panic"
     ABORT = "abort"
     EXTERNAL = "external_signal"
     UNKNOWN = "unknown"
@@ -65,6 +66,7 @@ CWE: dict[RootClass, tuple[int, ...]] = {
     _R.EXECUTE_NON_EXECUTABLE: (822,),
     _R.ASSERTION: (617,),
     _R.UNCAUGHT_EXCEPTION: (248,),
+    _R.PANIC: (248,),
     _R.DIVISION_BY_ZERO: (369,),
     _R.ARITHMETIC_OVERFLOW: (190,),
 }

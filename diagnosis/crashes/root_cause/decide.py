@@ -25,7 +25,15 @@ _PLAIN = {
     CauseClass.UNCAUGHT_EXCEPTION: RootClass.UNCAUGHT_EXCEPTION,
     CauseClass.EXTERNAL_SIGNAL: RootClass.EXTERNAL,
     CauseClass.ABORT: RootClass.ABORT,
+    CauseClass.PANIC: RootClass.PANIC,
 }
+_TOLD = {
+    CauseClass.NULL_DEREFERENCE: RootClass.NULL_DEREFERENCE,
+    CauseClass.WILD_POINTER: RootClass.WILD_POINTER,
+    CauseClass.STACK_OVERFLOW: RootClass.UNBOUNDED_RECURSION,
+    CauseClass.ARITHMETIC: RootClass.ARITHMETIC_OVERFLOW,
+}
+"""What a language's runtime says that it was."""
 
 
 def root_cause_of(core: CoreFile, verdict: Verdict, report: CrashReport, layouts: Sequence[Layout]) -> Conclusion:
@@ -34,6 +42,8 @@ def root_cause_of(core: CoreFile, verdict: Verdict, report: CrashReport, layouts
     message = report.crash_info.abort_message
     found: Conclusion | None = None
     match verdict.cause:
+        case _ if verdict.told:
+            found = _told(verdict, report)
         case CauseClass.HEAP_CORRUPTION | CauseClass.STACK_SMASHING:
             found = abort_cause(core, verdict, frames, message)
         case CauseClass.ABORT if message and "overflow detected" in message:
@@ -63,6 +73,13 @@ def crash_frames(core: CoreFile, report: CrashReport) -> list[Frame]:
     return list(frames)
 
 
+def _told(verdict: Verdict, report: CrashReport) -> Conclusion | None:
+    kind = _TOLD.get(verdict.cause)
+    if verdict.cause is CauseClass.ARITHMETIC and "by zero" in verdict.because:
+        kind = RootClass.DIVISION_BY_ZERO
+    return Conclusion(kind, verdict.confidence, report.mechanism or verdict.because) if kind else None
+
+
 def _arithmetic(core: CoreFile, frames: Sequence[Frame]) -> Conclusion | None:
     instruction = instruction_at(core, core.crashed.pc)
     code = code_name(core.signo, core.signal.code) if core.signal else None
@@ -74,7 +91,7 @@ def _arithmetic(core: CoreFile, frames: Sequence[Frame]) -> Conclusion | None:
         kind = RootClass.ARITHMETIC_OVERFLOW if code in ("FPE_INTOVF", "FPE_FLTOVF") else RootClass.UNKNOWN
         meaning = code_meaning(code)
         said = f"the kernel reports {code}{': ' + meaning if meaning else ''}"
-        return Conclusion(kind, 0.8 if kind is not RootClass.UNKNOWN else 0.4, said) if code else None
+        return Conclusion(kind, 0.8 if kind is not RootClass.UNKNOWN else 0.4, said) if meaning else None
     touched = operands(instruction, core.crashed.registers, core.header.machine)
     name = instruction.text.partition(" ")[2]
     divisor: int | None = None

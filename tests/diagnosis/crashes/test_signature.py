@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from diagnosis.crashes.frames import in_application, normalize, relevant
+from diagnosis.crashes.frames import CRASHED_HANDLER, in_application, normalize, relevant
 from diagnosis.crashes.signature import recursion, signature
 from incidents.crash_report import Frame
 from incidents.models import CauseClass
@@ -117,3 +117,15 @@ def test_the_innermost_frame_of_the_program_with_a_line_is_its_place() -> None:
 def test_any_stack_has_a_signature(functions: list[str | None]) -> None:
     for cause in (CauseClass.STACK_OVERFLOW, CauseClass.ABORT):
         assert signature("SIGSEGV", stack(*functions), cause).startswith("SIGSEGV")
+
+
+def test_the_start_of_the_program_is_not_in_it_whatever_libc_has_no_names_for() -> None:
+    frames = stack(None, None, None, "__libc_start_main", None, app={None})
+    frames[2] = frames[2].model_copy(update={"module": "/lib/libc.so.6", "in_app": False})
+    frames[3] = frames[3].model_copy(update={"module": "/lib/libc.so.6"})
+    assert signature("SIGSEGV", frames, CauseClass.NULL_DEREFERENCE) == "SIGSEGV | shop+0x1000 | shop+0x1001"
+
+
+def test_what_a_crashed_handler_interrupted_is_not_in_it() -> None:
+    frames = stack("abort", "on_alarm", CRASHED_HANDLER, "raise", "spin", "main")
+    assert signature("SIGABRT", frames, CauseClass.ABORT) == "SIGABRT | on_alarm"

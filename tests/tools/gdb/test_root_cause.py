@@ -29,6 +29,7 @@ CAUSES = [
     ("quotient", "arithmetic_overflow", "CWE-190", "FPE", "divides by -1: the quotient does not fit"),
     ("callback", "null_function_pointer", "CWE-476", "SegFaultOnPcNearNull", "call_back called"),
     ("data", "execute_non_executable", "CWE-822", "SegFaultOnPc", "is not executable"),
+    ("variable", "execute_non_executable", "CWE-822", "SegFaultOnPc", "is not executable"),
     ("past", "heap_overflow", "CWE-122", "DestAv", "past the end of the memory"),
     ("past_read", "out_of_bounds_read", "CWE-125", "SourceAv", "past the end of the memory"),
     ("number", "wild_pointer", "CWE-822", "DestAv", "it looks like a number"),
@@ -68,6 +69,7 @@ async def test_the_cause_is_told_with_its_object(
     assert found.severity is not None
     assert found.severity.short_description == severity
     assert found.crash_info.crash_inconsistencies == []
+    assert all(frame.function != "kept" for frame in found.threads[0].frames), "a variable is no function"
 
 
 async def test_every_claim_cites_evidence_that_is_there() -> None:
