@@ -19,7 +19,7 @@ from settings import ForecastService
 _FRESH_SECONDS = 900.0
 """A load of the history that was measured longer ago is not the present one."""
 _ASKED = timedelta(seconds=90)
-"""So long an answer to what the load is now counts as that."""
+"""So near the moment an answer to what the load is counts as that."""
 LONGEST = timedelta(days=7)
 
 
@@ -247,7 +247,7 @@ def _past(history: History | None, at: datetime) -> History | None:
 
 
 def _present(known: Known, past: History | None, at: datetime) -> float | None:
-    if known.present is not None and timedelta(0) <= at - known.present[0] <= _ASKED:
+    if known.present is not None and abs(at - known.present[0]) <= _ASKED:  # it may be asked for by this very question
         return known.present[1]
     if past is None:
         return None

@@ -21,6 +21,8 @@ DRAIN_SECONDS = 2.0
 """How long the service still answers after SIGTERM, unready, so that nothing new is sent to it."""
 GRACE_SECONDS = 10
 """What requests in progress get after that before they are cut."""
+IDLE_SECONDS = 75
+"""An idle connection is kept longer than load balancers keep theirs (60 s), so that none is closed under a request."""
 
 
 class Server(uvicorn.Server):
@@ -88,6 +90,7 @@ async def run(settings: Settings, ready: Callable[[str], None] = _say) -> None:
                 # whoever set these headers is not believed: identities come from keys, or from the peer itself
                 proxy_headers=False,
                 timeout_graceful_shutdown=GRACE_SECONDS,
+                timeout_keep_alive=IDLE_SECONDS,
             )
             server = Server(app, config, lambda: ready(_url(listener)))
             stop = asyncio.Event()

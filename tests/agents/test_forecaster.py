@@ -271,8 +271,14 @@ async def until(forecaster: Forecaster, seen: Callable[[Prediction], bool]) -> P
 async def test_the_present_load_is_that_of_the_moment_and_not_of_the_grid(prometheus: str, tmp_path: Path) -> None:
     async with Prometheus(PrometheusSettings(url=prometheus)) as server:
         clock = NOW + timedelta(seconds=123)
-        of_the_clock = settings(query="vector(time() % 600)")  # nought wherever the grid asks
-        found = await Forecaster(of_the_clock, server, tmp_path, now=lambda: clock).predict()
+
+        def ticking() -> datetime:
+            nonlocal clock
+            clock += timedelta(microseconds=1)
+            return clock
+
+        of_the_clock = settings(query="floor(vector(time() % 600))")  # nought wherever the grid asks
+        found = await Forecaster(of_the_clock, server, tmp_path, now=ticking).predict()
         assert (found.current_qps, found.reactive_instances) == (123, 3)
         negative = await Forecaster(settings(query="vector(-5)"), server, tmp_path, now=lambda: clock).predict(
             current=1

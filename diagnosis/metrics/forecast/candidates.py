@@ -7,7 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from diagnosis.metrics.forecast.boosting import fit_boosting, installed
+from diagnosis.metrics.forecast import boosting as trees
+from diagnosis.metrics.forecast import ets
 from diagnosis.metrics.forecast.history import History
 from diagnosis.metrics.forecast.ridge import fit_ridge
 from diagnosis.metrics.forecast.seasonal import Forecaster, last_value, levelled, repeated
@@ -38,8 +39,10 @@ def candidates(*, boosting: bool = True) -> list[Candidate]:
         Candidate("median of weeks with level", 8, _as_it_is(levelled(7, 8))),
         Candidate("ridge", 14, fit_ridge, learnt=True),
     ]
-    if boosting and installed():
-        found.append(Candidate("gradient boosting", 14, fit_boosting, learnt=True))
+    if ets.installed():
+        found.append(Candidate("MSTL with ETS", 14, ets.fit_ets, learnt=True))
+    if boosting and trees.installed():
+        found.append(Candidate("gradient boosting", 14, trees.fit_boosting, learnt=True))
     return found
 
 

@@ -8,6 +8,7 @@ import time
 import numpy as np
 import pytest
 
+from diagnosis.metrics.forecast import ets
 from diagnosis.metrics.forecast.boosting import fit_boosting, installed
 from diagnosis.metrics.forecast.candidates import candidates
 from diagnosis.metrics.forecast.conformal import Calibration
@@ -153,6 +154,21 @@ def test_what_was_just_seen_counts_for_the_next_steps() -> None:
         wrong[name] = np.abs(np.log(made / came)).mean(axis=0)
     assert wrong["levelled"][0] < 0.75 * wrong["usual"][0], "nobody can do better than 0.6 of it"
     assert wrong["levelled"][12:].mean() < 1.03 * wrong["usual"][12:].mean()
+
+
+def test_mstl_with_ets_where_it_is_installed() -> None:
+    assert ("MSTL with ETS" in {one.name for one in candidates()}) == ets.installed()
+    pytest.importorskip("statsmodels")
+    history = History.of(*load(30))
+    known = history.until(28 * 24)
+    forecaster = ets.fit_ets(known)
+    usual = history.values[28 * 24 : 29 * 24]
+    assert np.abs(forecaster(known, 24) - usual).mean() < 0.1 * usual.mean()
+    later = forecaster(history.until(29 * 24), 24)  # a later history, and an earlier one, with what was learnt
+    assert np.abs(later - history.values[29 * 24 :]).mean() < 0.1 * usual.mean()
+    assert np.isfinite(forecaster(history.until(20 * 24), 24)).all()
+    flat = History.of(history.start + np.arange(30 * 24) * HOUR, np.full(30 * 24, 5.0))
+    assert ets.fit_ets(flat)(flat, 24) == pytest.approx(np.full(24, 5.0), abs=0.1)
 
 
 def test_boosting_learns_the_week_with_one_thread() -> None:
