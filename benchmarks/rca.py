@@ -24,11 +24,12 @@ from pathlib import Path
 
 import numpy as np
 
+from benchmarks.made_systems import at_best, made_faults, made_quiet, robust_shift, z_score
 from diagnosis.metrics.analyze import analyze
 from diagnosis.metrics.edges import Edge
 from diagnosis.metrics.load import load_series
 from diagnosis.metrics.series import Kind, MetricSeries
-from diagnosis.metrics.subject import subject_of, workload_of_pod
+from diagnosis.metrics.subject import workload_of_pod
 from incidents.metric_report import MetricStatus
 
 BEFORE, AFTER = 26 * 60.0, 5 * 60.0
@@ -75,41 +76,6 @@ def between(series: Sequence[MetricSeries], start: float, end: float) -> list[Me
         low, high = np.searchsorted(one.times, [start, end])
         found.append(replace(one, times=one.times[low:high], values=one.values[low:high]))
     return found
-
-
-def robust_shift(series: Sequence[MetricSeries], onset: float) -> list[str]:
-    """The peer: (median after - median before) / max(MAD, 5 % of the median), the best series of each workload, with
-    the true onset given."""
-    best: dict[str, float] = {}
-    for one in series:
-        before, after = one.values[one.times < onset], one.values[one.times >= onset]
-        if not np.isfinite(before).any() or not np.isfinite(after).any():
-            continue
-        middle = np.nanmedian(before)
-        scale = max(1.4826 * np.nanmedian(np.abs(before - middle)), 0.05 * abs(middle), 1e-9)
-        entity = subject_of(one.labels).entity
-        best[entity] = max(best.get(entity, 0.0), float(abs(np.nanmedian(after) - middle) / scale))
-    return sorted(best, key=lambda entity: (-best[entity], entity))
-
-
-def z_score(series: Sequence[MetricSeries], onset: float) -> list[str]:
-    """N-Sigma: the largest deviation after the true onset, in standard deviations before it."""
-    best: dict[str, float] = {}
-    for one in series:
-        before, after = one.values[one.times < onset], one.values[one.times >= onset]
-        if np.isfinite(before).sum() < 2 or not np.isfinite(after).any():
-            continue
-        score = np.nanmax(np.abs(after - np.nanmean(before))) / (np.nanstd(before) or 1e-9)
-        entity = subject_of(one.labels).entity
-        best[entity] = max(best.get(entity, 0.0), float(score))
-    return sorted(best, key=lambda entity: (-best[entity], entity))
-
-
-def at_best(ranks: Sequence[int]) -> tuple[float, float]:
-    """(AC@1, Avg@5); rank 0 is not ranked."""
-    first = float(np.mean([rank == 1 for rank in ranks]))
-    five = float(np.mean([np.mean([0 < rank <= k for k in range(1, 6)]) for rank in ranks]))
-    return round(first, 3), round(five, 3)
 
 
 def ours(
@@ -214,39 +180,6 @@ def speed() -> tuple[float, float]:
     return min(took), min(peer)
 
 
-def made_quiet() -> tuple[int, int]:
-    """(false root causes, cases) of made systems of 8 workloads where nothing happens but noise of five bad kinds."""
-    false = cases = 0
-    length, step = 240, 15.0
-    times = 1.7e9 + np.arange(length) * step
-    for kind in ("tails", "memory", "walk", "bursts", "steps"):
-        for seed in range(10):
-            dice = np.random.default_rng(seed)
-            series = []
-            for number in range(48):
-                name = ("cpu_usage", "memory_bytes", "request_latency_seconds", "network_receive", "queue", "errors")[
-                    number % 6
-                ]
-                noise = dice.standard_normal(length)
-                if kind == "tails":
-                    noise = dice.standard_t(2.5, length)
-                elif kind == "memory":
-                    for place in range(1, length):
-                        noise[place] += 0.9 * noise[place - 1]
-                elif kind == "walk":
-                    noise = 0.3 * np.cumsum(noise)
-                elif kind == "bursts":
-                    noise += (dice.random(length) < 0.01) * dice.exponential(20, length)
-                else:
-                    noise += np.repeat(dice.integers(0, 4, length // 20), 20) * 2
-                values = (dice.random(length) < 0.02) * 1.0 if name == "errors" else np.maximum(10 + 1.5 * noise, 0)
-                series.append(MetricSeries.of(name, {"pod": f"svc{number // 6}-0"}, times, values))
-            report = analyze(series, window=(_time(times[160]), _time(times[-1])))
-            false += report.status is MetricStatus.FOUND
-            cases += 1
-    return false, cases
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, default=os.environ.get("PARAMEDIC_BENCH_DATA"))
@@ -255,10 +188,12 @@ def main() -> None:
     own, peer = speed()
     print(f"one case of 40 series and 600 samples: {own:.1f} ms of CPU, with everything that the report says;")
     print(f"the plain robust shift alone {peer:.1f} ms in the same run. Published: BARO's detector 30 s, RCD 6 s")
-    false, cases = made_quiet()
-    print(
-        f"made systems without a fault (heavy tails, memory, random walks, bursts, steps): {false} of {cases} false\n"
-    )
+    wrong, made = made_quiet()
+    print(f"made systems without a fault (heavy tails, memory, random walks, bursts, steps): {wrong} of {made} false")
+    for measured, found, plain in made_faults():
+        print(f"made faults, {measured:10} AC@1/Avg@5 {found[0]:.2f}/{found[1]:.2f}; ", end="")
+        print(f"robust shift, onset given {plain[0]:.2f}/{plain[1]:.2f}")
+    print()
     folders = sorted(Path(arguments.data).glob("kubernetes-faults/*/fault_list.json")) if arguments.data else []
     if not folders:
         print("no data: --data (or PARAMEDIC_BENCH_DATA) names a folder with kubernetes-faults/<day>/ of "
