@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from diagnosis.metrics.analyze import analyze
+from diagnosis.metrics.edges import Edge
 from diagnosis.metrics.series import MetricSeries
 from diagnosis.metrics.subject import subject_of
 from incidents.metric_report import MetricStatus
@@ -93,14 +94,16 @@ def made_quiet() -> tuple[int, int]:
 def made_faults() -> Iterator[tuple[str, tuple[float, float], tuple[float, float]]]:
     """(what is measured, ours, the robust shift's) as AC@1 and Avg@5, of a shop of eight services. A fault of the
     network shows at none of its own pods, only where it is called."""
-    ranks: dict[str, tuple[list[int], list[int]]] = {"pods": ([], []), "with calls": ([], [])}
+    declared = [Edge(*pair) for pair in CALLS]
+    ranks: dict[str, tuple[list[int], list[int]]] = {"pods": ([], []), "pods, and who has whose address": ([], []),
+                                                     "with calls": ([], [])}  # fmt: skip
     for kind in KINDS:
         for seed in range(8):
             dice = np.random.default_rng([seed, KINDS.index(kind)])
             culprit = SERVICES[int(dice.integers(1, len(SERVICES)))]
             pods, calls, fault = _shop(kind, culprit, dice)
-            for label, series in (("pods", pods), ("with calls", [*pods, *calls])):
-                report = analyze(series, window=(_time(fault - 120), _time(fault + 600)))
+            for label, series, edges in zip(ranks, (pods, pods, [*pods, *calls]), ([], declared, []), strict=True):
+                report = analyze(series, window=(_time(fault - 120), _time(fault + 600)), edges=edges)
                 listed = [each.entity for each in report.workloads or report.considered]
                 ranks[label][0].append(listed.index(culprit) + 1 if culprit in listed else 0)
                 ranks[label][1].append(robust_shift(series, fault).index(culprit) + 1)

@@ -191,7 +191,7 @@ def main() -> None:
     wrong, made = made_quiet()
     print(f"made systems without a fault (heavy tails, memory, random walks, bursts, steps): {wrong} of {made} false")
     for measured, found, plain in made_faults():
-        print(f"made faults, {measured:10} AC@1/Avg@5 {found[0]:.2f}/{found[1]:.2f}; ", end="")
+        print(f"made faults, {measured:31} AC@1/Avg@5 {found[0]:.2f}/{found[1]:.2f}; ", end="")
         print(f"robust shift, onset given {plain[0]:.2f}/{plain[1]:.2f}")
     print()
     folders = sorted(Path(arguments.data).glob("kubernetes-faults/*/fault_list.json")) if arguments.data else []
