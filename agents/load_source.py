@@ -88,8 +88,9 @@ class LoadSource:
 
     @property
     def _key(self) -> str:
-        """Of what is kept: that of another query is another load."""
-        return f"{self._service.name}-{hashlib.sha256((self._service.query or '').encode()).hexdigest()[:16]}"
+        """Of what is kept: that of another query, or of another server, is another load."""
+        source = f"{self._prometheus.url if self._prometheus else ''}\n{self._service.query}"
+        return f"{self._service.name}-{hashlib.sha256(source.encode()).hexdigest()[:16]}"
 
 
 def read_csv(file: Path, settings: ForecastSettings, *, column: str | None = None) -> History:

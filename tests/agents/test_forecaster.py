@@ -108,6 +108,9 @@ async def test_history_of_a_real_prometheus_forecasts_and_outlives_it(prometheus
     # another process, with a server that is gone: the stored history still forecasts, and says what it is
     clock = NOW + timedelta(hours=2)
     gone = Prometheus(PrometheusSettings(url="http://127.0.0.1:1", timeout=2))
+    with pytest.raises(ToolFailed):  # the history of another server is not this one's
+        await Forecaster(settings(), gone, tmp_path, now=lambda: clock).predict()
+    gone.url = prometheus
     later = Forecaster(settings(), gone, tmp_path, now=lambda: clock)
     found = await later.predict()
     assert found.forecast_qps == pytest.approx(wave(np.array([found.target_time.timestamp()]))[0], rel=0.15)
@@ -294,6 +297,7 @@ async def test_a_prometheus_that_hangs_delays_no_forecast(prometheus: str, tmp_p
             Prometheus(PrometheusSettings(url=url, timeout=30)) as hangs,
         ):
             await Forecaster(settings(), server, tmp_path, now=lambda: clock).predict()
+            hangs.url = prometheus
             later = Forecaster(settings(), hangs, tmp_path, now=lambda: clock, patience=0.1)
             found = await until(later, lambda found: found.forecast_qps is not None)  # from what was kept
             assert "the newest history is still being read" in found.reasons

@@ -37,6 +37,7 @@ class Prometheus:
     def __init__(self, settings: PrometheusSettings) -> None:
         if settings.url is None:
             raise InvalidInput("no Prometheus is configured: set prometheus.url")
+        self.url = settings.url
         self._timeout = settings.timeout
         self._server = MonitoringServer(
             "Prometheus",
