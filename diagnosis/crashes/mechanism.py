@@ -133,7 +133,7 @@ def _memory(
         held = fault.operand.registers if fault.operand else ()
         if offset and held and held[0][1] == fault.address:
             offset = ", near null"  # the pointer itself is this number
-        nulls = _null_pointers(frames)
+        nulls = _null_pointers(frames) if held else []
         named = f"; `{'`, `'.join(nulls)}` is null" if len(nulls) == 1 else ""
         by = _by(fault, instruction)
         return f"null pointer dereference: {access} address {_address(fault)}{offset} in {where}{by}{named}"

@@ -14,7 +14,7 @@ from diagnosis.crashes.causes.rust import RustPanic
 from diagnosis.crashes.classify import Verdict, classify
 from diagnosis.crashes.code import instruction_at, instructions_at
 from diagnosis.crashes.core_file import CoreFile
-from diagnosis.crashes.frames import CRASHED_HANDLER, HANDLER_FRAME, in_application, is_exit, normalize
+from diagnosis.crashes.frames import CRASHED_HANDLER, HANDLER_FRAME, in_application, is_exit, normalize, relevant
 from diagnosis.crashes.groups.reason import reason_of
 from diagnosis.crashes.handled import ended_in_handler
 from diagnosis.crashes.mechanism import mechanism, place
@@ -151,7 +151,9 @@ def build_report(seen: Observed, secrets: ProcessSecrets) -> tuple[CrashReport, 
         runtime=runtime_of(seen.message, seen.thrown, seen.rust, seen.go, seen.python),
         disassembly=view.disassembly or _disassembly(core),
         signature=_text(signature(signal_name(core.signo), frames, verdict.cause, threads[0].recursion, reason)),
-        crash_line=f"{own.file}:{own.line}" if own and own.file and own.line else None,
+        crash_line=next(
+            (f"{each.file}:{each.line}" for each in (own, *relevant(frames)) if each and each.file and each.line), None
+        ),
         cause_class=verdict.cause.value,
         mechanism=_text(sentence),
         severity=severity_of(core, verdict, frames, _text(seen.message.text) if seen.message else None),

@@ -83,6 +83,11 @@ APART void hang_over(long *address) {
     *address = sink;
 }
 
+APART int level_of_parent(struct customer *customer, struct order *unused) {
+    sink = unused != NULL;
+    return customer->parent->level;
+}
+
 APART int spread(long at) {
     volatile char room[16 << 20];
     room[at] = 1;
@@ -155,6 +160,7 @@ int main(int argc, char **argv) {
     if (!strcmp(mode, "reserved")) {
         sink = read_all(mmap(NULL, 4096, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0), 1);
     }
+    if (!strcmp(mode, "two_nulls")) sink = level_of_parent(customer, NULL);
     if (!strcmp(mode, "small")) order->customer = (void *)0x11, charge(order);
     if (!strcmp(mode, "not_start")) release((char *)malloc(64) + 8);
     if (!strcmp(mode, "large_twice")) {

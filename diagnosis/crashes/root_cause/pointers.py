@@ -48,10 +48,12 @@ def bad_value(fault: Fault) -> int | None:
 def blamed_pointer(core: CoreFile, fault: Fault, frames: Sequence[Frame], layouts: Sequence[Layout]) -> Blamed | None:
     """The variable that holds the bad value, or the member of an object that it was read from; None when unknown."""
     value = bad_value(fault)
-    if value is None:
-        return None
+    if value is None or (value == 0 and fault.operand is not None and not fault.operand.registers):
+        return None  # a null that is written into the instruction is no variable's
     names = holding(frames, value)
     member = _member(core, value, layouts)
+    if not value and member is not None and names:
+        return None  # each of them is null, and either may be what was followed
     if len(names) == 1 or (names and value):
         held = names[0]
         where, how = origin(frames, held)

@@ -36,6 +36,7 @@ CAUSES = [
     ("large_frame", "stack_exhaustion", "CWE-789", "StackOverflow", "spread needs more stack than there is"),
     ("misaligned", "misaligned_access", None, "SourceAv", "4 bytes past a multiple of 16"),
     ("reserved", "wild_pointer", "CWE-822", "SourceAv", "what is mapped there does not allow it"),
+    ("two_nulls", "near_null_member", "CWE-476", "SourceAvNearNull", "of what a pointer points to, which is null"),
     ("small", "near_null_member", "CWE-476", "SourceAvNearNull", "= 0x11, which is no address"),
 ]
 OPTIMISED = {"large_frame", "member", "freed", "heap", "twice", "smash", "zero", "callback"}
