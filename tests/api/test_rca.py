@@ -19,9 +19,11 @@ from diagnosis.merge import merge
 from incidents.audit import AuditLog
 from incidents.metric_runs import MetricRuns
 from incidents.models import Diagnosis, DiagnosisStatus, ObjectRef, Via
-from settings import PrometheusSettings
-from tests.standins.metered_shop import SCRAPE, open_shop
+from settings import KubernetesSettings, PrometheusSettings
+from tests.standins.kube_api import KubeApi
+from tests.standins.metered_shop import CHAIN, SCRAPE, open_shop
 from tests.standins.parts import Parts, Served
+from tools.kubernetes.client import Cluster
 from tools.prometheus.client import Prometheus
 from tools.prometheus.measure import Monitoring
 
@@ -32,6 +34,23 @@ BEFORE = 1.0
 
 def written(at: datetime) -> str:
     return at.isoformat().replace("+00:00", "Z")
+
+
+def declared() -> list[dict[str, Any]]:
+    """The shop's objects: each service has the address of the next."""
+    found: list[dict[str, Any]] = []
+    for name, callee in zip(CHAIN, (*CHAIN[1:], ""), strict=True):
+        meta, labels = {"namespace": "shop", "name": name}, {"app": name}
+        env = [{"name": "CALLEE", "value": f"http://{callee}:80"}] if callee else []
+        template = {
+            "metadata": {"labels": labels},
+            "spec": {"containers": [{"name": "app", "image": "shop", "env": env}]},
+        }
+        spec = {"replicas": 1, "selector": {"matchLabels": labels}, "template": template}
+        found.append({"apiVersion": "apps/v1", "kind": "Deployment", "metadata": meta, "spec": spec})
+        service = {"selector": labels, "ports": [{"port": 80}]}
+        found.append({"apiVersion": "v1", "kind": "Service", "metadata": meta, "spec": service})
+    return found
 
 
 async def test_a_bad_rollout_is_found_with_its_event_and_charts(
@@ -81,8 +100,16 @@ async def test_a_bad_rollout_is_found_with_its_event_and_charts(
         target = ObjectRef(kind="Deployment", namespace="shop", name="web")
         incident = await parts.incidents.create(target, "slow", requested_by="local", via=Via.API)
         monkeypatch.setattr("agents.analyst.BEFORE", incident.created_at - began + timedelta(seconds=BEFORE))
-        diagnosis = await Analyst(parts.incidents, MetricRuns(parts.database), server, None).run(incident, None)
+        async with (
+            KubeApi() as api,
+            await Cluster.connect(KubernetesSettings(kubeconfig=api.kubeconfig(tmp_path))) as cluster,
+        ):
+            for item in declared():
+                api.put(item)
+            analyst = Analyst(parts.incidents, MetricRuns(parts.database), server, None, cluster)
+            diagnosis = await analyst.run(incident, None)
         assert (diagnosis.status, diagnosis.causes[0].object.name) == ("unknown", "db")
+        assert diagnosis.causes[0].chain == ["shop/web", "shop/cart", "shop/db"], "by the addresses in the environment"
         kept = {item.id for item in await parts.incidents.evidence(incident.id)}
         assert {name for item in diagnosis.findings for name in item.evidence_ids} <= kept
         healthy = Diagnosis(status=DiagnosisStatus.HEALTHY)
