@@ -42,7 +42,8 @@ async def _list(settings: Settings, namespace: str | None, as_json: bool) -> Non
         typer.echo(json.dumps([_document(one) for one in kept]))
     else:
         heads = ("stored at (UTC)", "id", "namespace/workload", "value", "size")
-        typer.echo("{:<16}  {:<21}  {:<40}  {:>4}  {}".format(*heads), err=True)
+        if kept:
+            typer.echo("{:<16}  {:<21}  {:<40}  {:>4}  {}".format(*heads), err=True)
         for one in kept:
             place = f"{one.namespace}/{one.workload}"
             typer.echo(f"{one.stored_at:%Y-%m-%d %H:%M}  {one.id}  {place:<40}  {one.value:>4.1f}  {_size(one.size)}")
