@@ -129,6 +129,17 @@ class Forecaster:
             raise NotFound("no service is configured: set forecast.services")
         return state.service
 
+    def retrain(self, service: str | None = None) -> list[str]:
+        """Have forecasts trained anew behind the answers, of one service or of all. Returns whose."""
+        asked = self._state(service) if service is not None else None
+        chosen = [asked] if asked is not None else list(self._states.values())
+        for state in chosen:
+            state.trained_at = None
+            if state.read_at is not None:
+                state.read_at -= _REFRESH
+            self._read(state)
+        return [state.service.name for state in chosen]
+
     def info(self) -> ForecastInfo:
         return ForecastInfo(
             services=[service_info(state.service, state.known) for state in self._states.values()],
@@ -158,8 +169,6 @@ class Forecaster:
                 if task is not None:
                     await asyncio.wait({task})
             await asyncio.sleep(_TICK_SECONDS)
-
-    # --- history and training -------------------------------------------------------------------------------------
 
     def _state(self, service: str | None) -> _State | None:
         if service is None:
@@ -191,9 +200,7 @@ class Forecaster:
         if state.trouble is not None and state.known.history is not None:  # else it is the reason already
             found.append(f"the history could not be brought up to date: {state.trouble}")
         if _under_way(state.training):
-            found.append(
-                "a newer forecast is being trained" if state.known.predictor else "the forecast is being trained"
-            )
+            found.append(f"{'a newer' if state.known.predictor else 'the'} forecast is being trained")
         return found
 
     def _read(self, state: _State) -> asyncio.Task[None] | None:

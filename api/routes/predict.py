@@ -57,6 +57,16 @@ class ProposeRequest(Body):
     horizon: Horizon | None = None
 
 
+class ReloadRequest(Body):
+    service: Service | None = Field(default=None, description="By default all")
+
+
+class ReloadAnswer(BaseModel):
+    """Until the new forecasts are trained the older ones answer; `/predict/info` tells when that was."""
+
+    services: list[str]
+
+
 class ProposeAnswer(BaseModel):
     """An incident that waits for approval. Nothing is scaled before."""
 
@@ -129,6 +139,12 @@ async def keda_metric(request: Request, _: Reader, service: Annotated[Service | 
     which KEDA's `fallback` is for, when neither the present load nor a forecast is known."""
     found = await _forecaster(request).predict(service)
     return KedaMetric(value=found.instances, service=found.service, decided_by=found.decided_by)
+
+
+@router.post("/models/reload", status_code=202)
+async def reload_models(request: Request, _: Fixer, body: ReloadRequest | None = None) -> ReloadAnswer:
+    """Have forecasts trained anew now, before that is due."""
+    return ReloadAnswer(services=_forecaster(request).retrain(body.service if body else None))
 
 
 @router.post("/propose", status_code=202)

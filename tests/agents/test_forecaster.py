@@ -169,6 +169,9 @@ async def test_a_table_that_changes_is_read_and_learnt_anew(tmp_path: Path) -> N
     write(1.0)
     forecaster = Forecaster(settings(query=None, csv=file), None, tmp_path, now=lambda: clock)
     first = await forecaster.predict()
+    clock += timedelta(seconds=5)
+    assert forecaster.retrain() == forecaster.retrain("shop") == ["shop"]
+    assert (await forecaster.predict()).trained_at == clock, "it was asked for, though nothing is new"
     write(10.0)
     clock += timedelta(minutes=2)
     second = await forecaster.predict()

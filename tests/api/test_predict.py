@@ -171,8 +171,9 @@ async def test_who_may_ask_and_what_is_not_there(service: Served) -> None:
     for hours in (0, 169, "x"):
         wrong = await service.client.get("/api/v1/predict/trend", params={"hours_ahead": hours})
         assert wrong.status_code == 422
-    refused = await service.client.post("/api/v1/predict/propose", json={})
-    assert refused.status_code == 403 and "autofix" in refused.json()["detail"]
+    for path in ("propose", "models/reload"):
+        refused = await service.client.post(f"/api/v1/predict/{path}", json={})
+        assert refused.status_code == 403 and "autofix" in refused.json()["detail"]
     del service.client.headers["Authorization"]
     for path in ("", "/trend", "/info", "/health", "/keda"):
         assert (await service.client.get(f"/api/v1/predict{path}")).status_code == 401
@@ -187,3 +188,7 @@ async def test_nothing_configured_is_reactive_as_the_older_system_asked(tmp_path
         assert (await running.client.get("/api/v1/predict")).status_code == 400
         assert (await ask(running, "/health"))["status"] == "not_configured"
         assert (await running.client.post("/api/v1/predict/propose", json={})).status_code == 404
+        reloaded = await running.client.post("/api/v1/predict/models/reload")
+        assert (reloaded.status_code, reloaded.json()) == (202, {"services": []})
+        unknown = await running.client.post("/api/v1/predict/models/reload", json={"service": "shop"})
+        assert unknown.status_code == 404 and "forecast.services" in unknown.json()["detail"]
