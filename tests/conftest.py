@@ -14,6 +14,8 @@ from pathlib import Path
 
 import pytest
 import structlog
+from sqlalchemy import Engine
+from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
 import incidents.database
 from incidents.database import Database
@@ -24,6 +26,24 @@ structlog.configure(processors=[structlog.processors.format_exc_info, structlog.
 
 # no test cuts the power, and waiting for the disk was a third of the run; what is killed here loses nothing by it
 incidents.database.SYNCHRONOUS = "OFF"
+
+
+_create, _first = create_async_engine, list[Engine]()
+
+
+def _engine(url: str, **options: object) -> AsyncEngine:
+    """SQLAlchemy compiles a statement once for each engine, and each test has its own: here, once for all of them."""
+    engine = _create(url, **options)
+    sync = engine.sync_engine
+    if _first and hasattr(_first[0].dialect, "server_version_info"):  # it was connected, and knows its SQLite
+        sync.dialect = sync.pool._dialect = _first[0].dialect
+        sync._compiled_cache = _first[0]._compiled_cache
+    else:
+        _first[:] = [sync]
+    return engine
+
+
+incidents.database.create_async_engine = _engine
 
 
 LONG = (
