@@ -48,7 +48,7 @@ def tell(
     for row, (entity, calling) in enumerate(zip(rows.entities, rows.callings, strict=True)):
         if entity:
             by_entity[entity].append(row)
-            if entity not in refs:
+            if entity not in refs or refs[entity].kind == "Workload":  # a call does not know the callee's kind
                 refs[entity] = rows.subjects[row].ref
         if calling:
             by_entity[calling].append(row)

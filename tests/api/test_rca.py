@@ -37,8 +37,8 @@ def written(at: datetime) -> str:
 
 
 def declared() -> list[dict[str, Any]]:
-    """The shop's objects: each service has the address of the next."""
-    found: list[dict[str, Any]] = []
+    """The shop's objects: each service has the address of the next, and its pod an owner."""
+    found: list[dict[str, Any]] = [{"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "shop"}}]
     for name, callee in zip(CHAIN, (*CHAIN[1:], ""), strict=True):
         meta, labels = {"namespace": "shop", "name": name}, {"app": name}
         env = [{"name": "CALLEE", "value": f"http://{callee}:80"}] if callee else []
@@ -47,9 +47,14 @@ def declared() -> list[dict[str, Any]]:
             "spec": {"containers": [{"name": "app", "image": "shop", "env": env}]},
         }
         spec = {"replicas": 1, "selector": {"matchLabels": labels}, "template": template}
-        found.append({"apiVersion": "apps/v1", "kind": "Deployment", "metadata": meta, "spec": spec})
+        found.append(
+            {"apiVersion": "apps/v1", "kind": "Deployment", "metadata": {**meta, "uid": f"uid-{name}"}, "spec": spec}
+        )
         service = {"selector": labels, "ports": [{"port": 80}]}
         found.append({"apiVersion": "v1", "kind": "Service", "metadata": meta, "spec": service})
+        owner = {"apiVersion": "apps/v1", "kind": "Deployment", "name": name, "uid": f"uid-{name}", "controller": True}
+        pod = {**meta, "name": f"{name}-5d5f8c7b9c-x2x4z", "labels": labels, "ownerReferences": [owner]}
+        found.append({"apiVersion": "v1", "kind": "Pod", "metadata": pod, "spec": template["spec"]})
     return found
 
 
@@ -108,8 +113,9 @@ async def test_a_bad_rollout_is_found_with_its_event_and_charts(
                 api.put(item)
             analyst = Analyst(parts.incidents, MetricRuns(parts.database), server, None, cluster)
             diagnosis = await analyst.run(incident, None)
-        assert (diagnosis.status, diagnosis.causes[0].object.name) == ("unknown", "db")
-        assert diagnosis.causes[0].chain == ["shop/web", "shop/cart", "shop/db"], "by the addresses in the environment"
+        db = ObjectRef(kind="Deployment", namespace="shop", name="db")  # by the pod's owner: the measurements have none
+        assert (diagnosis.status, diagnosis.causes[0].object) == ("unknown", db)
+        assert diagnosis.causes[0].chain == ["shop/web", "shop/cart", "shop/db"]
         kept = {item.id for item in await parts.incidents.evidence(incident.id)}
         assert {name for item in diagnosis.findings for name in item.evidence_ids} <= kept
         healthy = Diagnosis(status=DiagnosisStatus.HEALTHY)
