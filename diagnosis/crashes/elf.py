@@ -202,7 +202,7 @@ class ElfFile:
         self.file = file
         header = parse_header(file.read(0, 64))
         if header is None:
-            raise UnusableCore(f"{_shown(file.path)} is not an ELF file")
+            raise UnusableCore(f"{_shown(file.path)} is no ELF file, or is cut off in its header ({file.size} bytes)")
         self.header = header
         count = header.phnum
         if count == PN_XNUM:  # elf(5): the real number is in sh_info of section 0

@@ -121,6 +121,8 @@ def _widen(source: BinaryIO) -> None:
 def _must_differ(source: Path, target: Path) -> None:
     if target.is_dir():
         raise InvalidInput(f"{str(target)[:300]!a} is a folder, not a file to write to")
+    if not target.absolute().parent.is_dir():
+        raise InvalidInput(f"cannot write to {str(target.parent)[:300]!a}: there is no such folder")
     if source.exists() and target.exists() and source.samefile(target):
         raise InvalidInput("the reduced core would overwrite the core itself: name another file")
 

@@ -66,6 +66,7 @@ def unpack(source: Path, target_dir: Path, limits: Limits) -> Unpacked:
             _read(work, stream, "", [])
     if work.core is None:
         found = f": it holds {', '.join(work.seen[:5])}" if work.seen else ""
+        found = ": what is packed in it is empty, or cut off at its start" if work.seen == [what_is(b"")] else found
         damage = f"; {work.damage[0]}" if work.damage else ""
         raise UnusableCore(f"{str(source)[:300]!a} holds no core dump{found}{damage}")
     if work.other_cores:

@@ -250,6 +250,8 @@ def test_what_cannot_be_reduced_leaves_the_target_alone(tmp_path: Path) -> None:
             reduced(target, same)
     with pytest.raises(InvalidInput, match="is a folder"):
         reduced(target, tmp_path)
+    with pytest.raises(InvalidInput, match="no such folder"):
+        reduced(target, tmp_path / "none" / "small")
     with pytest.raises(UnusableCore, match="does not exist"):
         reduced(tmp_path / "none", target)
     assert target.read_text() == "before"

@@ -154,7 +154,7 @@ def test_what_is_no_core_is_named(tmp_path: Path) -> None:
         (PACKERS["gzip"](b"2026-11-20 ERROR the shop crashed\n"), "text that starts with '2026-11-20"),
         (tar({"notes.txt": b"nothing here", "a.png": b"\x89PNG...."}), "'notes.txt' (text"),
         (zipped({"\x1b[31mred": b"x"}), r"'\x1b[31mred'"),
-        (PACKERS["xz"](b""), "it holds empty"),
+        (PACKERS["xz"](b""), "what is packed in it is empty"),
         (PACKERS["zstd"](PACKERS["zstd"](PACKERS["zstd"](PACKERS["zstd"](PACKERS["zstd"](b"x"))))), "packed with zstd"),
     ):
         with pytest.raises(UnusableCore) as caught:
