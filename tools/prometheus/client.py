@@ -117,10 +117,11 @@ class Prometheus:
             not isinstance(data, dict)
             or data.get("resultType") not in _TYPES
             or not isinstance(data.get("result"), list)
-            or (data["resultType"] in ("vector", "matrix") and not all(map(_is_series, data["result"])))
         ):
             raise ToolFailed("Prometheus answered something that is no result of a query")
-        return {**document}
+        if data["resultType"] in ("vector", "matrix"):  # what is no series is left out
+            data = {**data, "result": [one for one in data["result"] if _is_series(one)]}
+        return {**document, "data": data}
 
 
 def _is_series(result: Any) -> bool:
