@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import sqlite3
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
@@ -16,7 +15,6 @@ from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, AsyncSession, async_sessionmaker, create_async_engine
 
 from errors import ToolFailed
-from incidents.sqlite import Connection, Driver
 
 MIGRATIONS = Path(__file__).parent / "migrations"
 SYNCHRONOUS = "FULL"
@@ -43,7 +41,7 @@ class Database:
         sqlite = parsed.get_backend_name() == "sqlite"
         if sqlite and parsed.database:
             await asyncio.to_thread(Path(parsed.database).parent.mkdir, parents=True, exist_ok=True)
-        engine = create_async_engine(url, **({"module": Driver()} if sqlite else {}))
+        engine = create_async_engine(url)
         if sqlite:
             event.listen(engine.sync_engine, "connect", _sqlite_connect)
             event.listen(engine.sync_engine, "begin", _sqlite_begin)
@@ -65,7 +63,7 @@ class Database:
 
     @asynccontextmanager
     async def write(self) -> AsyncIterator[AsyncSession]:
-        """A transaction, committed at the end. On SQLite the first statement takes the write lock (BEGIN IMMEDIATE)."""
+        """One transaction, committed at the end. On SQLite it takes the write lock at once (BEGIN IMMEDIATE)."""
         async with self._writer, self._sessions() as session:
             await session.connection(execution_options={"paramedic_write": True})
             try:
@@ -76,18 +74,18 @@ class Database:
             await session.commit()
 
 
-def _sqlite_connect(connection: Connection, _record: object) -> None:
-    def prepare(sqlite: sqlite3.Connection) -> None:
-        sqlite.isolation_level = None  # SQLAlchemy's recipe: the driver must not begin transactions by itself
-        for pragma in ("journal_mode=WAL", f"synchronous={SYNCHRONOUS}", "foreign_keys=ON", "busy_timeout=10000"):
-            sqlite.execute(f"PRAGMA {pragma}")
-
-    connection.visit(prepare)
+def _sqlite_connect(connection: Any, _record: object) -> None:
+    connection.isolation_level = None  # SQLAlchemy's recipe: the driver must not begin transactions by itself
+    cursor = connection.cursor()
+    for pragma in ("journal_mode=WAL", f"synchronous={SYNCHRONOUS}", "foreign_keys=ON", "busy_timeout=10000"):
+        cursor.execute(f"PRAGMA {pragma}")
+    cursor.close()
 
 
 def _sqlite_begin(connection: Any) -> None:
-    write = "paramedic_write" in connection.get_execution_options()
-    connection.connection.dbapi_connection.begin(write=write)
+    # a deferred transaction that turns into a writer fails at once when another one wrote in between
+    write = connection.get_execution_options().get("paramedic_write")
+    connection.exec_driver_sql("BEGIN IMMEDIATE" if write else "BEGIN")
 
 
 async def _migrate(connection: AsyncConnection) -> None:
