@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -21,6 +22,10 @@ MINE = Path("/nowhere/of-this-test.kubeconfig")
 def proxy() -> Iterator[int]:
     command = ["kube-proxy", "-c", "import time; time.sleep(60)", f"--kubeconfig={MINE}"]
     process = subprocess.Popen(command, executable=sys.executable)
+    for _ in range(100):  # the kernel tells of the exec a moment before it shows the arguments
+        if Path(f"/proc/{process.pid}/cmdline").read_bytes():
+            break
+        time.sleep(0.01)
     yield process.pid
     process.kill()
     process.wait()
