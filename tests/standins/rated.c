@@ -36,9 +36,9 @@ int main(int argc, char **argv) {
     if (!strcmp(mode, "privileged")) __asm__ volatile("hlt");
     if (!strcmp(mode, "invalid")) __asm__ volatile("ud2");
     if (!strcmp(mode, "limit")) {
-        struct rlimit none = {0, 0};
-        setrlimit(RLIMIT_FSIZE, &none);
-        if (ftruncate(memfd_create("ledger", 0), 4096)) return 1;
+        struct rlimit little = {64 << 20, 64 << 20};  // the core is held to it as well
+        setrlimit(RLIMIT_FSIZE, &little);
+        if (ftruncate(memfd_create("ledger", 0), 65 << 20)) return 1;
     }
     if (!strcmp(mode, "system_call")) {
         struct sock_filter rules[] = {
