@@ -52,7 +52,7 @@ LONG = (
     "tools/gdb/test_analysis",
     "tools/gdb/test_go_tables",
     "graph/test_runs",
-    "graph/test_storms",
+    "graph/test_storm",
     "graph/test_memory",
     "actions/test_helm",
     "actions/test_killed",

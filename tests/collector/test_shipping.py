@@ -11,13 +11,12 @@ from pathlib import Path
 
 import pytest
 import zstandard
-from structlog.testing import capture_logs
 
-from collector.local_file import LocalFile, dispose, opened
-from collector.outbox import Outbox, State
+from collector.local_file import LocalFile
+from collector.outbox import State
 from collector.reduce import Program
-from errors import Conflict, InvalidInput, NotFound, ToolFailed
-from incidents.collected import CollectedCore, Completeness, StoredObject
+from errors import ToolFailed
+from incidents.collected import CollectedCore, Completeness
 from settings import StoreSettings
 from tests.standins import crashing
 from tests.standins.shipping import Depot, Killed
@@ -182,50 +181,6 @@ async def test_an_announcement_that_fails_is_made_again_and_the_file_waits_for_i
     assert len(depot.told) == 1
 
 
-async def test_with_the_disk_nearly_full_the_least_valuable_go_first(tmp_path: Path) -> None:
-    depot = Depot(tmp_path, full_core="always", disk_reserve_bytes=1000)
-    shutil.rmtree(tmp_path / "store")
-    paths = {n: depot.add(f"core{n}", f"core_{n}", value=float(n)) for n in range(4)}
-    await depot.ship(lambda: depot.states() == {State.REDUCED: 4})
-    unreduced = depot.add("new", "core_new", value=0.5)
-    text = depot.add("odd", "core_odd", content=b"no core " * 100, value=0.1)
-
-    def free(_: Path) -> int:
-        return 500 if sum(p.exists() for p in (text, unreduced, *paths.values())) > 3 else 5000
-
-    room = depot.shipper()._room
-    room._free = free
-    await room.make(())
-    assert [n for n, path in paths.items() if path.exists()] == [1, 2, 3]
-    assert not unreduced.exists()
-    assert not text.exists()
-    (tmp_path / "store").mkdir()
-    await depot.ship()
-    told = {record.id: record for record in depot.told}
-    assert [one.kind for one in told["core_0"].stored] == ["minimal"]
-    assert "disk was full" in (told["core_0"].lost or "")
-    assert [one.kind for one in told["core_new"].stored] == ["minimal"]
-    assert told["core_odd"].stored == []
-    assert "disk was full" in (told["core_odd"].lost or "")
-    for n in (1, 2, 3):
-        assert len(told[f"core_{n}"].stored) == 2
-        assert told[f"core_{n}"].lost is None
-
-
-async def test_a_disk_too_full_for_the_whole_core_stores_the_reduced_one(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    from collector import pack
-
-    left = iter([1 << 60, 10])
-    monkeypatch.setattr(pack, "free_bytes", lambda _: next(left))
-    depot = Depot(tmp_path)
-    depot.add()
-    await depot.ship()
-    assert [one.kind for one in depot.told[0].stored] == ["minimal"]
-    assert "nearly full" in (depot.told[0].lost or "")
-
-
 async def test_what_is_prepared_and_damaged_is_prepared_again(tmp_path: Path) -> None:
     depot = Depot(tmp_path, full_core="never")
     depot.add()
@@ -283,61 +238,6 @@ async def test_what_is_stored_can_be_encrypted(tmp_path: Path) -> None:
         assert depot.objects()[one.key].startswith(MAGIC)
 
 
-def test_the_outbox_takes_a_core_once_and_no_odd_ones(tmp_path: Path) -> None:
-    depot = Depot(tmp_path)
-    path = depot.add()
-    depot.outbox.add(depot.record(path, value=9.0), LocalFile.at(path))
-    assert depot.outbox.item("core_1").record.value == 5.0
-    link = tmp_path / "cores" / "link"
-    link.symlink_to(path)
-    fifo = tmp_path / "cores" / "fifo"
-    os.mkfifo(fifo)
-    (tmp_path / "way").symlink_to(tmp_path / "cores")
-    for odd in (link, fifo, tmp_path / "cores", tmp_path / "way" / "core"):
-        with pytest.raises(InvalidInput):
-            depot.outbox.add(depot.record(path, "core_odd"), LocalFile.at(odd))
-    with pytest.raises(NotFound):
-        depot.outbox.add(depot.record(path, "core_odd"), LocalFile.at(tmp_path / "cores" / "none"))
-    for id in ("../x", "a/b", "", ".x"):
-        with pytest.raises(InvalidInput):
-            depot.outbox.add(depot.record(path, id), LocalFile.at(path))
-    odd_name = tmp_path / "cores" / os.fsdecode(b"core.\xff\n")
-    shutil.copy(path, odd_name)
-    depot.outbox.add(depot.record(odd_name, "core_odd_name"), LocalFile.at(odd_name))
-    file = depot.outbox.item("core_odd_name").file
-    assert file is not None
-    assert file.path == odd_name
-    (tmp_path / "no.db").write_bytes(b"no database" * 1000)
-    with pytest.raises(ToolFailed, match="cannot be opened"):
-        Outbox(tmp_path / "no.db")
-
-
-@pytest.mark.parametrize("how", ["remove", "truncate"])
-def test_only_the_very_file_is_disposed_of(tmp_path: Path, how: str) -> None:
-    path, victim = tmp_path / "core", tmp_path / "victim"
-    victim.write_bytes(b"precious")
-    path.write_bytes(b"a core")
-    file = LocalFile.at(path)
-    path.unlink()
-    assert dispose(file, how) == "gone"  # type: ignore[arg-type]
-    path.symlink_to(victim)
-    assert dispose(file, how) == "changed"  # type: ignore[arg-type]
-    with pytest.raises(Conflict), opened(file):
-        pass
-    path.unlink()
-    path.write_bytes(b"another one")
-    assert dispose(file, how) == "changed"  # type: ignore[arg-type]
-    assert path.read_bytes() == b"another one"
-    path.unlink()
-    os.mkfifo(path)
-    assert dispose(file, how) == "changed"  # type: ignore[arg-type]
-    assert victim.read_bytes() == b"precious"
-    path.unlink()
-    path.write_bytes(b"a core")
-    with pytest.raises(Conflict, match="while it was read"), opened(LocalFile.at(path)):
-        path.write_bytes(b"a core that grew")
-
-
 async def test_a_file_that_is_another_than_the_recorded_one_is_not_stored_as_it(tmp_path: Path) -> None:
     depot = Depot(tmp_path, full_core="always")
     swapped, rewritten = depot.core("swapped", content=b"a core" * 99), depot.core("rewritten", content=b"a core" * 88)
@@ -354,62 +254,6 @@ async def test_a_file_that_is_another_than_the_recorded_one_is_not_stored_as_it(
     assert "was written to after it was collected" in lost["core_rewritten"]
     assert depot.objects() == {} and depot.left_over() == []
     assert swapped.read_bytes() == b"another core" * 99 and rewritten.exists()
-
-
-async def test_a_file_that_cannot_be_removed_holds_up_nothing_and_is_not_tried_without_end(tmp_path: Path) -> None:
-    depot = Depot(tmp_path, full_core="never", disk_reserve_bytes=1000)
-    locked = tmp_path / "cores" / "locked"
-    locked.mkdir()
-    first = locked / "core"
-    shutil.copy(crashing.core("null"), first)
-    depot.outbox.add(depot.record(first), LocalFile.at(first))
-    told = depot._announce
-
-    async def lock(record: CollectedCore) -> None:
-        """The folder cannot be opened from now on; a mode would not keep root out."""
-        await told(record)
-        if locked.is_dir():
-            locked.rename(tmp_path / "aside")
-            locked.symlink_to(locked)
-
-    depot._announce = lock  # type: ignore[method-assign]
-    with capture_logs() as logs:
-        await depot.ship(lambda: any(entry.get("seconds") == 3600.0 for entry in logs))
-        assert depot.states() == {State.ANNOUNCED: 1}
-        depot.free = 0  # room is to be made, and cannot
-        second = depot.add("second", "core_2", content=b"another core" * 99, completeness=Completeness.NOT_A_CORE)
-        await depot.ship(lambda: depot.states() == {State.ANNOUNCED: 1, State.REMOVED: 1})
-    assert second.exists() and [record.id for record in depot.told] == ["core_1", "core_2"]
-    assert {"a core's file cannot be removed"} == {entry["event"] for entry in logs if entry["log_level"] != "info"}
-
-
-async def test_what_cannot_be_removed_is_not_given_up_for_room(tmp_path: Path) -> None:
-    depot = Depot(tmp_path, disk_reserve_bytes=1000)
-    path = depot.folder / "cores" / "locked" / "core"
-    path.parent.mkdir()
-    shutil.copy(crashing.core("null"), path)
-    depot.outbox.add(depot.record(path), LocalFile.at(path))
-    path.parent.rename(tmp_path / "aside")
-    path.parent.symlink_to(path.parent)
-    shipper = depot.shipper()
-    depot.free = 0
-    await shipper._room.make([])
-    item = depot.outbox.item("core_1")
-    assert (item.state, item.disposal, item.record.lost) == (State.COLLECTED, None, None)
-
-
-def test_stored_objects_survive_in_the_outbox(tmp_path: Path) -> None:
-    depot = Depot(tmp_path)
-    depot.add()
-    one = StoredObject(kind="full", key="paramedic/a", size=1, sha256="a" * 64)
-    record = depot.outbox.item("core_1").record.model_copy(update={"stored": [one]})
-    depot.outbox.stored(record)
-    assert depot.outbox.knows_group(record)
-    depot.outbox.removed(record)
-    assert depot.outbox.forget(0) == 0
-    assert depot.outbox.forget(4e9) == 1
-    with pytest.raises(NotFound):
-        depot.outbox.item("core_1")
 
 
 async def test_many_at_once(tmp_path: Path) -> None:

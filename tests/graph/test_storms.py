@@ -3,84 +3,30 @@
 from __future__ import annotations
 
 import copy
-from datetime import datetime, timedelta
+from datetime import timedelta
 from typing import Any
 
 import pytest
 
 from actions.gate import Gate
 from agents.k8s_fixer import K8sFixer
-from errors import Forbidden, ToolFailed
-from graph.storms import REQUESTER, StormWatch
+from errors import Forbidden
+from graph.storms import REQUESTER
 from incidents.collected import CollectedCore, Completeness, Origin, StoredObject
 from incidents.core_jobs import CoreJobState, CoreJobStore, ToldCore
-from incidents.models import Diagnosis, DiagnosisStatus, Incident, IncidentStatus, ObjectRef, Via
+from incidents.models import Diagnosis, DiagnosisStatus, IncidentStatus, ObjectRef, Via
 from incidents.plan import EvidenceNeed, Scale
-from settings import PolicySettings, Settings
 from tests.graph.conftest import SPACE, Service
+from tests.graph.storming import CART, all_of, collect, crash, pods, storm, unknown, watch
 from tests.standins.helm import HelmStandIn
-from tests.standins.kube_api import Object
 from tests.standins.rollout import deployment
 from tools.helm.client import Helm
-
-CART = ObjectRef(kind="Deployment", namespace=SPACE, name="cart")
-
-
-def watch(service: Service, **policy: Any) -> StormWatch:
-    settings = PolicySettings(**({"mode": "propose", "threshold": 3} | policy))
-    jobs = CoreJobStore(service.database, now=lambda: service.clock)
-    return StormWatch(
-        service.storms,
-        service.incidents,
-        jobs,
-        service.runner,
-        service.cluster,
-        Settings().instances,
-        settings,
-        now=lambda: service.clock,
-    )
-
-
-def pods(service: Service, name: str = "cart") -> list[str]:
-    return sorted(key[3] for key, pod in service.api.objects.items() if key[1] == "Pod" and key[3].startswith(name))
-
-
-def crash(service: Service, pod: str, at: datetime, **state: Any) -> None:
-    """The container `main` of the pod ended at `at`, and runs again."""
-
-    def change(item: Object) -> None:
-        status = item["status"]["containerStatuses"][1]
-        status["restartCount"] += 1
-        ended = {"exitCode": 139, "reason": "Error", "finishedAt": at.strftime("%Y-%m-%dT%H:%M:%SZ")} | state
-        status["lastState"] = {"terminated": ended}
-
-    service.controllers.asleep = True
-    service.api.edit("Pod", SPACE, pod, change)
-    service.controllers.asleep = False
-
-
-async def storm(service: Service, watching: StormWatch, number: int, **state: Any) -> None:
-    """So many crashes, one after the other, each seen twice."""
-    pod = pods(service)[0]
-    for _ in range(number):
-        service.clock += timedelta(seconds=20)
-        crash(service, pod, service.clock, **state)
-        await watching.sweep()
-        await watching.sweep()
 
 
 def _mark(service: Service, name: str, **metadata: Any) -> None:
     service.controllers.asleep = True
     service.api.edit("Deployment", SPACE, name, lambda item: item["metadata"].update(metadata))
     service.controllers.asleep = False
-
-
-async def all_of(service: Service) -> list[Incident]:
-    return await service.incidents.recent(namespace=SPACE)
-
-
-def unknown(service: Service) -> None:
-    service.researcher.diagnosis = Diagnosis(status=DiagnosisStatus.UNKNOWN)
 
 
 async def test_more_crashes_than_allowed_are_asked_about_once_and_nothing_is_done(service: Service) -> None:
@@ -158,18 +104,6 @@ async def test_a_persons_own_incident_is_not_doubled(service: Service) -> None:
     assert [one.id for one in await all_of(service)] == [reported.id], "a person has just said no"
 
 
-async def test_the_window_slides(service: Service) -> None:
-    """Five crashes, never more than three within the hour."""
-    watching = watch(service)
-    pod = pods(service)[0]
-    for _ in range(8):
-        service.clock += timedelta(minutes=25)
-        crash(service, pod, service.clock)
-        await watching.sweep()
-    assert await all_of(service) == []
-    assert await service.storms.counts(service.clock - timedelta(days=1)) == {f"{SPACE}/workload/Deployment/cart": 8}
-
-
 async def test_counts_and_the_question_survive_a_restart(service: Service) -> None:
     unknown(service)
     await storm(service, watch(service), 3)
@@ -203,107 +137,6 @@ async def test_a_dry_run_says_what_it_would_ask_and_off_does_nothing(service: Se
     assert len(said) == 1 and "dry run" in said[0] and "scale it to zero" in said[0]
 
 
-@pytest.mark.parametrize(
-    "state",
-    [
-        {"exitCode": 0, "reason": "Completed"},
-        {"exitCode": 143},
-        {"exitCode": 137},  # killed, nobody says by whom
-        {"exitCode": 127},
-        {"exitCode": 255, "reason": "ContainerStatusUnknown"},
-    ],
-)
-async def test_what_is_no_crash_is_not_counted(service: Service, state: Object) -> None:
-    watching = watch(service)
-    await storm(service, watching, 6, **state)
-    assert await service.storms.counts(service.clock - timedelta(days=1)) == {}
-
-
-@pytest.mark.parametrize("code", [0, 1, 137, 143])
-async def test_a_probe_kill_is_not_counted_whatever_the_exit_code(service: Service, code: int) -> None:
-    pod = pods(service)[0]
-    event = {
-        "apiVersion": "v1",
-        "kind": "Event",
-        "metadata": {"name": "kill", "namespace": SPACE},
-        "involvedObject": {
-            "kind": "Pod",
-            "name": pod,
-            "namespace": SPACE,
-            "uid": service.api.objects["v1", "Pod", SPACE, pod]["metadata"]["uid"],
-            "fieldPath": "spec.containers{main}",
-        },
-        "reason": "Killing",
-        "message": "Container main failed liveness probe, will be restarted",
-        "lastTimestamp": service.clock.strftime("%Y-%m-%dT%H:%M:%SZ"),
-        "firstTimestamp": service.clock.strftime("%Y-%m-%dT%H:%M:%SZ"),
-    }
-    service.api.put(event)
-    crash(service, pod, service.clock, exitCode=code)
-    await watch(service).sweep()
-    assert await service.storms.counts(service.clock - timedelta(days=1)) == {}
-
-
-async def test_a_program_that_fails_while_it_is_scaled_away_did_not_crash(service: Service) -> None:
-    pod = pods(service)[0]
-
-    def leave(item: Object) -> None:
-        item["metadata"]["deletionTimestamp"] = service.clock.strftime("%Y-%m-%dT%H:%M:%SZ")
-        ended = {"exitCode": 1, "finishedAt": service.clock.strftime("%Y-%m-%dT%H:%M:%SZ")}
-        item["status"]["containerStatuses"][1]["state"] = {"terminated": ended}
-
-    service.controllers.asleep = True
-    service.api.edit("Pod", SPACE, pod, leave)
-    await watch(service).sweep()
-    assert await service.storms.counts(service.clock - timedelta(days=1)) == {}
-
-
-async def test_a_clock_that_is_ahead_or_long_past_makes_no_storm_of_its_own(service: Service) -> None:
-    watching = watch(service, threshold=1)
-    first, second = pods(service)
-    crash(service, first, service.clock + timedelta(days=400))
-    crash(service, second, service.clock - timedelta(days=400))
-    await watching.sweep()
-    await watching.sweep()
-    counts = await service.storms.counts(service.clock - timedelta(minutes=1))
-    assert sum(counts.values()) == 1
-    service.clock += timedelta(hours=2)
-    await watching.sweep()
-    assert await service.storms.counts(service.clock - timedelta(hours=1)) == {}
-
-
-async def test_events_that_cannot_be_read_count_nothing(service: Service) -> None:
-    """Without them a probe's kill looks like a crash."""
-    crash(service, pods(service)[0], service.clock)
-
-    def gone() -> None:
-        raise ConnectionResetError
-
-    for _ in range(3):
-        service.api.before("GET", gone, match="/events")
-    with pytest.raises(ToolFailed):
-        await watch(service).sweep()
-    assert await service.storms.counts(service.clock - timedelta(days=1)) == {}
-
-
-async def test_the_instances_pods_count_together_and_the_one_beside_it_apart(service: Service) -> None:
-    for name, instance in (("cart", "blue"), ("pay", "blue"), ("mail", "green")):
-        marks = {"app.kubernetes.io/name": "milvus", "app.kubernetes.io/instance": instance}
-        _mark(service, name, labels=marks)
-    unknown(service)
-    watching = watch(service)
-    for name in ("cart", "pay", "pay", "mail", "mail", "mail"):
-        service.clock += timedelta(seconds=5)
-        crash(service, pods(service, name)[0], service.clock)
-        await watching.sweep()
-    assert await all_of(service) == []
-    crash(service, pods(service, "pay")[0], service.clock + timedelta(seconds=1))
-    await watching.sweep()
-    (incident,) = await all_of(service)
-    assert incident.target == ObjectRef(kind="Deployment", namespace=SPACE, name="pay"), "it crashed most"
-    assert "blue" in incident.event
-
-
 async def test_the_storms_incident_gets_a_core_that_the_store_has_confirmed(service: Service) -> None:
     unknown(service)
     record = CollectedCore(
@@ -328,56 +161,6 @@ async def test_the_storms_incident_gets_a_core_that_the_store_has_confirmed(serv
     assert incident.core.url.endswith("p/x.core.zst")
 
 
-async def collect(service: Service, number: int, at: datetime, node: str = "n1", **changes: Any) -> None:
-    """A node agent tells of a core of the first pod, dumped at `at`."""
-    record = CollectedCore(
-        id=f"core_{number}",
-        completeness=Completeness.COMPLETE,
-        dumped_at=at,
-        collected_at=service.clock,
-        node=node,
-        origin=Origin(namespace=SPACE, pod=pods(service)[0], container="main", owner=CART),
-        signature="store::put | serve",
-    ).model_copy(update=changes)
-    document = copy.deepcopy(record.model_dump(mode="json"))
-    jobs = CoreJobStore(service.database, now=lambda: service.clock)
-    await jobs.add([ToldCore(f"job_{number}", "t", "s", record.id, document)], "api:agent")
-
-
-async def test_cores_count_where_the_pod_shows_its_last_end_alone_and_no_end_counts_twice(service: Service) -> None:
-    unknown(service)
-    watching = watch(service, threshold=6)
-    pod = pods(service)[0]
-    for number in range(3):  # seen in the status first, the core is told later
-        service.clock += timedelta(seconds=40)
-        crash(service, pod, service.clock)
-        await watching.sweep()
-        await collect(service, number, service.clock - timedelta(seconds=2))
-        await watching.sweep()
-    for number in range(3, 5):  # told first
-        service.clock += timedelta(seconds=40)
-        await collect(service, number, service.clock - timedelta(seconds=2), node="n2")
-        await watching.sweep()
-        crash(service, pod, service.clock)
-        await watching.sweep()
-    service.clock += timedelta(seconds=40)
-    await collect(service, 5, service.clock, node="n2")  # one that no look at the pods has seen
-    await collect(service, 90, service.clock, completeness=Completeness.NOT_A_CORE)
-    await collect(service, 91, service.clock, origin=None)
-    await watching.sweep()
-    assert await service.storms.counts(service.clock - timedelta(hours=1)) == {f"{SPACE}/workload/Deployment/cart": 6}
-    assert await all_of(service) == [], "six are allowed"
-    service.clock += timedelta(seconds=40)
-    await collect(service, 6, service.clock, node="n3")
-    await collect(service, 7, service.clock + timedelta(seconds=1), node="n3")  # a second after the first
-    crash(service, pod, service.clock + timedelta(seconds=1))
-    await watching.sweep()
-    await watching.sweep()
-    (incident,) = await all_of(service)
-    assert "8 crashes of" in incident.event and "(8 crash_signal)" in incident.event
-    assert incident.event.endswith("; the same crash 8 times on 3 nodes: store::put | serve")
-
-
 async def test_a_storm_is_named_as_its_incident_names_the_crash(service: Service) -> None:
     unknown(service)
     known = await service.incidents.create(CART, "x", requested_by="api:agent", via=Via.COLLECTOR)
@@ -392,15 +175,6 @@ async def test_a_storm_is_named_as_its_incident_names_the_crash(service: Service
     await watching.sweep()
     (incident,) = [one for one in await all_of(service) if one.via is Via.POLICY]
     assert incident.event.endswith("; the same crash 4 times on 1 node: SIGSEGV | put | main")
-
-
-async def test_cores_do_not_count_where_the_policy_leaves_signals_out(service: Service) -> None:
-    watching = watch(service, threshold=1, crash_classes=["oom_killed"])
-    for number in range(4):
-        service.clock += timedelta(seconds=40)
-        await collect(service, number, service.clock)
-        await watching.sweep()
-    assert await service.storms.counts(service.clock - timedelta(hours=1)) == {}
 
 
 async def test_many_instances_storm_at_once(service: Service) -> None:
