@@ -7,7 +7,7 @@ from typing import Annotated
 
 from pydantic import Field, field_validator, model_validator
 
-from settings.section import Section
+from settings.section import Section, distinct
 
 _SERVER = r"^https?://[^/@\s?#]+(/[^\s?#]*)?$"
 
@@ -81,6 +81,5 @@ class ForecastSettings(Section):
     @field_validator("services")
     @classmethod
     def _names(cls, value: list[ForecastService]) -> list[ForecastService]:
-        if len({service.name for service in value}) < len(value):
-            raise ValueError("two services have the same name")
+        distinct("services", [service.name for service in value])
         return value

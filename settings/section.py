@@ -7,3 +7,9 @@ from pydantic import BaseModel, ConfigDict
 
 class Section(BaseModel):
     model_config = ConfigDict(extra="forbid")
+
+
+def distinct(what: str, names: list[str]) -> None:
+    """Raises ValueError when two of these have the same name."""
+    if len(set(names)) < len(names):
+        raise ValueError(f"two {what} have the same name")

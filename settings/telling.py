@@ -8,7 +8,7 @@ from typing import Literal
 
 from pydantic import Field, SecretStr, field_validator, model_validator
 
-from settings.section import Section
+from settings.section import Section, distinct
 
 
 class FeishuSettings(Section):
@@ -92,6 +92,5 @@ class EventsSettings(Section):
     @field_validator("sinks")
     @classmethod
     def _names(cls, value: list[EventSink]) -> list[EventSink]:
-        if len({sink.name for sink in value}) < len(value):
-            raise ValueError("two sinks have the same name")
+        distinct("sinks", [sink.name for sink in value])
         return value

@@ -27,6 +27,13 @@ from tests.standins.notices import NoticeServers
 
 _CONFIGURATIONS = "apis/admissionregistration.k8s.io/v1/mutatingwebhookconfigurations"
 Object = dict[str, Any]
+DUMP = ["/bin/sh", "-c", "ulimit -c unlimited; exec /app/quotes"]
+LAYERS = [
+    "/var/lib/containerd/io.containerd.snapshotter.v1.overlayfs/snapshots/*/fs",
+    "/var/lib/containerd/io.containerd.snapshotter.v1.native/snapshots/*",
+    "/var/cache/debian-kube/*/containerd/*/snapshots/*/fs",
+]
+"""Where the layers of images lie: of a kind node, and of the native cluster's."""
 
 
 class Process:
@@ -91,6 +98,13 @@ class Process:
         found = re.search(r"VmHWM:\s+(\d+) kB", status)
         assert found is not None
         return int(found[1]) // 1024
+
+
+def opt_in(kube: Kube, namespace: str, label: str) -> None:
+    """Let the webhook that looks for `label` see the namespace's pods."""
+    headers = {"Content-Type": "application/merge-patch+json"}
+    change = {"metadata": {"labels": {label: "on"}}}
+    kube.call("PATCH", f"api/v1/namespaces/{namespace}", json=change, headers=headers)
 
 
 def create_pod(kube: Kube, namespace: str, pod: Object) -> Object:

@@ -12,7 +12,7 @@ from typing import Any
 
 from tests.e2e import manifests as make
 from tests.e2e.build import Images
-from tests.e2e.collecting import Process, chats, paramedic, webhook
+from tests.e2e.collecting import DUMP, LAYERS, Process, chats, opt_in, paramedic, webhook
 from tests.e2e.conftest import Services
 from tests.e2e.cores import CoreFolder
 from tests.e2e.harness import name as random_name
@@ -25,8 +25,6 @@ from tests.standins import llm, notices, s3
 
 Object = dict[str, Any]
 LABEL = "paramedic-e2e-policy"
-DUMP = ["/bin/sh", "-c", "ulimit -c unlimited; exec /app/quotes"]
-LAYERS = "/var/cache/debian-kube/*/containerd/*/snapshots/*/fs"
 HANDLER = """#!/bin/sh
 echo "$POD_NAMESPACE $COREDUMP_EXECUTABLE $COREDUMP_MD5 $(md5sum < "$COREDUMP_FILE") $COREDUMP_URL" >> "$1"
 """
@@ -134,7 +132,7 @@ def crashing_site(
                     "restarts": False,  # of the whole node
                     "service_url": f"{service.url}/api/v1/events",
                     "service_key": service.keys[REQUESTER],
-                    "image_layers": [LAYERS],
+                    "image_layers": LAYERS,
                 },
                 "collector.handler": {"command": [str(handler), str(handled)], "owners": [f"Deployment/{storm}"]},
                 "store": store,
@@ -145,7 +143,7 @@ def crashing_site(
         try:
             with webhook(kube, folder / "webhook", watched.on_node, LABEL, max_pods=MOST_PODS) as admission:
                 agent.says('"event": "collecting"')
-                opt_in(kube, vectors)
+                opt_in(kube, vectors, LABEL)
                 milvus = {"app.kubernetes.io/name": "milvus", "app.kubernetes.io/instance": "shop"}
                 workload = make.deployment(storm, crasher(images, **milvus), replicas=2)
                 workload["metadata"]["labels"] = milvus
@@ -157,9 +155,3 @@ def crashing_site(
             agent.stop()
             service.stop()
             server.kill()
-
-
-def opt_in(kube: Kube, namespace: str) -> None:
-    headers = {"Content-Type": "application/merge-patch+json"}
-    change = {"metadata": {"labels": {LABEL: "on"}}}
-    kube.call("PATCH", f"api/v1/namespaces/{namespace}", json=change, headers=headers)

@@ -19,7 +19,7 @@ import yaml
 
 from tests.e2e import manifests as make
 from tests.e2e.build import CLUSTER, Images
-from tests.e2e.collecting import create_pod
+from tests.e2e.collecting import DUMP, create_pod
 from tests.e2e.cores import CoreFolder
 from tests.e2e.harness import ROOT, run, until
 from tests.e2e.harness import name as random_name
@@ -29,7 +29,6 @@ from tests.standins import s3
 
 Object = dict[str, Any]
 CHART = ROOT / "deploy" / "chart"
-DUMP = ["/bin/sh", "-c", "ulimit -c unlimited; exec /app/quotes"]
 LAYERS = "/var/cache/debian-kube/run/containerd/io.containerd.snapshotter.v1.overlayfs"
 
 

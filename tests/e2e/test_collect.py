@@ -14,7 +14,7 @@ import pytest
 
 from tests.e2e import manifests as make
 from tests.e2e.build import Images
-from tests.e2e.collecting import Process, create_pod, jobs_of, webhook
+from tests.e2e.collecting import DUMP, LAYERS, Process, create_pod, jobs_of, opt_in, webhook
 from tests.e2e.conftest import Services
 from tests.e2e.cores import CoreFolder
 from tests.e2e.harness import name as random_name
@@ -25,7 +25,6 @@ from tests.e2e.stage import Stage
 
 Object = dict[str, Any]
 LABEL = "paramedic-e2e-cores"
-DUMP = ["/bin/sh", "-c", "ulimit -c unlimited; exec /app/quotes"]
 
 
 @dataclass
@@ -42,12 +41,7 @@ class Site:
 
     def namespace(self) -> str:
         found = self.stage.namespace()
-        self.kube.call(
-            "PATCH",
-            f"api/v1/namespaces/{found}",
-            json={"metadata": {"labels": {LABEL: "on"}}},
-            headers={"Content-Type": "application/merge-patch+json"},
-        )
+        opt_in(self.kube, found, LABEL)
         return found
 
     def create_pod(self, namespace: str, pod: Object) -> Object:
@@ -101,13 +95,6 @@ def site(
         agent.says('"event": "collecting"')
         yield Site(service, agent, admission, kube, stage, cores, folder / "store")
     agent.stop()
-
-
-LAYERS = [
-    "/var/lib/containerd/io.containerd.snapshotter.v1.overlayfs/snapshots/*/fs",
-    "/var/lib/containerd/io.containerd.snapshotter.v1.native/snapshots/*",
-    "/var/cache/debian-kube/*/containerd/*/snapshots/*/fs",
-]
 
 
 def pod_template(images: Images, container: str, **annotations: str) -> Object:

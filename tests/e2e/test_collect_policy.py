@@ -15,12 +15,12 @@ import pytest
 
 from tests.e2e import manifests as make
 from tests.e2e.build import Images
-from tests.e2e.collecting import jobs_of
+from tests.e2e.collecting import jobs_of, opt_in
 from tests.e2e.conftest import Services
 from tests.e2e.cores import CoreFolder
 from tests.e2e.harness import until
 from tests.e2e.kube import Kube
-from tests.e2e.policy_site import CALLS, MOST_PODS, Site, crashing_site, opt_in
+from tests.e2e.policy_site import CALLS, LABEL, MOST_PODS, Site, crashing_site
 from tests.e2e.service import FIRST, REQUESTER
 from tests.e2e.stage import Stage
 from tests.standins import s3
@@ -74,7 +74,7 @@ def test_the_teams_program_gets_each_core_once(site: Site) -> None:
 
 def test_a_namespace_that_is_full_gets_its_pods_without_the_folder(site: Site) -> None:
     namespace = site.stage.namespace()
-    opt_in(site.kube, namespace)
+    opt_in(site.kube, namespace, LABEL)
     template = make.template(make.labels(), make.companions(1))
     template["metadata"]["annotations"] = {"paramedic.io/inject": "true"}
     site.kube.create(namespace, make.deployment("team", template, replicas=MOST_PODS + 1))
