@@ -259,7 +259,7 @@ class Forecaster:
             return True
         try:
             state.known = replace(known, drift=await asyncio.to_thread(drift, known.predictor, history))
-        except Exception:
+        except Exception:  # a history that nobody foresaw: the schedule below still decides
             log.exception("whether a load drifts is not known", service=state.service.name)
         ago = now - state.trained_at
         drifted = state.known.drift is not None and state.known.drift.drifted

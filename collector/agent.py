@@ -88,7 +88,7 @@ class Agent:
                 await asyncio.to_thread(self._ledger.forget_old, self._wall().timestamp())
             except ParamedicError as error:
                 log.warning("folders could not be looked at", error=str(error))
-            except Exception:  # of a kind that nobody foresaw: the next look shows whether it stays
+            except Exception:  # of a kind that nobody foresaw: it must not end the agent; the next look tries again
                 log.exception("folders could not be looked at")
             if self._settings.restarts and self._clock() >= restarts_at:
                 restarts_at = self._clock() + self._settings.scan_seconds
@@ -96,7 +96,7 @@ class Agent:
                     await self.look_at_restarts()
                 except ParamedicError as error:
                     log.warning("restarts of pods could not be looked at", error=str(error))
-                except Exception:
+                except Exception:  # likewise
                     log.exception("restarts of pods could not be looked at")
 
     async def look(self) -> int:

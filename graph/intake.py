@@ -39,9 +39,9 @@ class Intake:
         """The crash's identity (see `identity_of`); None for what cannot be told at once, such as a file to fetch.
 
         `told` is the identity that our agent computed where the core was dumped. The first core it is told of is looked
-        at, for what is here may show more of it; later ones are not even fetched, so that a storm is one incident also
-        while the store or this machine can do no more. Raises nothing: what is wrong with a core is told by its
-        analysis.
+        at, for what is here may show more of it; later ones are not even fetched, so that a storm joins the incident
+        that is open also while the store or this machine can do no more. Raises nothing: what is wrong with a core is
+        told by its analysis.
         """
         if told is None:
             return await self._own(core)
