@@ -26,6 +26,7 @@ from tools.gdb.analysis import analyze_core
 from tools.gdb.indexes import keep_indexes
 from tools.gdb.look import look_at_core
 from tools.llm.models import Models
+from tools.objectstore.failures import StoreDenied, StoreUnreachable
 from tools.runbooks.library import Runbooks
 from tools.source import with_source
 
@@ -58,11 +59,16 @@ class GdbAnalyst:
         return incident.core is not None or await self._on_node(incident, known) is not None
 
     async def run(self, incident: Incident, known: Diagnosis | None) -> Diagnosis:
-        """Analyse the core. One that cannot be used gives a failed diagnosis with the reason; nothing is raised."""
+        """Analyse the core. One that cannot be used gives a failed diagnosis with the reason.
+
+        Raises nothing but StoreUnreachable and StoreDenied, for a core in our store that cannot be fetched now.
+        """
         try:
             return await self._analyse(incident, known)
+        except (StoreUnreachable, StoreDenied):
+            raise
         except ParamedicError as error:
-            return Diagnosis(status=DiagnosisStatus.FAILED, unseen=[f"the core dump could not be read: {error}"])
+            return unread(error)
 
     async def _analyse(self, incident: Incident, known: Diagnosis | None) -> Diagnosis:
         settings = self._settings
@@ -210,6 +216,11 @@ class GdbAnalyst:
                 if cores:
                     return cores[0]
         return None
+
+
+def unread(why: object) -> Diagnosis:
+    """The diagnosis of a core that was not read."""
+    return Diagnosis(status=DiagnosisStatus.FAILED, unseen=[f"the core dump could not be read: {why}"])
 
 
 def _complete(found: Diagnosis) -> bool:

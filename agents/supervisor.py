@@ -13,7 +13,7 @@ from incidents.models import DiagnosisStatus
 from incidents.plan import ApprovalState
 
 MAX_HOPS = 40
-"""An incident that needs more hops than this is stuck; the longest regular one takes 17, and 8 for each more repair."""
+"""An incident that needs more hops than this is stuck; the longest regular one takes 19, and 8 for each more repair."""
 
 MAX_REPAIRS = 3
 """So many plans, one after the other, each with an approval of its own."""
@@ -53,6 +53,7 @@ class Situation:
     measured: bool = False
     core_known: bool = False  # a core was given, or one was found for the crashed container
     core_analysed: bool = False
+    core_away: bool = False  # our store has it, and could not be reached
     diagnosis: DiagnosisStatus | None = None
     told: frozenset[Notice] = frozenset()
     can_act: bool = False  # there is a gate
@@ -80,8 +81,11 @@ def allowed(situation: Situation) -> list[Hop]:
     looking = _looking(situation)
     if looking:
         return looking
+    waiting = situation.core_away and not situation.core_analysed
     if Notice.DIAGNOSIS not in situation.told:
-        return [Hop(Route.NOTIFIER, "the diagnosis is complete")]
+        return [Hop(Route.NOTIFIER, "the diagnosis is complete" if not waiting else "what is known is told")]
+    if waiting:
+        return [Hop(Route.GDB_ANALYST, "its core is in a store that could not be reached: wait for it")]
     if situation.plan_ready:
         return [Hop(Route.REQUEST_APPROVAL, "a plan is ready, and only a person may approve it")]
     known = situation.diagnosis is DiagnosisStatus.DIAGNOSED
@@ -96,7 +100,7 @@ def allowed(situation: Situation) -> list[Hop]:
 
 def _looking(situation: Situation) -> list[Hop]:
     hops = []
-    if situation.core_known and not situation.core_analysed:
+    if situation.core_known and not situation.core_analysed and not situation.core_away:
         hops.append(Hop(Route.GDB_ANALYST, "there is a core dump to read"))
     if situation.on_cluster and not situation.researched:
         hops.append(Hop(Route.RESEARCHER, "the cluster has not been looked at"))

@@ -10,6 +10,7 @@ from typing import TypeVar
 from agents.known_crashes import KnownCrashes
 from diagnosis.crashes.identity import identity_of
 from errors import ParamedicError
+from graph.core_wait import CoreWait
 from incidents.models import CoreRef, Incident, ObjectRef
 from settings import Settings
 from tools.cores.opening import open_core
@@ -26,8 +27,9 @@ _SECONDS = 20.0
 class Intake:
     """Identities of posted cores. A file is looked at once, however often it is named."""
 
-    def __init__(self, known: KnownCrashes, settings: Settings, uploads: Path) -> None:
+    def __init__(self, known: KnownCrashes, settings: Settings, uploads: Path, wait: CoreWait) -> None:
         self._known = known
+        self._wait = wait
         self._settings = settings
         self._uploads = uploads
         self._identities: OrderedDict[tuple[str, ...], str | None] = OrderedDict()
@@ -77,6 +79,7 @@ class Intake:
         await self._known.arrived(incident, identity)
 
     async def _look(self, core: CoreRef) -> str | None:
+        await self._wait.check(core)
         folders = self._settings.core
         async with (
             self._looks,

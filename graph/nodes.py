@@ -6,6 +6,7 @@ A node may run again after a kill: everything it does is keyed by the incident o
 from __future__ import annotations
 
 import asyncio
+from datetime import UTC
 from typing import Literal
 
 from langgraph.types import Command, interrupt
@@ -14,18 +15,20 @@ from pydantic import BaseModel
 from actions.gate import Gate
 from agents.analyst import Analyst
 from agents.choosing import choose_next
-from agents.gdb_analyst import GdbAnalyst
+from agents.gdb_analyst import GdbAnalyst, unread
 from agents.k8s_fixer import K8sFixer
 from agents.notifier import Notifier
 from agents.researcher import Researcher
-from agents.supervisor import Hop, Notice, Route, Situation, allowed
+from agents.supervisor import Hop, Notice, Route, allowed
 from diagnosis.merge import merge
+from graph.core_wait import CoreWait
 from graph.outcomes import end_status
 from graph.second_look import further
+from graph.situation import due_notice, situation_of
 from graph.state import State
 from incidents.approvals import ApprovalStore
 from incidents.drafts import Drafts
-from incidents.models import Diagnosis, Incident, IncidentStatus, Via
+from incidents.models import Diagnosis, Incident, IncidentStatus
 from incidents.plan import Approval, ApprovalState
 from incidents.store import IncidentStore
 from tools.llm.models import Models
@@ -53,6 +56,7 @@ class Nodes:
         models: Models | None,
         *,
         max_analyses: int,
+        core_wait: CoreWait,
         analyst: Analyst | None = None,
     ) -> None:
         self._incidents = incidents
@@ -65,6 +69,7 @@ class Nodes:
         self._gate = gate
         self._notifier = notifier
         self._models = models
+        self._core_wait = core_wait
         # analyses are what costs (gdb, snapshots); waiting, verifying and telling need no turn
         self._turn = asyncio.Semaphore(max_analyses)
 
@@ -101,38 +106,24 @@ class Nodes:
 
     async def _next(self, state: State, incident: Incident, approval: Approval | None) -> tuple[Hop, str | None]:
         diagnosis = await self._incidents.diagnosis(incident.id)
-        told = frozenset(Notice(name) for name in state.get("told", []))
-        core_analysed = state.get("core_analysed", False)
-        situation = Situation(
-            hops=state.get("hops", 0),
-            on_cluster=incident.target.kind != "Process" and self._researcher is not None,
-            researched=state.get("researched", False),
-            measurable=self._analyst is not None and incident.target.kind != "Process",
-            measured=state.get("measured", False),
-            core_known=not core_analysed and await self._gdb_analyst.has_core(incident, diagnosis),
-            core_analysed=core_analysed,
-            diagnosis=diagnosis.status if diagnosis else None,
-            told=told,
-            can_act=self._fixer is not None,
-            fix_considered=state.get("fix_considered", False),
-            plan_ready=state.get("plan_ready", False),
-            approval=approval.state if approval else None,
-            verified=state.get("verified"),
-            repairs=state.get("repairs", 0),
-            looked_again=state.get("looked_again", False),
-            storm=incident.via is Via.POLICY,
+        analysed = state.get("core_analysed", False)
+        situation = situation_of(
+            state,
+            incident,
+            approval,
+            diagnosis,
+            core_known=not analysed and await self._gdb_analyst.has_core(incident, diagnosis),
+            researcher=self._researcher is not None,
+            analyst=self._analyst is not None,
+            fixer=self._fixer is not None,
         )
         hops = allowed(situation)
         hop = hops[0]
         if len(hops) > 1 and self._models is not None:
-            chosen = await choose_next(
-                self._models,
-                incident=incident,
-                options={item.to.value: item.reason for item in hops},
-                default=hop.to.value,
-            )
+            options = {item.to.value: item.reason for item in hops}
+            chosen = await choose_next(self._models, incident=incident, options=options, default=hop.to.value)
             hop = next(item for item in hops if item.to.value == chosen)
-        return hop, _notice(approval).value if hop.to is Route.NOTIFIER else None
+        return hop, due_notice(approval).value if hop.to is Route.NOTIFIER else None
 
     # --- looking --------------------------------------------------------------------------------------------------
 
@@ -154,12 +145,28 @@ class Nodes:
         return Command(update={"measured": True}, goto="supervisor")
 
     async def gdb_analyst(self, state: State) -> Command[Literal["supervisor"]]:
-        incident = await self._begin(state, "gdb_analyst", "reads the core dump")
+        waited = state.get("core_away", False)
+        incident = await self._begin(
+            state, "gdb_analyst", "waits for the core dump" if waited else "reads the core dump"
+        )
         known = await self._incidents.diagnosis(incident.id)
-        async with self._turn:
-            found = await self._gdb_analyst.run(incident, known)
-        await self._conclude(incident, crash=found)
-        return Command(update={"core_analysed": True}, goto="supervisor")
+
+        async def read() -> Diagnosis:
+            async with self._turn:
+                return await self._gdb_analyst.run(incident, known)
+
+        found = await self._core_wait.read(incident, read, wait=waited)
+        if isinstance(found, Diagnosis):
+            await self._conclude(incident, crash=found)
+            # whoever heard what was known without the core hears what it says
+            told = [name for name in state.get("told", []) if name != Notice.DIAGNOSIS]
+            return Command(update={"core_analysed": True, **({"told": told} if waited else {})}, goto="supervisor")
+        if waited:
+            await self._conclude(incident, crash=unread(f"{found}; ask again with force when the store is back"))
+            return Command(update={"core_analysed": True}, goto="supervisor")
+        until = self._core_wait.until(incident).astimezone(UTC)
+        await self._conclude(incident, crash=unread(f"{found}; it is tried again until {until:%H:%M} UTC"))
+        return Command(update={"core_away": True}, goto="supervisor")
 
     async def _begin(self, state: State, agent: str, text: str) -> Incident:
         incident = await self._incidents.get(state["incident_id"])
@@ -323,9 +330,3 @@ def _numbered(state: State, text: str) -> str:
     """A step of a further repair is told apart from the same of the one before."""
     repairs = state.get("repairs", 0)
     return f"step {repairs + 1}: {text}" if repairs else text
-
-
-def _notice(approval: Approval | None) -> Notice:
-    if approval is None:
-        return Notice.DIAGNOSIS
-    return Notice.REQUEST if approval.state is ApprovalState.PENDING else Notice.RESULT

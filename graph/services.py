@@ -23,6 +23,7 @@ from agents.researcher import Researcher
 from errors import Conflict, ToolMissing
 from graph.build import build_graph
 from graph.core_events import CoreEvents
+from graph.core_wait import CoreWait
 from graph.intake import Intake
 from graph.nodes import Nodes
 from graph.runner import Runner
@@ -103,6 +104,7 @@ async def open_services(settings: Settings) -> AsyncIterator[Services]:
         recall = Recall(Memory(database))
         storms = StormStore(database)
         known = KnownCrashes(database, incidents, settings.core.repeat_seconds)
+        core_wait = CoreWait(settings.store, settings.core.patience_seconds)
         analyst = None
         if servers.prometheus is not None:
             analyst = Analyst(incidents, MetricRuns(database), servers.prometheus, models, cluster)
@@ -119,9 +121,10 @@ async def open_services(settings: Settings) -> AsyncIterator[Services]:
             notifier=notifier,
             models=models,
             max_analyses=settings.max_concurrent_analyses,
+            core_wait=core_wait,
             analyst=analyst,
         )
-        intake = Intake(known, settings, uploads)
+        intake = Intake(known, settings, uploads, core_wait)
         runner = Runner(build_graph(nodes, saver), incidents, approvals, gate, intake, notifier)
         core_jobs = CoreJobStore(database)
         watch = None

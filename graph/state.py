@@ -13,6 +13,7 @@ class State(TypedDict, total=False):
     researched: bool
     measured: bool
     core_analysed: bool
+    core_away: bool  # our store has it, and could not be reached
     told: list[str]
     fix_considered: bool
     plan_ready: bool

@@ -30,6 +30,12 @@ class CoreSettings(Section):
         ge=0,
         description="The same crash within this time of an incident that ended with a report is counted there",
     )
+    patience_seconds: float = Field(
+        default=600.0,
+        ge=0,
+        description="How long an incident waits for a core of the store while that cannot be reached; people are told "
+        "before what else was found",
+    )
 
 
 class GdbSettings(Section):

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import zstandard
 from aiohttp import web
 
 from collector.service import run as collect
@@ -53,7 +54,12 @@ async def service(tmp_path: Path, files: str) -> AsyncIterator[tuple[Services, S
         data_dir=tmp_path / "service",
         kubernetes={"enabled": False},
         store=StoreSettings(url=(tmp_path / "store").as_uri()),
-        core={"url_hosts": [files], "url_schemes": ["http"], "executable_dirs": [str(crashing.program().parent)]},
+        core={
+            "patience_seconds": 10,
+            "url_hosts": [files],
+            "url_schemes": ["http"],
+            "executable_dirs": [str(crashing.program().parent)],
+        },
         api={"port": 0, "keys": [agent_key()]},
     )
     async with open_services(settings) as services, served(services) as running:
@@ -112,6 +118,22 @@ def coredog(files: str, **changes: Any) -> dict[str, Any]:
     }
 
 
+def collected(number: int, key: str) -> dict[str, Any]:
+    """Our agent's event of the same crash each time, whose core is stored as `key`."""
+    owner = {"kind": "Deployment", "namespace": "team", "name": "shop"}
+    data = {
+        "id": f"core_{number:016x}",
+        "completeness": "complete",
+        "collected_at": "2026-11-20T10:00:00Z",
+        "node": "node1",
+        "origin": {"namespace": "team", "pod": "shop-1", "pod_uid": UID, "container": "app", "owner": owner},
+        "identity": "ab" * 20,
+        "stored": [{"kind": "minimal", "key": key, "size": 9, "sha256": "0" * 64}],
+    }
+    kind = {"type": "io.paramedic.core.collected", "source": "/node1", "id": data["id"], "specversion": "1.0"}
+    return kind | {"data": data}
+
+
 async def test_a_core_on_a_node_becomes_an_incident_with_its_report(
     tmp_path: Path, service: tuple[Services, Served]
 ) -> None:
@@ -160,21 +182,7 @@ async def test_a_core_on_a_node_becomes_an_incident_with_its_report(
 
 async def test_a_storm_is_one_incident_while_no_core_can_be_fetched(service: tuple[Services, Served]) -> None:
     services, running = service
-    owner = {"kind": "Deployment", "namespace": "team", "name": "shop"}
-    origin = {"namespace": "team", "pod": "shop-1", "pod_uid": UID, "container": "app", "owner": owner}
-    told = []
-    for number in range(3):
-        data = {
-            "id": f"core_{number:016x}",
-            "completeness": "complete",
-            "collected_at": "2026-11-20T10:00:00Z",
-            "node": "node1",
-            "origin": origin,
-            "identity": "ab" * 20,
-            "stored": [{"kind": "minimal", "key": f"paramedic/gone/{number}.core.zst", "size": 9, "sha256": "0" * 64}],
-        }
-        kind = {"type": "io.paramedic.core.collected", "source": "/node1", "id": data["id"], "specversion": "1.0"}
-        told.append(kind | {"data": data})
+    told = [collected(number, f"paramedic/gone/{number}.core.zst") for number in range(3)]
     assert (await post(running, told[:2], "application/cloudevents-batch+json")).status_code == 202
     async with asyncio.timeout(60):
         while await services.core_jobs.queued():
@@ -189,6 +197,30 @@ async def test_a_storm_is_one_incident_while_no_core_can_be_fetched(service: tup
         while await services.core_jobs.queued():
             await asyncio.sleep(0.05)
     assert len(await services.incidents.recent()) == 2, "none could be read yet: the next one is tried"
+
+
+async def test_a_storm_whose_store_is_away_is_one_incident_that_is_analysed_when_it_is_back(
+    tmp_path: Path, service: tuple[Services, Served]
+) -> None:
+    services, running = service
+    key = "paramedic/team/shop/2026-11-20/0.core.zst"
+    stored = tmp_path / "store" / key
+    stored.parent.mkdir(parents=True)
+    stored.write_bytes(zstandard.compress(crashing.core("null").read_bytes()))
+    (tmp_path / "store").rename(tmp_path / "away")
+    for number in range(3):
+        assert (await post(running, collected(number, key))).status_code == 202
+        async with asyncio.timeout(60):
+            while await services.core_jobs.queued():
+                await asyncio.sleep(0.05)
+    (incident,) = await services.incidents.recent()
+    assert incident.count == 3 and not incident.status.ended
+    (tmp_path / "away").rename(tmp_path / "store")
+    async with asyncio.timeout(60):
+        while not (await services.incidents.get(incident.id)).status.ended:
+            await asyncio.sleep(0.05)
+    found = await services.incidents.diagnosis(incident.id)
+    assert found is not None and found.causes[0].cause_class == "null_dereference"
 
 
 @pytest.mark.parametrize("form", ["actual", "documented", "binary", "batch"])

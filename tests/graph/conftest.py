@@ -23,6 +23,7 @@ from agents.k8s_fixer import K8sFixer
 from agents.notifier import Notifier
 from agents.recall import Recall
 from graph.build import build_graph
+from graph.core_wait import CoreWait
 from graph.nodes import Nodes
 from graph.runner import Runner
 from incidents.approvals import ApprovalStore
@@ -100,6 +101,7 @@ class Service:
     clock: datetime = field(default_factory=utcnow)  # of the storms alone
     events: EventsSettings = field(default_factory=EventsSettings)
     ahead: timedelta = timedelta()  # of the notifier alone
+    patience: float = 0.0  # seconds an incident waits for its core
 
     async def open(self) -> None:
         self.database = await Database.open(f"sqlite+aiosqlite:///{self.folder / 'paramedic.db'}")
@@ -131,6 +133,7 @@ class Service:
             self.notifier,
             None,
             max_analyses=4,
+            core_wait=CoreWait(settings.store, self.patience),
         )
         self.graph = build_graph(nodes, saver)
         self.runner = Runner(self.graph, self.incidents, self.approvals, self.gate, notifier=self.notifier)

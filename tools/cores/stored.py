@@ -44,6 +44,10 @@ class StoredCore:
 
         return cls(url, await asyncio.to_thread(ObjectStore, settings))
 
+    async def head(self) -> None:
+        """Ask the store for nothing but an answer. Raises NotFound, StoreUnreachable, StoreDenied."""
+        await self._store.head(self.key)
+
     async def fetch(self, target: Path, max_bytes: int) -> None:
         """Write the object's plain bytes, still compressed, to the new file `target`.
 
