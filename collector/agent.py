@@ -17,7 +17,7 @@ from pathlib import Path
 import structlog
 
 from collector.condition import Condition, examine, why_cut
-from collector.identify import facts_of, sha256_of
+from collector.identify import facts_of, fingerprint
 from collector.incoming import arrived, settle, whose
 from collector.ledger import Ledger
 from collector.local_file import LocalFile
@@ -174,8 +174,9 @@ class Agent:
                 if condition.completeness is None:
                     self.waiting = True
                     return 0
-                record = await self._record(file, path, condition)
-            await self._take(record, file.local)
+                digest, seal = await asyncio.to_thread(fingerprint, path)
+                record = await self._record(file, path, condition, digest)
+            await self._take(record, replace(file.local, seal=seal))
             await asyncio.to_thread(self._ledger.note, file, record.id, record.signature, self._wall().timestamp())
             self._settling.forget(file)
         except UnusableCore as error:
@@ -211,8 +212,7 @@ class Agent:
             return why_cut(file.path, condition, self._core_limits(file.place))
         return condition
 
-    async def _record(self, file: FoundFile, path: Path, condition: Condition) -> CollectedCore:
-        digest = await asyncio.to_thread(sha256_of, path)
+    async def _record(self, file: FoundFile, path: Path, condition: Condition, digest: str) -> CollectedCore:
         place = file.place
         owner = f"{place.namespace}/{place.pod_uid or place.pod}/{place.container}" if place else self._node
         record = CollectedCore(

@@ -1,22 +1,20 @@
-"""What a core is and whose: its hash, what its notes say (read by a confined process), and its first value."""
+"""What a core is and whose: its hash and seal, what its notes say (read by a confined process), and its first value."""
 
 from __future__ import annotations
 
 import asyncio
 import hashlib
-import mmap
-import os
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from collector.pieces import pieces, zeros
+from collector.seal import Seal
 from diagnosis.crashes.identity import identity_of
 from diagnosis.crashes.value import value_score
 from errors import ParamedicError
 from settings import GdbSettings
 from tools.gdb.look import look_at_core
-
-_CHUNK = 4 << 20
 
 
 @dataclass(frozen=True)
@@ -33,34 +31,18 @@ class Facts:
     error: str | None = None
 
 
-def sha256_of(path: Path) -> str:
-    """The hash of a file's bytes, holes as zeros. Blocking; a whole core is never in memory or left in the cache."""
-    digest = hashlib.sha256()
-    hole = bytes(_CHUNK)
+def fingerprint(path: Path) -> tuple[str, str]:
+    """The sha256 of a file's bytes, holes as zeros, and the seal by which they are known again. Blocking.
+
+    Raises OSError, and ToolFailed when the file became shorter.
+    """
+    digest, seal = hashlib.sha256(), Seal.fresh()
     with path.open("rb", buffering=0) as file:
-        handle, size, at = file.fileno(), os.fstat(file.fileno()).st_size, 0
-        while at < size:
-            data = _next_data(handle, at, size)
-            while at < data:  # hashing zeros is needed, reading them is not
-                count = min(_CHUNK, data - at)
-                digest.update(memoryview(hole)[:count])
-                at += count
-            if at >= size:
-                break
-            chunk = os.pread(handle, min(_CHUNK, size - at), at)
-            if not chunk:
-                break
-            digest.update(chunk)
-            os.posix_fadvise(handle, at, len(chunk), os.POSIX_FADV_DONTNEED)
-            at += len(chunk)
-    return digest.hexdigest()
-
-
-def _next_data(handle: int, at: int, size: int) -> int:
-    try:
-        return os.lseek(handle, at, os.SEEK_DATA) // mmap.PAGESIZE * mmap.PAGESIZE if at < size else size
-    except OSError as error:  # ENXIO: a hole up to the end; else the file system knows no holes
-        return size if error.errno == 6 else at
+        for piece in pieces(file.fileno()):
+            seal.add(piece)
+            for part in zeros(piece) if isinstance(piece, int) else (piece,):  # zeros need not be read to be hashed
+                digest.update(part)
+    return digest.hexdigest(), seal.text()
 
 
 async def facts_of(core: Path, settings: GdbSettings, earlier: Callable[[str], int]) -> Facts:

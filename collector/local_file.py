@@ -11,7 +11,7 @@ import os
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
@@ -30,6 +30,8 @@ class LocalFile:
     inode: int
     size: int
     modified_ns: int
+    seal: str | None = field(default=None, compare=False, repr=False)
+    """Of its bytes, as they were when it was collected (collector/seal.py)."""
 
     @classmethod
     def at(cls, path: Path) -> LocalFile:

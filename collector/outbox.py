@@ -42,6 +42,8 @@ CREATE TABLE IF NOT EXISTS twins (
   modified_ns INTEGER, PRIMARY KEY (item, device, inode)) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS programs (key TEXT PRIMARY KEY, object TEXT NOT NULL) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS groups (name TEXT PRIMARY KEY) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS seals (
+  item TEXT PRIMARY KEY REFERENCES items ON DELETE CASCADE, seal TEXT NOT NULL) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS handled (
   item TEXT PRIMARY KEY REFERENCES items ON DELETE CASCADE, at REAL NOT NULL, outcome TEXT) WITHOUT ROWID;
 """
@@ -128,6 +130,8 @@ class Outbox:
                     json.dumps(told),
                 ),
             )
+            if file and file.seal and added.rowcount:
+                db.execute("INSERT INTO seals VALUES (?, ?)", (record.id, file.seal))
             if file and not added.rowcount:  # a copy: the same bytes in the same container
                 query = """INSERT OR REPLACE INTO twins SELECT ?, ?, ?, ?, ?, ? WHERE NOT EXISTS
                            (SELECT 1 FROM items
@@ -168,7 +172,8 @@ class Outbox:
 
     def item(self, id: str) -> Item:
         """Raises NotFound, ToolFailed (the row cannot be read)."""
-        query = "SELECT record, state, path, device, inode, size, modified_ns, disposal, programs FROM items WHERE id=?"
+        query = """SELECT record, state, path, device, inode, size, modified_ns, seal, disposal, programs
+                   FROM items LEFT JOIN seals ON item=id WHERE id=?"""
         rows = self._rows(query, (id,))
         if not rows:
             raise NotFound(f"there is no {id} in the outbox")
@@ -340,8 +345,8 @@ def _columns(file: LocalFile) -> list[Any]:
 
 
 def _file(columns: Sequence[Any]) -> LocalFile:
-    path, device, inode, size, modified = columns
-    return LocalFile(Path(os.fsdecode(path)), int(device), int(inode), size, modified)
+    path, device, inode, size, modified, *seal = columns
+    return LocalFile(Path(os.fsdecode(path)), int(device), int(inode), size, modified, *seal)
 
 
 def _staged(text: str) -> Staged:

@@ -10,11 +10,11 @@ from pathlib import Path
 
 import zstandard
 
+from collector.pieces import pieces, zeros
+from collector.seal import Check
 from errors import ToolFailed
 from tools.objectstore.encryption import Encryptor, Keyring
 
-_CHUNK = 1 << 20
-_ZEROS = bytes(_CHUNK)
 _DISK_CHECK = 32 << 20
 
 
@@ -26,43 +26,35 @@ class DiskNearlyFull(ToolFailed):
 
 @dataclass(frozen=True)
 class Packed:
-    """`size` and `sha256` are of the bytes that were written; `plain_sha256` is of what was read, when asked for."""
+    """`size` and `sha256` are of the bytes that were written; `plain_sha256` is of what was read, unless a seal was
+    given: then `sealed` says whether that holds what was read."""
 
     size: int
     sha256: str
     plain_sha256: str | None
+    sealed: bool | None
 
 
-def pack(handle: int, target: Path, *, level: int, ring: Keyring | None, reserve: int, hashed: bool) -> Packed:
+def pack(
+    handle: int, target: Path, *, level: int, ring: Keyring | None, reserve: int, seal: str | None = None
+) -> Packed:
     """Write what the open file `handle` holds to the new file `target`, as zstd with a checksum; encrypted with `ring`.
 
     Blocking. Raises DiskNearlyFull when less than `reserve` bytes would stay free, ToolFailed.
     """
     out = _Out(target, Encryptor(ring) if ring else None, reserve)
-    plain = hashlib.sha256() if hashed else None
-    size = os.fstat(handle).st_size
-    packer = zstandard.ZstdCompressor(level=level, write_checksum=True).compressobj(size)
+    check = Check(seal) if seal is not None else None
+    plain = hashlib.sha256() if check is None else None
+    packer = zstandard.ZstdCompressor(level=level, write_checksum=True).compressobj(os.fstat(handle).st_size)
     try:
         with out:
-            at = 0
-            while at < size:
-                data = _next_data(handle, at, size)
-                while at < data:
-                    piece = memoryview(_ZEROS)[: min(_CHUNK, data - at)]
-                    out.write(packer.compress(piece))
+            for piece in pieces(handle):
+                if check is not None:
+                    check.add(piece)
+                for part in zeros(piece) if isinstance(piece, int) else (piece,):
+                    out.write(packer.compress(part))
                     if plain is not None:
-                        plain.update(piece)
-                    at += len(piece)
-                if at >= size:
-                    break
-                chunk = os.pread(handle, min(_CHUNK, size - at), at)
-                if not chunk:
-                    raise ToolFailed("the core's file became shorter while it was read")
-                out.write(packer.compress(chunk))
-                if plain is not None:
-                    plain.update(chunk)
-                os.posix_fadvise(handle, at, len(chunk), os.POSIX_FADV_DONTNEED)
-                at += len(chunk)
+                        plain.update(part)
             out.write(packer.flush())
             out.finish()
     except OSError as error:
@@ -73,7 +65,9 @@ def pack(handle: int, target: Path, *, level: int, ring: Keyring | None, reserve
     except BaseException:
         target.unlink(missing_ok=True)
         raise
-    return Packed(out.size, out.digest.hexdigest(), plain.hexdigest() if plain else None)
+    return Packed(
+        out.size, out.digest.hexdigest(), plain.hexdigest() if plain else None, check.holds() if check else None
+    )
 
 
 def free_bytes(folder: Path) -> int:
@@ -117,11 +111,3 @@ class _Out:
 
     def __exit__(self, *_: object) -> None:
         os.close(self._handle)
-
-
-def _next_data(handle: int, at: int, size: int) -> int:
-    """Where the next byte that is not in a hole begins."""
-    try:
-        return min(size, os.lseek(handle, at, os.SEEK_DATA))
-    except OSError as error:
-        return size if error.errno == errno.ENXIO else at

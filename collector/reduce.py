@@ -84,7 +84,7 @@ class Reducer:
             if not whole:
                 return found, None
             try:
-                return [*found, await self._full(record, handle, place)], None
+                return [*found, await self._full(record, file, handle, place)], None
             except ToolFailed as error:
                 if not found:
                     raise
@@ -101,9 +101,7 @@ class Reducer:
         await asyncio.to_thread(place.mkdir, mode=0o700, parents=True, exist_ok=True)
         with opened(await asyncio.to_thread(LocalFile.at, program.path)) as handle:
             target = place / f"program-{len(await asyncio.to_thread(os.listdir, place))}"
-            packed = await asyncio.to_thread(
-                pack, handle, target, level=_LEVEL, ring=self._ring, reserve=self._reserve, hashed=True
-            )
+            packed = await asyncio.to_thread(pack, handle, target, level=_LEVEL, ring=self._ring, reserve=self._reserve)
         key = build_key(program.build_id, self._prefix, packed.plain_sha256 or "", self._ring is not None)
         return Staged(program.kind, target, key, packed.size, packed.sha256, self._ring is not None, program.build_id)
 
@@ -134,16 +132,17 @@ class Reducer:
         try:
             target = place / "minimal.zst"
             left = self._reserve if reserve is None else reserve
-            packed = await asyncio.to_thread(
-                pack, reduced, target, level=_LEVEL, ring=self._ring, reserve=left, hashed=True
-            )
+            packed = await asyncio.to_thread(pack, reduced, target, level=_LEVEL, ring=self._ring, reserve=left)
         finally:
             os.close(reduced)
             await asyncio.to_thread(plain.unlink)
         return self._staged("minimal", record, target, packed.size, packed.sha256, packed.plain_sha256 or "")
 
-    async def _full(self, record: CollectedCore, handle: int, place: Path) -> Staged:
-        """Raises Conflict when its bytes are not those that the record is about: its time of change can be set back."""
+    async def _full(self, record: CollectedCore, file: LocalFile, handle: int, place: Path) -> Staged:
+        """Raises Conflict when its bytes are not those that the record is about: its time of change can be set back.
+
+        What was collected before there were seals is hashed again.
+        """
         target = place / "full.zst"
         packed = await asyncio.to_thread(
             pack,
@@ -152,11 +151,12 @@ class Reducer:
             level=_WHOLE_LEVEL,
             ring=self._ring,
             reserve=self._reserve,
-            hashed=True,
+            seal=file.seal if record.sha256 is not None else None,
         )
-        if record.sha256 is not None and packed.plain_sha256 != record.sha256:
+        plain = record.sha256 if packed.sealed else packed.plain_sha256
+        if plain is None or plain != (record.sha256 or plain):
             raise Conflict("the core's file was written to after it was collected")
-        return self._staged("full", record, target, packed.size, packed.sha256, packed.plain_sha256 or "")
+        return self._staged("full", record, target, packed.size, packed.sha256, plain)
 
     def _staged(self, kind: Kind, record: CollectedCore, path: Path, size: int, sha256: str, plain: str) -> Staged:
         encrypted = self._ring is not None

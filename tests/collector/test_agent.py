@@ -45,6 +45,8 @@ async def test_a_core_is_collected_with_what_its_notes_and_its_place_say(node: N
         "app",
     )
     assert record.signature and record.value and 0 < record.value <= 10
+    [(_, file)] = node.taken
+    assert file is not None and file.seal and file.seal not in record.model_dump_json()
     assert await node.looks() == []
 
 
