@@ -165,7 +165,11 @@ class Nodes:
             await self._conclude(incident, crash=unread(f"{found}; ask again with force when the store is back"))
             return Command(update={"core_analysed": True}, goto="supervisor")
         until = self._core_wait.until(incident).astimezone(UTC)
-        await self._conclude(incident, crash=unread(f"{found}; it is tried again until {until:%H:%M} UTC"))
+        await self._conclude(
+            incident,
+            crash=unread(f"{found}; it is tried again until {until:%H:%M} UTC"),
+            without="no cause yet: its core waits for the store",
+        )
         return Command(update={"core_away": True}, goto="supervisor")
 
     async def _begin(self, state: State, agent: str, text: str) -> Incident:
@@ -181,13 +185,18 @@ class Nodes:
         workload: Diagnosis | None = None,
         crash: Diagnosis | None = None,
         metrics: Diagnosis | None = None,
+        without: str | None = None,
     ) -> None:
-        """Keep each specialist's own findings, and make the joint diagnosis anew from them; a repeat is harmless."""
+        """Keep each specialist's own findings, and make the joint diagnosis anew from them; a repeat is harmless.
+
+        `without` is the summary when no cause is known.
+        """
         given = {"researcher": workload, "gdb_analyst": crash, "analyst": metrics}
         agent, draft = next((agent, draft) for agent, draft in given.items() if draft is not None)
         await self._drafts.save(incident.id, agent, draft)
         joint = merge(*[await self._drafts.load(incident.id, name) for name in given])
-        summary = joint.causes[0].summary if joint.causes else f"{joint.status.value}: no cause named"
+        without = without or f"{joint.status.value}: no cause named"
+        summary = joint.causes[0].summary if joint.causes else without
         await self._incidents.update(incident.id, diagnosis=joint, summary=summary)
         await self._incidents.add_step(
             incident.id, "finding", summary, agent=agent, data={"status": joint.status.value}

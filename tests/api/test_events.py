@@ -215,6 +215,7 @@ async def test_a_storm_whose_store_is_away_is_one_incident_that_is_analysed_when
                 await asyncio.sleep(0.05)
     (incident,) = await services.incidents.recent()
     assert incident.count == 3 and not incident.status.ended
+    assert incident.summary and "waits for the store" in incident.summary
     (tmp_path / "away").rename(tmp_path / "store")
     async with asyncio.timeout(60):
         while not (await services.incidents.get(incident.id)).status.ended:
