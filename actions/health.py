@@ -60,7 +60,7 @@ async def look_at(
         waiting = f"{len(pods)} of {replicas(workload)} new pod(s) are there"
     return Health(
         settled=waiting is None,
-        detail=waiting or f"{len(pods)} pod(s) of {title(workload)} are ready",
+        detail=waiting or _at_rest(workload, len(pods)),
         restarts=restarts,
         most_restarts=most,
         core_signals=signals,
@@ -68,6 +68,12 @@ async def look_at(
         pods=len(pods),
         probe_seconds=probe_patience(template_of(workload)),
     )
+
+
+def _at_rest(workload: Object, pods: int) -> str:
+    if not pods and workload["kind"] != "Job" and not replicas(workload):
+        return f"{title(workload)} is scaled to zero, and no pod of it is left"
+    return f"{pods} pod(s) of {title(workload)} are ready"
 
 
 def probe_patience(template: Object) -> float:

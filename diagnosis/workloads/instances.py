@@ -1,9 +1,10 @@
 """Instances of a software (a Milvus, a database, …): which pods belong together, by rules over labels.
 
 A rule matches a pod when every one of its labels is there with its value: on the pod, or else on its workload, since a
-pod template need not repeat them. The first rule that matches decides. The instance's name is the first of the rule's
-`name_from` keys that is there; without any it is the workload's own name, never the pod's, so that a restarted pod
-stays in its instance. Two instances of one namespace differ by name, equal names by namespace and rule.
+pod template need not repeat them. A workload without a pod is known by its labels and those of its template. The first
+rule that matches decides. The instance's name is the first of the rule's `name_from` keys that is there; without any it
+is the workload's own name, never the pod's, so that a restarted pod stays in its instance. Two instances of one
+namespace differ by name, equal names by namespace and rule.
 """
 
 from __future__ import annotations
@@ -62,8 +63,8 @@ class Instance:
     namespace: str
     name: str
     members: list[Member] = field(default_factory=list)
-    idle: set[ObjectRef] = field(default_factory=set)
-    """Workloads without a pod, such as those that are scaled to zero."""
+    idle: dict[ObjectRef, str | None] = field(default_factory=dict)
+    """Workloads without a pod, such as those that are scaled to zero, and the version that their template is of."""
 
     @property
     def key(self) -> str:
@@ -72,11 +73,12 @@ class Instance:
 
     @property
     def versions(self) -> list[str]:
-        return sorted({member.version for member in self.members if member.version})
+        told = [*(member.version for member in self.members), *self.idle.values()]
+        return sorted({version for version in told if version})
 
     @property
     def workloads(self) -> list[ObjectRef]:
-        return sorted({member.workload for member in self.members} | self.idle, key=str)
+        return sorted({member.workload for member in self.members} | set(self.idle), key=str)
 
 
 def instances_of(snapshot: Snapshot, rules: Sequence[Rule]) -> list[Instance]:
@@ -100,14 +102,16 @@ def instances_of(snapshot: Snapshot, rules: Sequence[Rule]) -> list[Instance]:
         instance.members.append(Member(pod, text(pod, "metadata", "name"), workload, version))
     for kind in _SCALED:
         for item in snapshot.all(kind):
-            namespace, labels = text(item, "metadata", "namespace"), _strings(item, "labels")
+            namespace, template = text(item, "metadata", "namespace"), mapping(item, "spec", "template")
+            labels = _strings(item, "labels") | _strings(template, "labels")
             workload = ObjectRef(kind=kind, namespace=namespace, name=text(item, "metadata", "name"))
             rule = next((rule for rule in rules if _matches(rule, labels)), None)
             if rule is None or workload in busy:
                 continue
             named = _strings(item, "annotations") | labels
             key = namespace, rule.name, _first(rule.name_from, named) or workload.name
-            found.setdefault(key, Instance(rule.name, namespace, key[2])).idle.add(workload)
+            instance = found.setdefault(key, Instance(rule.name, namespace, key[2]))
+            instance.idle[workload] = _first(rule.version_from, named) or _tag(template)
     return [found[key] for key in sorted(found)]
 
 

@@ -86,6 +86,8 @@ async def test_every_action_verifies_when_the_pods_are_well(world: World, action
     await world.gate.execute(approval.id)
     verdict = await world.gate.verify(approval.id)
     assert verdict.ok, verdict.summary
+    to_nothing = isinstance(action, Scale) and action.replicas == 0
+    assert ("is scaled to zero, and no pod of it is left" in verdict.summary) is to_nothing
 
 
 async def test_a_rollback_takes_the_whole_earlier_template_and_nothing_else(world: World) -> None:

@@ -65,6 +65,13 @@ def test_an_instance_that_is_scaled_to_zero_is_there_without_pods() -> None:
     assert keys(two) == ["db/milvus-helm/blue"] and found(two)[0].members == []
 
 
+def test_one_that_is_scaled_to_zero_is_known_by_its_template() -> None:
+    template = pod("", {NAME: "milvus", INSTANCE: "blue"})
+    one = workload("query", {}) | {"spec": {"replicas": 0, "template": template}}
+    (got,) = found(one)
+    assert (got.key, got.versions, got.members) == ("db/milvus-helm/blue", ["v2.4.1"], [])
+
+
 def test_the_operators_instances_are_not_all_called_milvus() -> None:
     managed = {NAME: "milvus", "app.kubernetes.io/managed-by": "milvus-operator"}
     got = keys(pod("a", managed | {INSTANCE: "one"}), pod("b", managed | {INSTANCE: "two"}))
