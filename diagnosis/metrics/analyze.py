@@ -11,6 +11,7 @@ from diagnosis.metrics.describe import at
 from diagnosis.metrics.edges import Edge
 from diagnosis.metrics.evaluate import Rows, best_onset, by_itself
 from diagnosis.metrics.grid import Grid, on_grid
+from diagnosis.metrics.history import ENOUGH, began_late, lacking, measured_since
 from diagnosis.metrics.quality import quality_of
 from diagnosis.metrics.report import tell
 from diagnosis.metrics.series import MetricSeries, plain
@@ -24,6 +25,8 @@ _DEFAULT = RcaConfig()
 _LEAST_BINS = 8
 _BASELINE_WINDOWS, _BASELINE_SECONDS = 4.0, 1800.0
 _DOUBT = 2  # bins before the onset that may hold its beginning
+_PAST_SHARE = 4
+"""A change within the first so manyth part of few samples has no past that it could be compared with."""
 _LONG_BASELINE = 60
 _CALM_SHARE, _CALM_TIMES = 0.5, 3.0
 """Half of the threshold is enough where a long baseline never shows a third of it by itself."""
@@ -58,13 +61,13 @@ def analyze(
     grid = on_grid(used, begin, window[1].timestamp() if window else None)
     if grid is None or grid.bins < _LEAST_BINS:
         return _unknown(
-            series, used, grid, window, symptom, f"no series has {_LEAST_BINS} samples or more in the range"
+            series, used, grid, window, symptom, f"not enough history: no series has {_LEAST_BINS} samples in the range"
         )
     rows = Rows.of(grid, edges, owners)
     known = {*rows.entities, *rows.callings} - {""}
-    first, last = 0, grid.bins
+    first, last = min(ENOUGH, grid.bins // _PAST_SHARE), grid.bins
     if window:
-        first = grid.first_at(window[0].timestamp())
+        first = max(first, grid.first_at(window[0].timestamp()))
     usual_end = min(grid.bins, grid.first_at(baseline[1].timestamp())) if baseline else None
     given = grid.first_at(onset.timestamp()) if onset else None
     if given is not None and not 1 <= given < grid.bins:
@@ -80,14 +83,22 @@ def analyze(
     ranking = with_changes(found.ranking, recent, rows.calls)
     usual_end = found.onset if usual_end is None else min(usual_end, found.onset)
     past = by_itself(grid, rows, usual_end - _DOUBT)
-    quality = quality_of(series, used, grid, found.onset, usual_end, past >= config.anomaly_threshold)
     needed = config.anomaly_threshold
     if usual_end >= _LONG_BASELINE:
         needed = min(needed, max(_CALM_SHARE * needed, _CALM_TIMES * past))
     status = MetricStatus.FOUND if found.top >= needed else MetricStatus.NO_ROOT_CAUSE
+    asked = (window[0].timestamp(), window[1].timestamp()) if window and not baseline else None
+    cause = status is MetricStatus.FOUND
+    # where nothing changed the likeliest onset means nothing: all that was measured tells so
+    lacks = lacking(grid, rows.entities, found.onset if cause else grid.bins, usual_end if cause else grid.bins, asked)
+    if lacks:
+        status, cause = MetricStatus.UNKNOWN, False
+    since = measured_since(grid, rows.entities)
+    late = lacks or (began_late(since) if asked and since > asked[0] + grid.step else "")
+    contaminated = past >= config.anomaly_threshold
+    quality = quality_of(series, used, grid, found.onset, usual_end, contaminated, late, bool(lacks))
     told = tell(grid, rows, found, ranking, usual_end, plain(symptom[:_SYMPTOM_CHARS]), config)
     quality = quality.model_copy(update={"warnings": [*quality.warnings, *told.warnings]})
-    cause = status is MetricStatus.FOUND
     top = [each.entity for each in told.workloads]
     beside = (
         events_beside(moments, changed_at, config.event_lead_seconds, top, known, rows.calls, owners) if cause else []
@@ -105,7 +116,7 @@ def analyze(
         associations=told.associations if cause else [],
         events=beside,
         data_quality=quality,
-        summary=summary(status, changed_at, told.workloads, beside, quality),
+        summary=summary(status, changed_at, told.workloads, beside, quality, lacks),
         evidence=told.evidence,
     )
 
@@ -144,7 +155,9 @@ def _unknown(
     symptom: str,
     why: str,
 ) -> MetricReport:
-    quality = DataQuality(series=len(series), used=len(used) if grid else 0, cut=len(series) - len(used))
+    quality = DataQuality(
+        series=len(series), used=len(used) if grid else 0, cut=len(series) - len(used), warnings=[why]
+    )
     return MetricReport(
         status=MetricStatus.UNKNOWN,
         window=_span(window),

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from diagnosis.metrics.grid import Grid
+from diagnosis.metrics.history import ENOUGH
 from diagnosis.metrics.series import MetricSeries
 from incidents.metric_report import DataQuality
 
-_SHORT = 10
 _MISSING = 0.2
 
 
@@ -19,16 +19,19 @@ def quality_of(
     onset: int,
     usual_end: int,
     contaminated: bool,
+    history: str,
+    lacking: bool,
 ) -> DataQuality:
-    warnings = []
+    """`history` says what is missing of it, empty for nothing; `lacking` whether so much that nothing can be said."""
+    warnings = [history] if history else []
     cut = len(series) - len(used)
     if cut:
         warnings.append(f"only the first {len(used)} of {len(series)} series were analyzed")
     if grid.unusable:
         warnings.append(f"{grid.unusable} series have fewer than five values in the range")
-    too_short = usual_end < _SHORT
-    if too_short:
-        warnings.append(f"the baseline has only {usual_end} samples: {_SHORT} or more tell what is usual")
+    too_short = usual_end < ENOUGH or lacking
+    if usual_end < ENOUGH:
+        warnings.append(f"the baseline has only {usual_end} samples: {ENOUGH} or more tell what is usual")
     if grid.missing_share > _MISSING:
         warnings.append(f"{grid.missing_share:.0%} of the samples are missing")
     if contaminated:

@@ -53,11 +53,12 @@ def tell(
         if calling:
             by_entity[calling].append(row)
     weight = [WEIGHTS.get(signal, 0.0) for signal in rows.signals]
+    size = _sizes(grid, rows, found)
     listed = [(entity, score) for entity, score in ranking if score > 0][: config.max_workloads]
     chosen: dict[str, list[int]] = {}
     for entity, _ in listed:
-        strongest = sorted(by_entity[entity], key=lambda row: (-_size(found, row) * weight[row], grid.series[row].key))
-        kept = [row for row in strongest if _size(found, row) >= _TELLING] or strongest[:1]
+        strongest = sorted(by_entity[entity], key=lambda row: (-size[row] * weight[row], grid.series[row].key))
+        kept = [row for row in strongest if size[row] >= _TELLING] or strongest[:1]
         chosen[entity] = kept[: config.max_metrics]
     groups = peer_groups(grid, rows.subjects)
     needed = sorted({row for kept in chosen.values() for row in kept})
@@ -81,7 +82,7 @@ def tell(
                 evidence_ids=list(dict.fromkeys(change.evidence_id for change in metrics)),
             )
         )
-    answer.associations = _associations(grid, found, needed, config)
+    answer.associations = _associations(grid, size, needed, config)
     return answer
 
 
@@ -103,8 +104,18 @@ def symptom_entity(symptom: str, listed: Sequence[tuple[str, float]], owns: dict
     return min(ways, key=lambda way: (-len(way), way))[0] if ways else cause
 
 
-def _size(found: Evaluation, row: int) -> float:
-    return 1e3 if found.began[row] or found.ended[row] else float(found.shift.score[row])
+def _sizes(grid: Grid, rows: Rows, found: Evaluation) -> list[float]:
+    """How much each series tells. One that began or ended tells most, but for a pod's that came or went while its
+    workload was measured on: that is what a rollout does."""
+    moved = (found.began | found.ended).tolist()
+    about = [(entity, series.name) for entity, series in zip(rows.entities, grid.series, strict=True)]
+    goes_on = {
+        each for each, subject, gone in zip(about, rows.subjects, moved, strict=True) if not subject.pod and not gone
+    }
+    return [
+        1e3 if gone and not (subject.pod and each in goes_on) else score
+        for each, subject, gone, score in zip(about, rows.subjects, moved, found.shift.score.tolist(), strict=True)
+    ]
 
 
 def _because(own: Own | None, entity: str, calls: Calls) -> str:
@@ -116,8 +127,8 @@ def _because(own: Own | None, entity: str, calls: Calls) -> str:
     return f"{said}; it leans on {', '.join(callees[:5])}." if callees else f"{said}."
 
 
-def _associations(grid: Grid, found: Evaluation, rows: Sequence[int], config: RcaConfig) -> list[Association]:
-    strongest = sorted(rows, key=lambda row: (-_size(found, row), row))[:_CORRELATED]
+def _associations(grid: Grid, size: Sequence[float], rows: Sequence[int], config: RcaConfig) -> list[Association]:
+    strongest = sorted(rows, key=lambda row: (-size[row], row))[:_CORRELATED]
     pairs = associations(grid.values[strongest], least=config.correlation_threshold, rate=config.false_discovery_rate)
     return [
         Association(

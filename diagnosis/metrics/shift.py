@@ -27,6 +27,9 @@ _RESTLESS = 0.75
 _RESTLESS_SIGMA = 1.1503  # the same quantile of a normal distribution's absolute values
 _BLOCKS = 32
 _SPARSE = 0.8
+_FEWEST, _TOLD = 3, 10
+"""Values before the onset that a series needs: ten, or half of a shorter baseline. One that has just begun is at its
+beginning, not at its usual."""
 _JUST_BEFORE = 3
 """Bins before the onset. A change from the baseline that is none from these counts half: it is what an earlier
 disturbance left."""
@@ -46,7 +49,8 @@ class Shift:
 def shifts(values: FloatArray, onset: int, ends: Sequence[int], usual_end: int | None = None) -> Shift:
     """Compare columns [onset, end) of a (series, bins) matrix with those before `usual_end`, by default all before the
     onset; of several ends, ascending, that counts for each series with which it shows most. The noise is that of blocks
-    as wide as the first. Series without a value on one of the sides have score zero."""
+    as wide as the first. Series without a value after the onset, or with fewer before it than tell what is usual, have
+    score zero."""
     usual = values[:, : onset if usual_end is None else min(usual_end, onset)]
     before = median(usual)
     scale = np.maximum(_MAD * median(np.abs(usual - before[:, None])), FLOOR * np.abs(before))
@@ -67,6 +71,7 @@ def shifts(values: FloatArray, onset: int, ends: Sequence[int], usual_end: int |
         held = np.fmax.reduce(blocks, axis=1, initial=0.0) if blocks.shape[1] else rare
         scale = np.where(sparse, np.fmax(scale, held), scale)
     just_before = median(values[:, max(0, onset - _JUST_BEFORE) : onset])
+    told = (~np.isnan(usual)).sum(axis=1) >= max(_FEWEST, min(_TOLD, usual.shape[1] // 2))
     best: Shift | None = None
     for end in ends:
         now = values[:, onset:end]
@@ -79,7 +84,7 @@ def shifts(values: FloatArray, onset: int, ends: Sequence[int], usual_end: int |
             fresh = np.where(np.isnan(fresh), change, fresh)
             size = np.where(change * fresh > 0, np.minimum(np.abs(change), np.abs(fresh)), 0.0)
             score = (np.abs(change) + size) / 2 / unit
-        score = np.where(np.isfinite(score), score, 0.0)
+        score = np.where(np.isfinite(score) & told, score, 0.0)
         if best is not None:
             better = score > best.score
             after, unit = np.where(better, after, best.after), np.where(better, unit, best.scale)

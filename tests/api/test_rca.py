@@ -148,7 +148,7 @@ async def test_a_bad_rollout_is_found_with_its_event_and_charts(
         nothing = await service.client.post("/api/v1/rca", json={"namespace": "elsewhere"})
         assert nothing.status_code == 400 and "no series of namespace elsewhere" in nothing.json()["detail"]
         printed = await command(
-            shop.prometheus, "--start", written(began - timedelta(seconds=2)), "-n", "shop", "--symptom", "slow"
+            shop.prometheus, "--start", written(began - timedelta(seconds=BEFORE)), "-n", "shop", "--symptom", "slow"
         )
         assert "shop/db" in printed.splitlines()[0]
 

@@ -182,6 +182,46 @@ async def test_one_point_and_only_nan_end_in_unknown() -> None:
         assert found.report.status == "unknown" and found.charts == []
 
 
+async def test_a_prometheus_that_was_just_started_knows_no_root_cause() -> None:
+    """Minutes of the thirty that were asked about, all of whose series begin and settle: nothing tells what is usual,
+    also where one older series is beside them. With an hour more of the same before, there is one."""
+    names = ["go_memstats_heap_sys_bytes", "go_goroutines", "process_resident_memory_bytes",
+             "prometheus_tsdb_wal_page_flushes_total", "scrape_duration_seconds"]  # fmt: skip
+
+    def answers(minutes: float, old: bool) -> Answer:
+        def series(name: str, instance: str, first: float, step: float, rises: bool) -> dict[str, Any]:
+            times = np.arange(END.timestamp() - first * 60, END.timestamp() + 1, step)
+            late = times >= END.timestamp() - 75
+            values = [f"{(4e7 if rises and on else 1e7) + 1e4 * (place % 3):g}" for place, on in enumerate(late)]
+            labels = {"__name__": name, "instance": instance, "job": instance}
+            return {"metric": labels, "values": [[at, value] for at, value in zip(times.tolist(), values, strict=True)]}
+
+        def answer(path: str, fields: dict[str, str]) -> Any:
+            if "metadata" in path:
+                return []
+            if not path.endswith("query_range"):
+                return [counted(6)] if fields["query"].startswith("count(") else []
+            if "__name__" not in fields["query"]:
+                return []
+            step = float(fields["step"])
+            found = [series(name, "self", minutes, step, True) for name in names]
+            return [*found, series("go_goroutines", "old", 90, step, False)] if old else found
+
+        return answer
+
+    for minutes, old, status in (
+        (2, False, "unknown"),
+        (4, False, "unknown"),
+        (4, True, "unknown"),
+        (62, True, "found"),
+    ):
+        async with server(answers(minutes, old)) as (client, _):
+            found = await look(client, Question(START, END, metrics=['{__name__=~".+"}']), config=RcaConfig())
+        assert (found.report.status, minutes) == (status, minutes)
+        assert (status == "found") != ("not enough history" in "".join(found.report.data_quality.warnings))
+        assert (status == "found") == bool(found.report.workloads)
+
+
 def test_the_windows_hold_the_newest_samples_and_a_baseline() -> None:
     for minutes, interval, step in ((30, 15, 15), (30, 60, 60), (24 * 60, 15, 360), (0.1, 0.1, 0.1)):
         spans = windows(END - timedelta(minutes=minutes), END, interval)
@@ -200,7 +240,10 @@ def test_queries_are_such_as_the_server_understands() -> None:
     by_name = {wanted.name: wanted for wanted in FIXED}
     throttled = by_name["container_cpu_throttled_share"].expression("shop", "60s")
     # what was never throttled has no series of it: nought of the whole
-    assert throttled.count("sum by (namespace, pod, container) (rate(") == 3 and 'namespace="shop"' in throttled
+    assert (
+        throttled.count("(sum without (cpu, device, interface) (rate(") == 3
+        and 'namespace="shop"' in throttled
+    )
     mesh = by_name["istio_request_duration_milliseconds:p90"].expression('s"}', "60s")
     assert mesh.startswith("histogram_quantile(0.9, sum by (le, source_workload")
     assert 'destination_workload_namespace="s\\"}"' in mesh and 'reporter="source"' in mesh
