@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from diagnosis.metrics.rates import MOST_FALLS, looks_cumulative, rates
+from diagnosis.metrics.rates import MOST_FALLS, looks_cumulative, rates, wavers
 from diagnosis.metrics.series import FloatArray, Kind, MetricSeries
 
 MAX_BINS = 300
@@ -118,6 +118,8 @@ def _chunks(
                 and looks_cumulative(measured)
             ):
                 counters.add(row)
+            if row in counters and not one.typed and falls >= 2 and wavers(measured):
+                counters.discard(row)  # a gauge that is only called like a counter
             if row not in counters:
                 if count >= _LEAST:
                     plain.rows.append(row)

@@ -14,6 +14,8 @@ LEAST_SCRAPES = 4
 """Fewer samples of a counter are no rate: a window of a rate has to hold four scrapes, or one missed scrape is seen."""
 MOST_FALLS = 10
 """A counter falls at most once in so many samples: its process does not begin again more often."""
+_NEAR_ZERO = 0.1
+"""Of the value before: a counter that fell farther began again."""
 _REGULAR = 0.5
 """Spread of the distances between changes, relative to their median, below which a counter is one that is written in
 intervals (cAdvisor's, each 10 to 15 seconds) and not one that counts rare events."""
@@ -49,6 +51,16 @@ def rates(times: FloatArray, values: FloatArray) -> tuple[FloatArray, FloatArray
     return at[1:], np.diff(total) / np.diff(at)
 
 
+def wavers(values: FloatArray) -> bool:
+    """Whether values fall as no counter does: twice or more, at each fifth change or oftener, and not to near zero,
+    where a process that began again would stand."""
+    known = values[~np.isnan(values)]
+    steps = np.diff(known)
+    fell = steps < 0
+    partly = fell & (known[1:] > _NEAR_ZERO * known[:-1])
+    return bool(partly.sum() >= 2 and 5 * partly.sum() >= (steps != 0).sum())
+
+
 def looks_cumulative(values: FloatArray) -> bool:
     """Whether values without a type grow as a counter does: they never fall but to near zero, and mostly rise.
 
@@ -59,6 +71,6 @@ def looks_cumulative(values: FloatArray) -> bool:
         return False
     steps = np.diff(known)
     fell = steps < 0
-    if fell.any() and not (known[1:][fell] <= 0.1 * known[:-1][fell]).all():
+    if fell.any() and not (known[1:][fell] <= _NEAR_ZERO * known[:-1][fell]).all():
         return False
     return bool(MOST_FALLS * fell.sum() <= len(steps) and (steps > 0).mean() > 0.5)

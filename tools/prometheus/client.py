@@ -89,14 +89,12 @@ class Prometheus:
             raise ToolFailed("Prometheus did not count: its answer has no number") from None
         return int(counted) if math.isfinite(counted) else 0
 
-    async def type_of(self, metric: str) -> str:
-        """What the exporters say of a metric: counter, gauge, histogram, summary …; empty when they say nothing."""
-        document = await self._server.ask("GET", "/api/v1/metadata", [("metric", metric), ("limit", "1")])
-        data = document.get("data") if isinstance(document, dict) else None
-        told = data.get(metric) if isinstance(data, dict) else None
-        first = told[0] if isinstance(told, list) and told else None
-        kind = first.get("type") if isinstance(first, dict) else None
-        return kind if isinstance(kind, str) else ""
+    async def metadata(self) -> dict[str, Any]:
+        """What the exporters say of all metrics: their types, units and help. See `prometheus_json.read_types`."""
+        document = await self._server.ask("GET", "/api/v1/metadata", [])
+        if not isinstance(document, dict) or not isinstance(document.get("data"), dict):
+            raise ToolFailed(f"Prometheus gave no metadata: {said_by(document)}")
+        return {**document}
 
     async def alerts(self) -> dict[str, Any]:
         """The alerts of the server's own rules, pending and firing."""

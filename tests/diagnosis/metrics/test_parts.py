@@ -275,6 +275,20 @@ def test_a_typed_gauge_is_never_taken_for_a_counter() -> None:
     assert grid is not None and not grid.rated[0]
 
 
+def test_a_gauge_that_is_called_like_a_counter_is_told_by_how_it_moves(dice: np.random.Generator) -> None:
+    times, wavering = np.arange(60) * 15.0, 100 + dice.integers(-20, 20, 60)
+    counted = np.concatenate((np.arange(30) * 7.0, np.arange(30) * 7.0))  # its process began again once
+    partly = np.concatenate((np.arange(30) * 7.0, 50 + np.arange(30) * 7.0))  # and had counted when it was seen
+    loops = np.tile(np.arange(10.0), 6)
+    still = np.full(60, 3.0)
+    for values, kind, rated in (
+        (wavering, None, False), (wavering, Kind.COUNTER, True), (counted, None, True), (counted, Kind.GAUGE, False),
+        (partly, None, True), (loops, None, True), (still, None, True),
+    ):  # fmt: skip
+        grid = on_grid([MetricSeries.of("jobs_total", {}, times, values, kind=kind)])
+        assert grid is not None and grid.rated == [rated], (values, kind)
+
+
 @pytest.mark.parametrize("burst", [1, 4])
 def test_a_short_burst_at_the_start_does_not_hide_failures_that_stay(burst: int) -> None:
     share = np.zeros((1, 66))

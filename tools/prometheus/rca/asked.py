@@ -6,10 +6,12 @@ import re
 from dataclasses import dataclass
 from datetime import datetime
 
-from errors import InvalidInput, ToolFailed
+from diagnosis.metrics.series import Kind
+from errors import InvalidInput
 from tools.prometheus.client import Prometheus, RefusedQuery
 from tools.prometheus.rca.catalogue import FIXED, PROGRAM, Wanted, histogram, of_program
 from tools.prometheus.rca.discover import vector
+from tools.prometheus.rca.kinds import kinds_of
 from tools.prometheus.selectors import quoted, selector
 
 MAX_ASKED = 50
@@ -82,13 +84,10 @@ async def _named(server: Prometheus, metric: str, namespace: str | None, at: dat
         return []
     if name.endswith("_bucket"):
         return histogram(name)
-    try:
-        told = await server.type_of(name)
-    except ToolFailed:  # not every server that speaks PromQL keeps it
-        told = ""
+    kind = (await kinds_of(server, [name], at)).get(name)
     inside = "namespace" if namespace and await _exists(server, name, at, namespace) else ""
-    if told == "counter" or (told != "gauge" and name.endswith(_COUNTERS)):
-        return [wanted for wanted in of_program(name, set()) if wanted.inside == inside] or [
+    if kind is Kind.COUNTER or (kind is None and name.endswith(_COUNTERS)):
+        return [wanted for wanted in of_program(name, set(), {name: Kind.COUNTER}) if wanted.inside == inside] or [
             Wanted(name, name, "rate", PROGRAM, "1/s", inside=inside)
         ]
     return [Wanted(name, name, "value", PROGRAM, inside=inside)]

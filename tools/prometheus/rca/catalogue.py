@@ -7,10 +7,11 @@ by their form, requests and durations of programs.
 
 from __future__ import annotations
 
-from collections.abc import Set
+from collections.abc import Mapping, Set
 from dataclasses import dataclass
 from typing import Literal
 
+from diagnosis.metrics.series import Kind
 from tools.prometheus.selectors import one_of, quoted, selector
 
 Form = Literal["value", "rate", "increase", "ratio", "quantile", "mean", "errors"]
@@ -135,9 +136,12 @@ FIXED: tuple[Wanted, ...] = (
 )  # fmt: skip
 """With every installation that has them."""
 
+NO_KINDS: Mapping[str, Kind] = {}
 _KNOWN = {wanted.metric for wanted in FIXED}
 _DURATION = ("_duration_seconds_bucket", "_latency_seconds_bucket", "_duration_milliseconds_bucket",
              "_server_requests_seconds_bucket", "_request_seconds_bucket", "_response_time_seconds_bucket")  # fmt: skip
+OF_HISTOGRAMS = ("_bucket", "_count", "_sum")
+"""What only histograms and summaries are called like: nothing needs to be asked of them."""
 _REQUESTS = ("_requests_total", "_handled_total", "_request_duration_seconds_count")
 _FAILURES = ("_errors_total", "_failures_total", "_failed_total", "_timeouts_total")
 _DEPTHS = ("_queue_length", "_queue_depth", "_connections_active", "_in_flight_requests", "_requests_in_flight")
@@ -148,21 +152,22 @@ FORMS = f"[a-zA-Z_:][a-zA-Z0-9_:]*({'|'.join((*_DURATION, *_REQUESTS, *_FAILURES
 """A regular expression of the names that `of_program` knows how to read."""
 
 
-def of_program(metric: str, have: Set[str]) -> list[Wanted]:
-    """What to ask of a program's own metric, by the form of its name; nothing of what the platform measures itself, and
-    nothing that another metric of `have` tells already."""
+def of_program(metric: str, have: Set[str], kinds: Mapping[str, Kind] = NO_KINDS) -> list[Wanted]:
+    """What to ask of a program's own metric: a rate of a counter by `kinds`, else by the form of its name. Nothing of
+    what the platform measures itself, and nothing that another metric of `have` tells already."""
     if metric.startswith(_OF_SYSTEMS) or metric in _KNOWN:
         return []
     if metric.endswith("_count") and any(name.endswith("_requests_total") for name in have):
         return []
     if metric.endswith(_DURATION):
         return histogram(metric)
-    if metric.endswith(_REQUESTS):
+    kind = kinds.get(metric)
+    if metric.endswith(_REQUESTS) and kind is not Kind.GAUGE:
         return [
             Wanted(metric, metric, "rate", PROGRAM, "requests/s"),
             Wanted(f"{metric}:errors", metric, "errors", PROGRAM, "share"),
         ]
-    if metric.endswith(_FAILURES):
+    if kind is Kind.COUNTER or (metric.endswith(_FAILURES) and kind is not Kind.GAUGE):
         return [Wanted(metric, metric, "rate", PROGRAM, "1/s")]
     return [Wanted(metric, metric, "value", PROGRAM)]
 

@@ -7,7 +7,7 @@ is still too much is left out and said. A server that is slow is asked no more a
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 
@@ -21,10 +21,22 @@ from errors import InvalidInput, ToolFailed, ToolTimeout
 from incidents.models import Evidence, Moment, ObjectRef
 from tools.prometheus.client import Prometheus
 from tools.prometheus.rca.asked import Given, understood
-from tools.prometheus.rca.catalogue import FIXED, FORMS, NODE, PROGRAM, TRACES, Wanted, names_of, of_program
+from tools.prometheus.rca.catalogue import (
+    FIXED,
+    FORMS,
+    NO_KINDS,
+    NODE,
+    OF_HISTOGRAMS,
+    PROGRAM,
+    TRACES,
+    Wanted,
+    names_of,
+    of_program,
+)
 from tools.prometheus.rca.discover import Found, discover, probe, vector
 from tools.prometheus.rca.edges import calls
 from tools.prometheus.rca.events import happened
+from tools.prometheus.rca.kinds import kinds_of, told_kinds
 from tools.prometheus.rca.owners import owners_of
 from tools.prometheus.rca.windows import Windows, windows, written
 from tools.prometheus.selectors import quoted
@@ -165,7 +177,9 @@ async def _chosen(
         times = [start, start + (end - start) / 2, end]
         found = await discover(server, selectors(namespace), times)
         have = set(found.metrics())
-        programs = [one for metric in sorted(have) for one in of_program(metric, have)]
+        own = [metric for metric in sorted(have) if of_program(metric, have)]
+        kinds = await kinds_of(server, [metric for metric in own if not metric.endswith(OF_HISTOGRAMS)], end)
+        programs = [one for metric in own for one in of_program(metric, have, kinds)]
         wanted, given = [one for one in FIXED if one.metric in have] + programs[:_MAX_PROGRAM_FAMILIES], []
         if len(programs) > _MAX_PROGRAM_FAMILIES:
             left = len(programs) - _MAX_PROGRAM_FAMILIES
@@ -206,6 +220,7 @@ class _Work:
         self._server, self._spans, self._namespace = server, spans, namespace
         self._found, self._progress = found, progress
         self._gate = asyncio.Semaphore(_CONCURRENT)
+        self._kinds: asyncio.Future[Mapping[str, Kind]] | None = None
 
     async def family(self, wanted: Wanted) -> None:
         many = self._found.series(wanted.metric)
@@ -223,7 +238,10 @@ class _Work:
 
     async def query(self, given: Given) -> None:
         """As it came. It was counted when it was understood."""
-        await self._guarded(given.name, lambda: self._range(given.name, given.expression, None, None))
+        if self._kinds is None:
+            self._kinds = asyncio.ensure_future(told_kinds(self._server))
+        kinds = await self._kinds
+        await self._guarded(given.name, lambda: self._range(given.name, given.expression, None, None, kinds=kinds))
 
     async def around(self) -> None:
         """Owners of pods, calls between workloads, and what happened meanwhile."""
@@ -290,6 +308,7 @@ class _Work:
         *,
         late: float = 0.0,
         of_nodes: bool = False,
+        kinds: Mapping[str, Kind] = NO_KINDS,
     ) -> None:
         spans = self._spans
         answer = await self._server.range(expression, spans.first, spans.end, spans.step)
@@ -305,7 +324,7 @@ class _Work:
                     _labels(dict(one.labels), of_nodes=of_nodes),
                     one.times - late,
                     one.values,
-                    kind=kind,
+                    kind=kind or kinds.get(one.name),
                     unit=unit,
                     source=f"{source}: {expression}",
                 )

@@ -222,6 +222,49 @@ async def test_a_prometheus_that_was_just_started_knows_no_root_cause() -> None:
         assert (status == "found") == bool(found.report.workloads)
 
 
+async def test_what_exporters_say_of_a_metric_counts_more_than_its_name_and_how_it_moves_more_than_nothing() -> None:
+    queue, flight, errors = "jobs_requests_total", "calls_in_flight_requests", "mail_errors_total"
+    told = {queue: "gauge", flight: "counter", errors: "counter"}
+    differ = {queue: ["gauge", "counter"], flight: ["unknown"], errors: []}
+    moves = {queue: [5, 3, 8, 6, 2, 9] * 5, flight: list(range(0, 60, 2)), errors: [0, 1, 2, 3] * 7}
+
+    def answers(metadata: dict[str, list[str]] | None) -> Answer:
+        def answer(path: str, fields: dict[str, str]) -> Any:
+            query = fields.get("query", "")
+            if path.endswith("metadata"):
+                data = {name: [{"type": kind} for kind in kinds] for name, kinds in (metadata or {}).items()}
+                return web.Response(
+                    text=json.dumps({"status": "success", "data": data}), status=200 if metadata else 404
+                )
+            if query.startswith("count by (__name__, job)"):
+                return [counted(1, __name__=name, job="a") for name in told] if "namespace=" in query else []
+            if query.startswith("count(last_over_time("):
+                return [counted(1)] if queue in query else []
+            if query.startswith("topk(1, changes("):
+                return [counted(20, __name__=name, namespace="shop", pod="a-0") for name in told if name in query]
+            if query.endswith("[30m]"):
+                name = next(name for name in told if name in query)
+                values = [[END.timestamp() - 15 * place, str(value)] for place, value in enumerate(moves[name][::-1])]
+                ranges = {"resultType": "matrix", "result": [{"metric": {}, "values": values[::-1]}]}
+                return web.Response(text=json.dumps({"status": "success", "data": ranges}))
+            return ranged(fields, 1) if path.endswith("query_range") else []
+
+        return answer
+
+    for metadata in ({name: [kind] for name, kind in told.items()}, differ, None):
+        found, asked = await gathered(answers(metadata))
+        rated = {name for name in told if any("query_range" in line and f"rate({name}" in line for line in asked)}
+        assert rated == {flight, errors}, metadata
+        plain = [line for line in asked if "query_range" in line and queue in line]
+        assert len(plain) == 1 and "sum by (namespace, pod" in plain[0]
+        assert {one.name for one in found.series} == set(told)
+        probed = sum("topk(1, changes(" in line for line in asked)
+        assert probed == (3 if metadata in (differ, None) else 0)
+        async with server(answers(metadata)) as (client, asked):
+            await gather(client, START, END, metrics=[queue])
+            assert any(line.startswith("/api/v1/query_range") and "rate(" not in line for line in asked), metadata
+
+
 def test_the_windows_hold_the_newest_samples_and_a_baseline() -> None:
     for minutes, interval, step in ((30, 15, 15), (30, 60, 60), (24 * 60, 15, 360), (0.1, 0.1, 0.1)):
         spans = windows(END - timedelta(minutes=minutes), END, interval)
@@ -240,10 +283,7 @@ def test_queries_are_such_as_the_server_understands() -> None:
     by_name = {wanted.name: wanted for wanted in FIXED}
     throttled = by_name["container_cpu_throttled_share"].expression("shop", "60s")
     # what was never throttled has no series of it: nought of the whole
-    assert (
-        throttled.count("(sum without (cpu, device, interface) (rate(") == 3
-        and 'namespace="shop"' in throttled
-    )
+    assert throttled.count("(sum without (cpu, device, interface) (rate(") == 3 and 'namespace="shop"' in throttled
     mesh = by_name["istio_request_duration_milliseconds:p90"].expression('s"}', "60s")
     assert mesh.startswith("histogram_quantile(0.9, sum by (le, source_workload")
     assert 'destination_workload_namespace="s\\"}"' in mesh and 'reporter="source"' in mesh
