@@ -16,7 +16,9 @@ from tests.standins.prometheus_server import free_port, program, running, until
 
 EXPORTED = """
 container_memory_working_set_bytes{namespace="shop",pod="cart-0",container="web",id="/a"} 1.048576e+08
+container_memory_working_set_bytes{namespace="shop",pod="cart-0",container="web",id="/before-its-restart"} 9e+07
 container_memory_working_set_bytes{namespace="shop",pod="cart-0",container="",id="/"} 2e+08
+container_sockets{namespace="shop",pod="cart-0"} 7
 container_memory_working_set_bytes{namespace="other",pod="x",container="web",id="/b"} 5e+08
 container_cpu_usage_seconds_total{namespace="shop",pod="cart-0",container="web",cpu="cpu00"} 2
 container_cpu_usage_seconds_total{namespace="shop",pod="cart-0",container="web",cpu="cpu01"} 3
@@ -34,7 +36,7 @@ RULES = {
             "name": "g",
             "interval": "1s",
             "rules": [
-                {"alert": "CartFull", "expr": 'container_memory_working_set_bytes{pod="cart-0",container="web"} > 1'},
+                {"alert": "CartFull", "expr": 'container_memory_working_set_bytes{pod="cart-0",id="/a"} > 1'},
                 {"alert": "OtherFull", "expr": 'container_memory_working_set_bytes{namespace="other"} > 1'},
             ],
         }

@@ -17,6 +17,9 @@ from tools.kubernetes.save import save_snapshot
 from tools.prometheus.alertmanager import Alertmanager
 from tools.prometheus.client import Prometheus
 from tools.prometheus.measure import monitoring, queries
+from tools.prometheus.rca.catalogue import FIXED
+from tools.prometheus.rca.discover import vector
+from tools.prometheus.rca.gather import by_container
 from tools.prometheus.selectors import one_of, quoted, selector
 
 HOSTILE = ['a"} or vector(1) #', "a\\", 'b"\n{', "x|.*", "a.b", ".*"]
@@ -51,9 +54,10 @@ async def test_everything_about_a_namespace_is_read_in_one_go(prometheus: str, t
 
 async def test_queries_ranges_and_counts(prometheus: str) -> None:
     async with Prometheus(PrometheusSettings(url=f"{prometheus}/")) as server:
-        assert await server.series_count("container_memory_working_set_bytes") == 3
+        assert await server.series_count("container_memory_working_set_bytes") == 4
         assert await server.series_count('nothing{a="b"}') == 0
         now = datetime.now(UTC)
+        await _copies_count_once_and_whole_pods_where_there_is_no_more(server, now)
         document = await server.range("vector(3)", now - timedelta(minutes=1), now, timedelta(seconds=10))
         series, missed = read_answer(document, "three", "here", 10)
         assert (series[0].name, len(series[0].points), series[0].last, missed) == ("three", 7, 3.0, [])
@@ -75,6 +79,20 @@ async def test_queries_ranges_and_counts(prometheus: str) -> None:
 
         for name in HOSTILE:
             await _stays_a_name(server, name)
+
+
+async def _copies_count_once_and_whole_pods_where_there_is_no_more(server: Prometheus, now: datetime) -> None:
+    apart = await by_container(server, "shop", [now])
+    assert "container_memory_working_set_bytes" in apart and "container_sockets" not in apart
+    wanted = {one.metric: one for one in FIXED}
+    memory, sockets = wanted["container_memory_working_set_bytes"], wanted["container_sockets"]
+    assert vector(await server.instant(memory.expression("shop", "30s"))) == [
+        ({"namespace": "shop", "pod": "cart-0", "container": "web"}, 100 * (1 << 20))
+    ]
+    assert vector(await server.instant(sockets.expression("shop", "30s"))) == []
+    assert vector(await server.instant(sockets.of_pods().expression("shop", "30s"))) == [
+        ({"namespace": "shop", "pod": "cart-0"}, 7)
+    ]
 
 
 async def _stays_a_name(server: Prometheus, name: str) -> None:

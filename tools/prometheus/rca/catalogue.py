@@ -8,7 +8,7 @@ by their form, requests and durations of programs.
 from __future__ import annotations
 
 from collections.abc import Mapping, Set
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from diagnosis.metrics.series import Kind
@@ -25,6 +25,9 @@ MESH = ("source_workload", "source_workload_namespace", "destination_workload", 
 TRACES = ("client", "server")
 _REAL: tuple[Matcher, ...] = (("container", "!=", quoted("")), ("container", "!=", quoted("POD")))
 """cAdvisor counts a pod's containers once more in rows without a container: both together would be double."""
+_WHOLE: tuple[Matcher, ...] = (("container", "=", quoted("")), ("pod", "!=", quoted("")))
+_PARTS = ("cpu", "device", "interface")
+"""What cAdvisor counts apart within one container or pod."""
 _SOURCE: tuple[Matcher, ...] = (("reporter", "=", quoted("source")),)
 """What the caller measured: it holds the network and the callee's queue, and is credited to the callee."""
 _FAILED: tuple[Matcher, ...] = (
@@ -39,7 +42,9 @@ _FAILED: tuple[Matcher, ...] = (
 class Wanted:
     """One family of series. `name` is how they are called in the answer, `metric` what the server has.
 
-    `inside` is the label that a namespace is looked for in; empty: the metric has none.
+    `inside` is the label that a namespace is looked for in; empty: the metric has none. `parts` are labels to sum over;
+    rows that differ in others are copies, as of a kubelet whose /metrics/cadvisor and /metrics/resource are both
+    scraped, and the largest counts. None: all is summed.
     """
 
     name: str
@@ -50,23 +55,25 @@ class Wanted:
     matchers: tuple[Matcher, ...] = ()
     over: str = ""  # of a ratio: the metric below the line
     inside: str = "namespace"
+    parts: tuple[str, ...] | None = None
 
-    def expression(self, namespace: str | None, rate: str) -> str:
-        """PromQL; `rate` is the range of rates, such as `60s`. Rates come before sums: a counter that began again is
-        seen by its own series alone."""
+    def expression(self, namespace: str | None, span: str) -> str:
+        """PromQL; `span` is the range of rates, such as `60s`. Rates come before sums: a counter that began again is
+        seen by its own series alone. A kubelet's values end with that range, too: they carry times of their own, so
+        that those of a container that is gone would last for five minutes beside the next one's."""
         by = ", ".join(self.by)
 
         def at(metric: str, *more: Matcher) -> str:
             return selector(metric, *self.scope(namespace), *self.matchers, *more)
 
         def rated(metric: str, *more: Matcher, also: str = "") -> str:
-            return f"sum by ({also}{by}) (rate({at(metric, *more)}[{rate}]))"
+            return self._together(f"rate({at(metric, *more)}[{span}])", also)
 
         match self.form:
             case "rate":
                 return rated(self.metric)
             case "increase":
-                return f"sum by ({by}) (increase({at(self.metric)}[{rate}]))"
+                return self._together(f"increase({at(self.metric)}[{span}])")
             case "ratio":
                 whole = rated(self.over)  # what never failed before has no series yet: nought of the whole
                 return f"({rated(self.metric)} or {whole} * 0) / ({whole} > 0)"
@@ -76,18 +83,34 @@ class Wanted:
                 base = self.metric.removesuffix("_bucket")
                 return f"{rated(f'{base}_sum')} / ({rated(f'{base}_count')} > 0)"
             case "errors":
-                failed = " or ".join(f"rate({at(self.metric, code)}[{rate}])" for code in _FAILED)
+                failed = " or ".join(f"rate({at(self.metric, code)}[{span}])" for code in _FAILED)
                 whole = rated(self.metric)
                 return f"(sum by ({by}) ({failed}) or {whole} * 0) / ({whole} > 0)"
             case _:
-                return f"sum by ({by}) ({at(self.metric)})"
+                return self._together(f"last_over_time({at(self.metric)}[{span}])" if self.parts else at(self.metric))
+
+    def _together(self, rows: str, also: str = "") -> str:
+        by = f"{also}{', '.join(self.by)}"
+        if self.parts is None:
+            return f"sum by ({by}) ({rows})"
+        if self.parts:
+            rows = f"sum without ({', '.join(self.parts)}) ({rows})"
+        return f"max by ({by}) ({rows})"
+
+    @property
+    def of_containers(self) -> bool:
+        return self.matchers == _REAL
+
+    def of_pods(self) -> Wanted:
+        """The same of cAdvisor's rows of whole pods: all that it has where it cannot ask the container runtime."""
+        return replace(self, by=("namespace", "pod"), matchers=_WHOLE)
 
     def scope(self, namespace: str | None) -> list[Matcher]:
         return [(self.inside, "=", quoted(namespace))] if namespace and self.inside else []
 
 
 def _container(name: str, form: Form, unit: str | None = None, over: str = "") -> Wanted:
-    return Wanted(name, name, form, CONTAINER, unit, _REAL, over)
+    return Wanted(name, name, form, CONTAINER, unit, _REAL, over, parts=_PARTS)
 
 
 FIXED: tuple[Wanted, ...] = (
@@ -95,19 +118,19 @@ FIXED: tuple[Wanted, ...] = (
     _container("container_memory_working_set_bytes", "value", "bytes"),
     Wanted(
         "container_cpu_throttled_share", "container_cpu_cfs_throttled_periods_total", "ratio", CONTAINER, "share",
-        _REAL, "container_cpu_cfs_periods_total",
+        _REAL, "container_cpu_cfs_periods_total", parts=_PARTS,
     ),
     _container("container_fs_reads_bytes_total", "rate", "bytes/s"),
     _container("container_fs_writes_bytes_total", "rate", "bytes/s"),
     _container("container_sockets", "value"),
     Wanted("container_network_receive_bytes_total", "container_network_receive_bytes_total", "rate",
-           ("namespace", "pod"), "bytes/s"),
+           ("namespace", "pod"), "bytes/s", parts=_PARTS),
     Wanted("container_network_transmit_bytes_total", "container_network_transmit_bytes_total", "rate",
-           ("namespace", "pod"), "bytes/s"),
+           ("namespace", "pod"), "bytes/s", parts=_PARTS),
     Wanted("kube_pod_container_status_restarts_total", "kube_pod_container_status_restarts_total", "increase",
-           CONTAINER, "restarts"),
+           CONTAINER, "restarts", parts=()),
     Wanted("kube_deployment_status_replicas_unavailable", "kube_deployment_status_replicas_unavailable", "value",
-           ("namespace", "deployment"), "pods"),
+           ("namespace", "deployment"), "pods", parts=()),
     Wanted("process_cpu_seconds_total", "process_cpu_seconds_total", "rate", PROGRAM, "cores"),
     Wanted("process_resident_memory_bytes", "process_resident_memory_bytes", "value", PROGRAM, "bytes"),
     Wanted("process_open_fds", "process_open_fds", "value", PROGRAM),

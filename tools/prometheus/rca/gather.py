@@ -15,7 +15,7 @@ import numpy as np
 
 from diagnosis.metrics.edges import Edge
 from diagnosis.metrics.prometheus_json import read_document
-from diagnosis.metrics.series import Kind, MetricSeries
+from diagnosis.metrics.series import FloatArray, Kind, MetricSeries
 from diagnosis.metrics.subject import Owners, subject_of
 from errors import InvalidInput, ToolFailed, ToolTimeout
 from incidents.models import Evidence, Moment, ObjectRef
@@ -180,12 +180,21 @@ async def _chosen(
         own = [metric for metric in sorted(have) if of_program(metric, have)]
         kinds = await kinds_of(server, [metric for metric in own if not metric.endswith(OF_HISTOGRAMS)], end)
         programs = [one for metric in own for one in of_program(metric, have, kinds)]
-        wanted, given = [one for one in FIXED if one.metric in have] + programs[:_MAX_PROGRAM_FAMILIES], []
+        apart = await by_container(server, namespace, times)
+        fixed = [one if one.metric in apart or not one.of_containers else one.of_pods() for one in FIXED]
+        wanted, given = [one for one in fixed if one.metric in have] + programs[:_MAX_PROGRAM_FAMILIES], []
         if len(programs) > _MAX_PROGRAM_FAMILIES:
             left = len(programs) - _MAX_PROGRAM_FAMILIES
             found.unseen.append(f"{left} more families of programs' metrics were not looked at; name those that matter")
     await probe(server, found, end)
     return found, wanted, given
+
+
+async def by_container(server: Prometheus, namespace: str | None, times: list[datetime]) -> set[str]:
+    """The metrics of containers that the server has of each container, and not of whole pods alone."""
+    some = tuple(one for one in FIXED if one.of_containers)
+    chosen = [f"{{__name__=~{names_of(some)},container!~{quoted('|POD')}{_at(namespace, 'namespace')}}}"]
+    return set((await discover(server, chosen, times)).metrics())
 
 
 def selectors(namespace: str | None) -> list[str]:
@@ -200,10 +209,13 @@ def _scoped(family: Iterable[Wanted], namespace: str | None, forms: str = "") ->
         by_label.setdefault(wanted.inside, []).append(wanted)
     chosen = []
     for label, wanted_there in by_label.items():
-        scope = f",{label}={quoted(namespace)}" if namespace and label else ""
         form = forms if label == "namespace" else ""
-        chosen.append(f"{{__name__=~{names_of(tuple(wanted_there), form)}{scope}}}")
+        chosen.append(f"{{__name__=~{names_of(tuple(wanted_there), form)}{_at(namespace, label)}}}")
     return chosen
+
+
+def _at(namespace: str | None, label: str) -> str:
+    return f",{label}={quoted(namespace)}" if namespace and label else ""
 
 
 class _Work:
@@ -229,7 +241,8 @@ class _Work:
             return
         interval = self._found.interval(wanted.metric)
         over = self._spans.rate(interval)
-        expression = wanted.expression(self._namespace, written(over))
+        span = max(2 * interval, self._spans.step.total_seconds()) if wanted.form == "value" else over
+        expression = wanted.expression(self._namespace, written(span))
         # a rate tells of the middle of its range, a value of a scrape that is half an interval old on the average:
         # without this an onset would be told so much too late
         late = interval / 2 if wanted.form == "value" else over / 2
@@ -318,17 +331,28 @@ class _Work:
             f"Prometheus query_range {spans.first:%Y-%m-%dT%H:%M:%SZ}/{spans.end:%Y-%m-%dT%H:%M:%SZ} step {step:g}s"
         )
         for one in read[: MAX_FAMILY * 2]:
+            times, values = moved(one.times, one.values, late, step, spans.end.timestamp())
             self.out.series.append(
                 MetricSeries.of(
                     one.name if kind is None and one.name != _UNNAMED else name,
                     _labels(dict(one.labels), of_nodes=of_nodes),
-                    one.times - late,
-                    one.values,
+                    times,
+                    values,
                     kind=kind or kinds.get(one.name),
                     unit=unit,
                     source=f"{source}: {expression}",
                 )
             )
+
+
+def moved(times: FloatArray, values: FloatArray, late: float, step: float, end: float) -> tuple[FloatArray, FloatArray]:
+    """Samples at the times that they tell of, so many seconds earlier. What is measured up to the end keeps its last
+    value from there to the end: else a rate over many steps would look as if it had ended before the others."""
+    if not len(times) or times[-1] < end - step / 2:
+        return times - late, values
+    missing = int(late / step)
+    more = times[-1] - late + step * np.arange(1, missing + 1)
+    return np.concatenate([times - late, more]), np.concatenate([values, np.repeat(values[-1], missing)])
 
 
 def _labels(labels: dict[str, str], *, of_nodes: bool) -> dict[str, str]:
