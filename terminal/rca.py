@@ -242,7 +242,7 @@ def _show(report: MetricReport) -> None:
             typer.echo(plain(f"   {change.direction.value:5} {change.name}  {values}  {where}".rstrip()))
     if report.events:
         typer.echo("\nNear the onset (UTC)")
-    for event in report.events[:_EVENTS_SHOWN]:
+    for event in sorted(report.events[:_EVENTS_SHOWN], key=lambda each: each.moment.at):
         before = event.seconds_before_onset
         when = f"{abs(before):.0f} s {'before' if before >= 0 else 'after'}"
         typer.echo(plain(f"   {event.moment.at:%H:%M:%S}  {when:14} {event.moment.text}"))

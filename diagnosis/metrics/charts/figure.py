@@ -15,6 +15,8 @@ WIDTH = 1000
 _MARGIN, _GAP, _COLUMNS = 20, 18, 2
 _PANEL = (WIDTH - 2 * _MARGIN - _GAP * (_COLUMNS - 1)) / _COLUMNS
 _PLOT, _TITLE, _AXIS = 104, 22, 22
+PANEL_HEIGHT = _PLOT + _AXIS
+EVENTS_TITLE = "What happened near the onset"
 _LABELS = 64
 _TITLE_ROOM = 66
 """Characters above a panel, so that it does not run into the next one."""
@@ -34,48 +36,63 @@ _PREFIXES = ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k"))
 
 def height(report: MetricReport, charts: Sequence[ChartedSeries]) -> int:
     """Of the whole figure, in pixels."""
-    rows = sum(_rows(group) for group in _groups(charts))
-    heads = len(_groups(charts)) * 26
-    events = (len(_shown(report)) * _EVENT_LINE + 30) if _shown(report) else 0
+    rows = sum(_rows(group) for group in groups(charts))
+    heads = len(groups(charts)) * 26
+    events = (len(report.events[:_MAX_EVENTS]) * _EVENT_LINE + 30) if report.events else 0
     return int(_HEAD + heads + rows * (_TITLE + _PLOT + _AXIS + 10) + events + _MARGIN)
 
 
 def draw(canvas: Canvas, report: MetricReport, charts: Sequence[ChartedSeries]) -> None:
     """Draw all of it, from the top down."""
     canvas.rect(0, 0, WIDTH, height(report, charts), "#ffffff")
-    _head(canvas, report)
-    first = min((one.times[0] for one in charts if one.times), default=0.0)
-    last = max((one.times[-1] for one in charts if one.times), default=1.0)
+    said, colour, details = heading(report)
+    canvas.text(_MARGIN, 28, said, size=18, colour=colour, bold=True)
+    canvas.text(_MARGIN, 50, details, colour=_MUTED)
+    span = span_of(charts)
     y: float = _HEAD
-    for group in _groups(charts):
+    for group in groups(charts):
         canvas.text(_MARGIN, y + 16, f"{group[0].rank}. {_cut(group[0].entity, 100)}", size=15, bold=True)
         y += 26
         for index, one in enumerate(group):
             x = _MARGIN + (index % _COLUMNS) * (_PANEL + _GAP)
-            _panel(canvas, x, y, one, report, (first, max(last, first + 1e-3)))
+            canvas.text(x, y + 14, title(one), bold=True)
+            panel(canvas, x, y + _TITLE, _PANEL, one, report, span)
             if index % _COLUMNS == _COLUMNS - 1 or index == len(group) - 1:
                 y += _TITLE + _PLOT + _AXIS + 10
     _events(canvas, y + 6, report)
 
 
-def _head(canvas: Canvas, report: MetricReport) -> None:
+def heading(report: MetricReport) -> tuple[str, str, str]:
+    """What was found, its colour, and the line below it."""
     said, colour = _STATUS[report.status]
     top = report.workloads[0] if report.status is MetricStatus.FOUND and report.workloads else None
-    canvas.text(_MARGIN, 28, f"{said}: {_cut(top.entity, 80)}" if top else said, size=18, colour=colour, bold=True)
     parts = []
     if report.window:
         parts.append(f"{report.window.start:%Y-%m-%d %H:%M:%S} to {report.window.end:%H:%M:%S} UTC")
     if report.onset:
         parts.append(f"onset {report.onset:%H:%M:%S}")
     parts.append(f"{report.data_quality.used} of {report.data_quality.series} series used")
-    canvas.text(_MARGIN, 50, " · ".join(parts), colour=_MUTED)
+    return f"{said}: {_cut(top.entity, 80)}" if top else said, colour, " · ".join(parts)
 
 
-def _panel(
-    canvas: Canvas, x: float, y: float, one: ChartedSeries, report: MetricReport, span: tuple[float, float]
+def span_of(charts: Sequence[ChartedSeries]) -> tuple[float, float]:
+    """The times that all panels cover, in seconds since 1970."""
+    first = min((one.times[0] for one in charts if one.times), default=0.0)
+    last = max((one.times[-1] for one in charts if one.times), default=1.0)
+    return first, max(last, first + 1e-3)
+
+
+def panel(
+    canvas: Canvas,
+    x: float,
+    y: float,
+    width: float,
+    one: ChartedSeries,
+    report: MetricReport,
+    span: tuple[float, float],
 ) -> None:
-    canvas.text(x, y + 14, title(one), bold=True)
-    left, top, right, bottom = x + _LABELS, y + _TITLE, x + _PANEL, y + _TITLE + _PLOT
+    """One series in a box `PANEL_HEIGHT` high, without its title."""
+    left, top, right, bottom = x + _LABELS, y, x + width, y + _PLOT
     known = [value for value in one.values if value is not None]
     known += [value for value in (one.low, one.high) if value is not None]
     low, high = (min(known), max(known)) if known else (0.0, 1.0)
@@ -109,7 +126,7 @@ def _panel(
             canvas.line(path, _SERIES, width=1.6)
     if onset is not None:
         canvas.line([(across(onset), top), (across(onset), bottom)], _ONSET, width=1.5, dashed=True)
-    for index, event in enumerate(_shown(report), start=1):
+    for index, event in enumerate(events_shown(report), start=1):
         at = event.moment.at.timestamp()
         if span[0] <= at <= span[1]:
             tip: list[Point] = [(across(at), bottom), (across(at) - 4, bottom + 7), (across(at) + 4, bottom + 7)]
@@ -122,23 +139,32 @@ def _panel(
 
 
 def _events(canvas: Canvas, y: float, report: MetricReport) -> None:
-    shown = _shown(report)
+    shown = events_shown(report)
     if not shown:
         return
-    canvas.text(_MARGIN, y + 12, "What happened near the onset", size=15, bold=True)
+    canvas.text(_MARGIN, y + 12, EVENTS_TITLE, size=15, bold=True)
     y += 32
     for index, event in enumerate(shown, start=1):
-        before = event.seconds_before_onset
-        when = f"{abs(before):.0f} s {'before' if before >= 0 else 'after'} the onset"
         canvas.polygon([(_MARGIN + 4, y - 9), (_MARGIN, y - 2), (_MARGIN + 8, y - 2)], _EVENT)
         canvas.text(
             _MARGIN + 16, y, f"{index}. {event.moment.at:%H:%M:%S}  {_cut(event.moment.text, 100)}", colour=_INK
         )
-        canvas.text(WIDTH - _MARGIN, y, when, colour=_MUTED, anchor="end")
+        canvas.text(WIDTH - _MARGIN, y, when(event), colour=_MUTED, anchor="end")
         y += _EVENT_LINE
 
 
-def _groups(charts: Sequence[ChartedSeries]) -> list[list[ChartedSeries]]:
+def when(event: EventBeside) -> str:
+    """How long before or after the onset."""
+    before = event.seconds_before_onset
+    return f"{abs(before):.0f} s {'before' if before >= 0 else 'after'} the onset"
+
+
+def events_shown(report: MetricReport) -> list[EventBeside]:
+    """The events that matter most, in the order of time."""
+    return sorted(report.events[:_MAX_EVENTS], key=lambda event: event.moment.at)
+
+
+def groups(charts: Sequence[ChartedSeries]) -> list[list[ChartedSeries]]:
     """By workload, in the order of their rank."""
     found: dict[tuple[int, str], list[ChartedSeries]] = {}
     for one in charts:
@@ -148,10 +174,6 @@ def _groups(charts: Sequence[ChartedSeries]) -> list[list[ChartedSeries]]:
 
 def _rows(group: Sequence[ChartedSeries]) -> int:
     return math.ceil(len(group) / _COLUMNS)
-
-
-def _shown(report: MetricReport) -> list[EventBeside]:
-    return report.events[:_MAX_EVENTS]
 
 
 def _runs(one: ChartedSeries) -> list[list[tuple[float, float]]]:
@@ -169,18 +191,18 @@ def _runs(one: ChartedSeries) -> list[list[tuple[float, float]]]:
     return [run for run in runs if run]
 
 
-def title(one: ChartedSeries) -> str:
-    """Whose and in what unit stays readable where the metric's name is long."""
+def title(one: ChartedSeries, room: int = _TITLE_ROOM) -> str:
+    """Of so many characters at most: whose and in what unit stays readable where the metric's name is long."""
     inside = [one.labels[key] for key in ("pod", "container", "node") if one.labels.get(key)]
     caller = one.labels.get("source_workload") or one.labels.get("client")
     if caller:
         inside.insert(0, f"called by {caller}")
     unit = f" ({_cut(one.unit, 16)})" if one.unit else ""
-    whose = _cut(f" · {' · '.join(inside)}", _TITLE_ROOM // 2) if inside else ""
+    whose = _cut(f" · {' · '.join(inside)}", room // 2) if inside else ""
     name, colon, form = one.name.rpartition(":")  # such as :mean
     tail = f"{colon}{form}" if name and len(form) < 16 else ""
     head = one.name.removesuffix(tail)
-    return _cut(head, _TITLE_ROOM - len(tail) - len(whose) - len(unit)) + tail + whose + unit
+    return _cut(head, room - len(tail) - len(whose) - len(unit)) + tail + whose + unit
 
 
 def number(value: float) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 from datetime import UTC, datetime, timedelta
 from xml.etree import ElementTree
 
@@ -56,6 +57,26 @@ def test_every_form_is_whole_and_holds_no_markup_of_others() -> None:
         assert image.width == 2000 and len(image.getcolors(1 << 24) or []) > 20
     empty = report.model_copy(update={"workloads": [], "events": []})
     ElementTree.fromstring(render.svg(empty, []))
+
+
+def test_events_stand_in_the_order_of_time_and_a_page_fits_a_telephone() -> None:
+    report, charts = found()
+    event = report.events[0]
+    times = [event.moment.at + timedelta(seconds=seconds) for seconds in (0, -200, 90, -30)]
+    moved = [
+        event.model_copy(update={"moment": event.moment.model_copy(update={"at": at, "text": f"event {number}"})})
+        for number, at in enumerate(times)
+    ]
+    report = report.model_copy(update={"events": moved})
+    for drawn in (render.svg(report, charts), render.html(report, charts)):
+        # in the figure of panels too, where a tip is at each mark
+        places = re.findall(r"event (\d)", drawn)
+        assert places[-4:] == ["1", "3", "0", "2"]
+        assert places == ["1", "3", "0", "2"] * (len(places) // 4)
+    page = render.html(report, charts)
+    assert "max-width:640px" in page and "overflow-x" not in page
+    widths = [int(width) for width in re.findall(r'<svg [^>]*?width="(\d+)"', page)]
+    assert len(widths) == len(charts) and max(widths) < 500 and "figure svg{display:block;width:100%" in page
 
 
 def test_points_are_thinned_and_gaps_and_spikes_stay() -> None:
