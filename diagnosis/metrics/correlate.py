@@ -40,6 +40,7 @@ def associations(values: FloatArray, *, least: float, rate: float, max_lag: int 
         return []
     ranks = _centered_ranks(steps)
     known = (~np.isnan(steps)).astype(np.float64)
+    own = np.square(ranks)
     memory = _autocorrelation(ranks)
     best = np.zeros((rows, rows))
     size = np.zeros((rows, rows))
@@ -48,7 +49,6 @@ def associations(values: FloatArray, *, least: float, rate: float, max_lag: int 
         early, late = slice(0, length - lag), slice(lag, length)
         common = known[:, early] @ known[:, late].T
         product = ranks[:, early] @ ranks[:, late].T
-        own = np.square(ranks)
         norm = np.sqrt((own[:, early] @ known[:, late].T) * (known[:, early] @ own[:, late].T))
         with np.errstate(invalid="ignore", divide="ignore"):
             coefficient = np.where((norm > 0) & (common >= _LEAST), product / norm, 0.0)

@@ -20,25 +20,21 @@ def episodes(
 ) -> list[Episode]:
     """The episodes of one series, the last `MOST`. `usual` is what the peak is measured from; `start` is the middle of
     bin 0 in seconds since 1970."""
-    groups: list[list[int]] = []
-    for place in np.flatnonzero(found)[::-1].tolist():
-        if groups and groups[-1][-1] - place <= _APART:
-            groups[-1].append(place)
-        elif len(groups) == MOST:
-            break
-        else:
-            groups.append([place])
+    places = np.flatnonzero(found)
+    if not len(places):
+        return []
     made = []
     middle = usual if math.isfinite(usual) else 0.0
-    for group in reversed(groups):
-        peak = max(values[group[::-1]].tolist(), key=lambda value: abs(value - middle))
+    cuts = (np.flatnonzero(np.diff(places) > _APART) + 1).tolist()
+    for low, high in list(zip([0, *cuts], [*cuts, len(places)], strict=True))[-MOST:]:
+        inside = values[places[low:high]]
         made.append(
             Episode(
                 detector=detector,
-                start=datetime.fromtimestamp(start + group[-1] * step, UTC),
-                end=datetime.fromtimestamp(start + group[0] * step, UTC),
-                points=len(group),
-                peak=peak,
+                start=datetime.fromtimestamp(start + int(places[low]) * step, UTC),
+                end=datetime.fromtimestamp(start + int(places[high - 1]) * step, UTC),
+                points=high - low,
+                peak=float(inside[np.abs(inside - middle).argmax()]),
             )
         )
     return made

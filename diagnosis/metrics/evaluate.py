@@ -13,7 +13,7 @@ from diagnosis.metrics.grid import Grid
 from diagnosis.metrics.onset import find_onsets
 from diagnosis.metrics.scoring import Own, gather, strengths
 from diagnosis.metrics.series import BoolArray, FloatArray
-from diagnosis.metrics.shift import Shift, shifts
+from diagnosis.metrics.shift import Blocks, Shift, shifts
 from diagnosis.metrics.signals import WEIGHTS, Signal, signal_of, signal_of_node
 from diagnosis.metrics.subject import Owners, Subject, subject_of
 
@@ -58,6 +58,7 @@ class Rows:
     callings: Sequence[str]
     signals: Sequence[Signal]
     calls: Calls
+    blocks: Blocks
 
     @classmethod
     def of(cls, grid: Grid, edges: Sequence[Edge], owners: Owners | None) -> Rows:
@@ -69,7 +70,8 @@ class Rows:
             signal_of_node(one.name) if entity.startswith("node/") else signal_of(one.name)
             for one, entity in zip(grid.series, entities, strict=True)
         ]
-        return cls(subjects, entities, callings, signals, Calls.of([*edges, *called], {*entities, *callings} - {""}))
+        calls = Calls.of([*edges, *called], {*entities, *callings} - {""})
+        return cls(subjects, entities, callings, signals, calls, Blocks.of(grid.values, short_bins(grid)))
 
 
 def best_onset(
@@ -166,7 +168,7 @@ def evaluate(grid: Grid, rows: Rows, onset: int, onset_strength: float, usual_en
     short fault is over in the second, a leak has hardly begun in the first."""
     short = min(grid.bins, onset + short_bins(grid))
     ends = [short, grid.bins] if grid.bins - onset >= 2 * (short - onset) else [short]
-    shift = shifts(grid.values, onset, ends, usual_end)
+    shift = shifts(grid.values, onset, ends, usual_end, rows.blocks)
     began, ended = _presence(grid.values, onset)
     told: list[tuple[str, Signal, float]] = []
     slow: dict[tuple[str, str], float] = {}

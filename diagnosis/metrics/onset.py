@@ -51,12 +51,15 @@ def find_onsets(values: FloatArray, first: int, last: int, most: int = MOST) -> 
     spread = 1.4826 * median(np.abs(usual - middle[:, None]))
     middle = np.where(np.isnan(middle), 0.0, middle)
     known = ~np.isnan(values)
-    largest = np.where(known, np.abs(values), 0.0).max(axis=1)
+    whole = bool(known.all())
+    largest = np.abs(values if whole else np.where(known, values, 0.0)).max(axis=1)
     scale = np.maximum(spread, np.maximum(0.05 * np.abs(middle), 0.005 * largest))
     scale = np.where(scale > 0, scale, 1.0)
-    scores = np.where(known, np.clip((values - middle[:, None]) / scale[:, None], -_BOUND, _BOUND), 0.0)
+    scores = (values - middle[:, None]) / scale[:, None]
+    np.maximum(np.minimum(scores, _BOUND, out=scores), -_BOUND, out=scores)
+    if not whole:
+        scores[~known] = 0.0
     sums = _running(scores)
-    whole = bool(known.all())
     counts = _running(known[:1] if whole else known)  # one row stands for all that miss nothing
     last_place = bins - LEAST_AFTER + 1
     at = np.arange(LEAST_BEFORE, last_place)
@@ -70,7 +73,9 @@ def find_onsets(values: FloatArray, first: int, last: int, most: int = MOST) -> 
             n_after = counts[:, ends] - n_before
             after = (sums[:, ends] - sum_before) / n_after
             # the mean of few values varies more; both ends of the range are such
-            difference = np.abs((after - before) * np.sqrt(n_before * n_after / (n_before + n_after)))
+            after -= before
+            difference = np.abs(after, out=after)
+            difference *= np.sqrt(n_before * n_after / (n_before + n_after))
             if not whole:
                 difference = np.where(np.isfinite(difference), difference, 0.0)
             known_quiet = int((at + width <= first).sum())

@@ -25,7 +25,7 @@ _SPAN_FLOOR = 0.005
 _MAD = 1.4826  # a normal distribution's standard deviation in median absolute deviations
 _RESTLESS = 0.75
 _RESTLESS_SIGMA = 1.1503  # the same quantile of a normal distribution's absolute values
-_BLOCKS = 32
+_BLOCKS, _BLOCKS_OF_ALL = 32, 64
 _SPARSE = 0.8
 _FEWEST, _TOLD = 3, 10
 """Values before the onset that a series needs: ten, or half of a shorter baseline. One that has just begun is at its
@@ -46,15 +46,39 @@ class Shift:
     scale: FloatArray
 
 
-def shifts(values: FloatArray, onset: int, ends: Sequence[int], usual_end: int | None = None) -> Shift:
+@dataclass(frozen=True, eq=False)
+class Blocks:
+    """Medians of overlapping blocks of one width all over a matrix: column i is of the bins from `starts[i]` on."""
+
+    width: int
+    starts: npt.NDArray[np.intp]
+    medians: FloatArray
+
+    @classmethod
+    def of(cls, values: FloatArray, width: int) -> Blocks:
+        """Those of every onset that is looked at: `before` takes what lies before one."""
+        starts = evenly(max(0, values.shape[1] - width + 1), _BLOCKS_OF_ALL)
+        return cls(width, starts, _medians_at(values, starts, width))
+
+    def before(self, end: int) -> FloatArray:
+        """The medians of blocks that end before a bin."""
+        return self.medians[:, : int(self.starts.searchsorted(end - self.width, "right"))]
+
+
+def shifts(
+    values: FloatArray, onset: int, ends: Sequence[int], usual_end: int | None = None, every: Blocks | None = None
+) -> Shift:
     """Compare columns [onset, end) of a (series, bins) matrix with those before `usual_end`, by default all before the
     onset; of several ends, ascending, that counts for each series with which it shows most. The noise is that of blocks
-    as wide as the first. Series without a value after the onset, or with fewer before it than tell what is usual, have
-    score zero."""
-    usual = values[:, : onset if usual_end is None else min(usual_end, onset)]
+    as wide as the first; `every` holds such of the whole matrix where several onsets are looked at. Series without a
+    value after the onset, or with fewer before it than tell what is usual, have score zero."""
+    end_of_usual = onset if usual_end is None else min(usual_end, onset)
+    usual = values[:, :end_of_usual]
     before = median(usual)
     scale = np.maximum(_MAD * median(np.abs(usual - before[:, None])), FLOOR * np.abs(before))
-    blocks = _block_medians(usual, ends[0] - onset)
+    width = ends[0] - onset
+    shared = every is not None and every.width == width and end_of_usual >= 3 * width
+    blocks = every.before(end_of_usual) if shared and every is not None else _block_medians(usual, width)
     if blocks.shape[1] >= 4:
         scale = np.fmax(scale, quantile(np.abs(blocks - before[:, None]), _RESTLESS) / _RESTLESS_SIGMA)
     scale = np.fmax(scale, _SPAN_FLOOR * _largest(values[:, : ends[-1]]))
@@ -162,7 +186,10 @@ def _block_medians(values: FloatArray, width: int) -> FloatArray:
     count = length - width + 1
     if count < 4 or width < 1:
         return np.empty((len(values), 0))
-    starts = evenly(count, _BLOCKS)
+    return _medians_at(values, evenly(count, _BLOCKS), width)
+
+
+def _medians_at(values: FloatArray, starts: npt.NDArray[np.intp], width: int) -> FloatArray:
     # of a wide block the median of thirty values tells as much
     columns = starts[:, None] + evenly(width, 15)
     chosen = values[:, columns]

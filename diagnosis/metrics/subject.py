@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 
 from diagnosis.workloads.metrics import ALIASES
 from incidents.models import ObjectRef
@@ -25,6 +26,17 @@ _CALLEES = (
     "server", "callee", "destination_service",
 )  # fmt: skip
 _CALLEES_NAMESPACES = ("destination_workload_namespace", "destination_service_namespace")
+_OF_CALLS = ("caller", "callee")
+_TELLS: dict[str, list[tuple[str, int]]] = {}
+"""Label to (what it tells, its place among those that tell the same)."""
+for _role, _names in (
+    *((role, ALIASES[role]) for role in ("namespace", "pod", "node", "workload", "service", "container")),
+    ("caller", _CALLERS),
+    ("callee", _CALLEES),
+    ("callee_namespace", _CALLEES_NAMESPACES),
+):
+    for _place, _name in enumerate(_names):
+        _TELLS.setdefault(_name, []).append((_role, _place))
 _NOBODY = ("", "unknown", "user")
 # names that the ReplicaSet, the DaemonSet and the StatefulSet controllers make: the alphabet is that of
 # k8s.io/apimachinery/pkg/util/rand, which has no vowels and none of 0, 1 and 3
@@ -80,8 +92,9 @@ class Subject:
 
 def subject_of(labels: Mapping[str, str], owners: Owners | None = None) -> Subject:
     """The subject by the labels' usual names; the workload of a pod by its owner, else by its name's form."""
-    namespace, pod, node = _about(labels, "namespace"), _about(labels, "pod"), _about(labels, "node")
-    workload, service = _about(labels, "workload"), _about(labels, "service")
+    found = _roles(labels)
+    namespace, pod, node = found.get("namespace", ""), found.get("pod", ""), found.get("node", "")
+    workload, service = found.get("workload", ""), found.get("service", "")
     kind = next((_KINDS[key] for key in _KINDS if workload and labels.get(key) == workload), "Workload")
     if pod:
         owner = (owners or {}).get((namespace, pod))
@@ -89,25 +102,32 @@ def subject_of(labels: Mapping[str, str], owners: Owners | None = None) -> Subje
             workload, kind = owner.name, owner.kind
         elif not workload:
             workload = workload_of_pod(pod)
-    callee = next((labels[key] for key in _CALLEES if labels.get(key, "") not in _NOBODY), "")
-    caller = next((labels[key] for key in _CALLERS if labels.get(key, "") not in _NOBODY), "")
+    callee, caller = found.get("callee", ""), found.get("caller", "")
     if callee:
-        inside = next((labels[key] for key in _CALLEES_NAMESPACES if labels.get(key)), namespace)
+        inside = found.get("callee_namespace", namespace)
         outside = labels.get("source_workload_namespace") or namespace
         return Subject(outside, workload, pod, "", node, service, caller, callee.split(".")[0], inside, kind)
-    return Subject(namespace, workload, pod, _about(labels, "container"), node, service, kind=kind)
+    return Subject(namespace, workload, pod, found.get("container", ""), node, service, kind=kind)
 
 
+def _roles(labels: Mapping[str, str]) -> dict[str, str]:
+    """What each label tells; of several that tell the same, the first of its names."""
+    first: dict[str, int] = {}
+    found: dict[str, str] = {}
+    for key, value in labels.items():
+        for role, place in _TELLS.get(key, ()):
+            if value and place < first.get(role, len(_TELLS)) and (value not in _NOBODY or role not in _OF_CALLS):
+                first[role], found[role] = place, value
+    return found
+
+
+@lru_cache(maxsize=4096)
 def workload_of_pod(pod: str) -> str:
     """The workload's name in a pod's, by the form that its controller gives it; the pod's own when it has none."""
     for form in (_OF_REPLICA_SET, _OLD_REPLICA_SET, _OF_STATEFUL_SET, _OF_OTHERS):
         if found := form.match(pod):
             return found[1]
     return pod
-
-
-def _about(labels: Mapping[str, str], what: str) -> str:
-    return next((labels[key] for key in ALIASES[what] if labels.get(key)), "")
 
 
 def _joined(namespace: str, name: str) -> str:
