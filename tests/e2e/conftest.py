@@ -28,7 +28,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.cluster)
             item.add_marker(pytest.mark.timeout(420))
     # what takes no scenario comes last: one that is prepared ahead and not taken for minutes has become another
-    items.sort(key=lambda item: "site" in getattr(item, "fixturenames", ()))
+    items.sort(key=lambda item: not {"site", "measured"}.isdisjoint(getattr(item, "fixturenames", ())))
 
 
 @pytest.fixture(scope="session")

@@ -76,6 +76,12 @@ class Kube:
     def create(self, namespace: str, *objects: Object) -> list[Object]:
         return [self.call("POST", _PATHS[item["kind"]].format(ns=namespace), json=item) for item in objects]
 
+    def read(self, path: str) -> str:
+        """What a GET answers, as text."""
+        answer = self._http.get(f"/{path.lstrip('/')}")
+        assert answer.status_code < 400, f"GET {path}: {answer.status_code} {answer.text[:500]}"
+        return answer.text
+
     def find(self, kind: str, namespace: str, name: str) -> Object | None:
         answer = self._http.get(f"/{_PATHS[kind].format(ns=namespace)}/{name}")
         if answer.status_code == 404:

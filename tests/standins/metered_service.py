@@ -1,9 +1,10 @@
 """A small real service that measures itself, and can really be broken: a process of its own on loopback.
 
-`python metered_service.py NAME PORT [DOWNSTREAM_URL]`, with $CALLEE as the downstream's name and $FAULT as a fault from
-the start. GET /work does a little and calls the downstream; GET /metrics
-tells, of this process as the kernel counts it and of its requests; GET /fault/KIND breaks it: cpu (burns a core),
-memory (keeps 8 MB more ten times a second), latency (each request waits), errors (each second request fails).
+`python metered_service.py NAME PORT [DOWNSTREAM_URL]`, with $FAULT as a fault from the start and $ADDRESS to listen on
+(loopback by default). GET /work does a little and calls the downstream; GET /metrics tells, of this process as the
+kernel counts it and of its requests, and, where $CALLEE names the downstream, of the calls to it; GET /fault/KIND
+breaks it: cpu (burns a core), memory (keeps 8 MB more each $PACE seconds, a tenth by default), latency (each request
+waits), errors (each second request fails). Where the file $KEEP is given, the next process has the fault as well.
 """
 
 from __future__ import annotations
@@ -71,6 +72,8 @@ class Service:
 
     def break_it(self, kind: str) -> None:
         self.fault = kind
+        if keep := os.environ.get("KEEP"):
+            Path(keep).write_text(kind)
         tasks = {"cpu": [self._burn, self._burn], "memory": [self._grow]}.get(kind, [])
         for task in tasks:
             threading.Thread(target=task, daemon=True).start()
@@ -83,7 +86,7 @@ class Service:
     def _grow(self) -> None:
         while self.fault == "memory" and len(self.kept) < 40:
             self.kept.append(os.urandom(4 << 20) * 2)
-            time.sleep(0.1)
+            time.sleep(float(os.environ.get("PACE", "0.1")))
 
     def metrics(self) -> str:
         used = os.times()
@@ -96,8 +99,7 @@ class Service:
             *(f'http_requests_total{{code="{code}"}} {count}' for code, count in self.codes.items()),
             *self.served.lines("http_request_duration_seconds", ""),
         ]
-        if self.downstream:
-            callee = os.environ["CALLEE"]
+        if callee := os.environ.get("CALLEE"):
             labels = f'client="{self.name}",server="{callee}",'
             lines += self.called.lines("traces_service_graph_request_client_seconds", labels)
             lines.append(f"traces_service_graph_request_total{{{labels[:-1]}}} {self.called.count}")
@@ -106,6 +108,10 @@ class Service:
 
 def main() -> None:
     service = Service(sys.argv[1], sys.argv[3] if len(sys.argv) > 3 else "")
+
+    keep = Path(os.environ.get("KEEP") or os.devnull)
+    if keep.exists() and (kind := keep.read_text()):
+        service.break_it(kind)
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
@@ -128,7 +134,7 @@ def main() -> None:
         def log_message(self, *_: object) -> None:
             pass
 
-    ThreadingHTTPServer(("127.0.0.1", int(sys.argv[2])), Handler).serve_forever()
+    ThreadingHTTPServer((os.environ.get("ADDRESS", "127.0.0.1"), int(sys.argv[2])), Handler).serve_forever()
 
 
 if __name__ == "__main__":
