@@ -35,10 +35,11 @@ test: lint ## lint, types and every test that needs no cluster; ends with what w
 	@echo 'The tests on a real Kubernetes cluster are run by `make cluster` and `make e2e`.'
 
 unit: setup
-	$(BIN)/pytest -p tests.forked -m "not cluster and not generated" --ignore=tests/e2e --no-fold-skipped $(PYTEST_ARGS)
+	$(BIN)/pytest -n auto --dist loadfile --no-loadscope-reorder -m "not cluster and not generated" --ignore=tests/e2e \
+	  --no-fold-skipped $(PYTEST_ARGS)
 
 generated: setup ## every cause of a crash in every kind of build: a few minutes more
-	$(BIN)/pytest -p tests.forked -m generated tests/generated $(PYTEST_ARGS)
+	$(BIN)/pytest -n auto -m generated tests/generated $(PYTEST_ARGS)
 
 e2e: setup ## every test that needs a cluster, on $$KUBECONFIG or the development cluster
 	@deploy/dev-cluster/e2e $(PYTEST_ARGS)

@@ -73,14 +73,18 @@ LONG = (
 """Files that take longest: begun first, so that none of them is left alone at the end."""
 
 
+def pytest_xdist_auto_num_workers() -> int:
+    """One more than there are processors: while one waits for a server or a debugger, another computes."""
+    return (os.cpu_count() or 1) + 1
+
+
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection() -> None:
     gc.disable()  # while everything is imported
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    first = tuple(f"tests/{name}" for name in LONG)
-    items.sort(key=lambda item: not item.nodeid.startswith(first))
+    items.sort(key=lambda item: not any(f"tests/{name}" in item.nodeid for name in LONG))
 
 
 def pytest_collection_finish() -> None:
