@@ -43,10 +43,8 @@ def image(folder: Path) -> str:
     added = {python: "/usr/bin/python3"}
     for part in ("binascii", "zlib", "_hashlib"):  # named, so that the libraries that they need come along
         added |= {path: f"/usr/lib/{library.name}/lib-dynload/{path.name}" for path in library.glob(f"*/{part}.*.so")}
-    tag = hashlib.sha256((root / "service.py").read_bytes() + f"{sys.version} {sorted(added)}".encode()).hexdigest()[
-        :12
-    ]
-    reference = f"docker.io/local/metered:{tag}"
+    made_of = f"{sys.version} {sorted(added)} {(root / 'service.py').read_text()}"
+    reference = f"docker.io/local/metered:{hashlib.sha256(made_of.encode()).hexdigest()[:12]}"
     more = [part for source, inside in added.items() for part in ("--add", f"{source}={inside}")]
     run(CLUSTER, "image", "--name", reference, "--rootfs", root, "--libs", *more, "--env", "PYTHONHOME=/usr")
     return reference

@@ -77,7 +77,7 @@ def monitoring(folder: Path, kube: Kube, namespaces: Sequence[str]) -> Iterator[
 
 def ask(url: str, query: str) -> list[Object]:
     """The results of an instant query."""
-    answer = httpx.get(f"{url}/api/v1/query", params={"query": query}, trust_env=False)
+    answer = httpx.get(f"{url}/api/v1/query", params={"query": query}, timeout=30, trust_env=False)
     answer.raise_for_status()
     found: list[Object] = answer.json()["data"]["result"]
     return found
