@@ -24,6 +24,7 @@ _CREDENTIALS = struct.Struct("3i")  # struct ucred of unix(7): pid, uid, gid
 _TIMEOUT = struct.Struct("2l")  # struct timeval
 _STALLED = 60
 _MOST = 8
+_PIECE = 64 << 10  # about what such a socket holds: the kernel fills it again while this is written
 
 log = structlog.get_logger(__name__)
 
@@ -87,20 +88,16 @@ class CoredumpSocket:
         connection.setblocking(True)
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, _TIMEOUT.pack(_STALLED, 0))
         told = {**describe(pid, str(self._proc)), "time": int(time.time())}
-        return keep(str(self._root), told, _pieces(connection))
+        return keep(str(self._root), told, from_socket(connection), _PIECE)
 
 
-def _pieces(connection: socket.socket) -> Callable[[int], bytes | bytearray]:
-    """Reads in one buffer: the kernel sends page by page, and the dying process waits for whatever else is done."""
-    buffer = bytearray()
+def from_socket(connection: socket.socket) -> Callable[[memoryview], int]:
+    """The kernel sends page by page: it is left to it to wait until the memory is full."""
 
-    def read(count: int) -> bytes | bytearray:
-        if len(buffer) != count:
-            buffer[:] = bytes(count)
+    def read(view: memoryview) -> int:
         filled = 0
-        with memoryview(buffer) as view:
-            while filled < count and (came := connection.recv_into(view[filled:])):
-                filled += came
-            return buffer if filled == count else bytes(view[:filled])
+        while filled < len(view) and (came := connection.recv_into(view[filled:], 0, socket.MSG_WAITALL)):
+            filled += came
+        return filled
 
     return read

@@ -8,13 +8,14 @@ import os
 import socket
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
 import pytest
 
-from collector.coredump_socket import CoredumpSocket
-from collector.dying import INCOMING, describe
+from collector.coredump_socket import CoredumpSocket, from_socket
+from collector.dying import INCOMING, describe, from_pipe, lay_down
 from collector.incoming import arrived, whose
 from tests.collector.conftest import UID, Node
 from tests.standins import crashing
@@ -45,6 +46,40 @@ def test_zeros_become_holes(tmp_path: Path) -> None:
     (item,) = arrived(tmp_path, time.time())
     assert item.core.read_bytes() == data
     assert item.core.stat().st_blocks * 512 < 4 << 20
+
+
+@pytest.mark.parametrize("way", ["pipe", "socket"])
+def test_what_comes_in_odd_pieces_lies_there_byte_for_byte(tmp_path: Path, way: str) -> None:
+    """Zeros and data that begin and end anywhere, from a sender that stops in between."""
+    lengths = [1, 4096, 65_535, 65_536, 65_537, 300_001, 1 << 20, 7]
+    data = b"".join(part for count in lengths for part in (os.urandom(count), bytes(count)))
+    target = os.open(tmp_path / "core", os.O_RDWR | os.O_CREAT)
+    if way == "pipe":
+        reading, writing = os.pipe()
+        ends = None
+        read = from_pipe(reading)
+    else:
+        ends = socket.socketpair()
+        reading, writing = (end.fileno() for end in ends)
+        read = from_socket(ends[0])
+
+    def write() -> None:
+        view = memoryview(data)
+        for step in (3, 100_000, 65_536, 1_000_000, len(data)):
+            part, view = view[:step], view[step:]
+            while part:
+                part = part[os.write(writing, part) :]
+            time.sleep(0.005)
+        ends[1].close() if ends else os.close(writing)
+
+    sender = threading.Thread(target=write)
+    sender.start()
+    assert lay_down(read, target, 128 << 10) == len(data)
+    sender.join()
+    os.close(target)
+    ends[0].close() if ends else os.close(reading)
+    assert (tmp_path / "core").read_bytes() == data
+    assert (tmp_path / "core").stat().st_blocks * 512 < len(data) - (1 << 19)
 
 
 @pytest.mark.parametrize(
