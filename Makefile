@@ -6,7 +6,7 @@ PYTEST_ARGS ?=
 # without its cache every process compiles what it imports anew, which takes several seconds
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help setup demo serve test unit generated e2e eval lint type bench cluster lock clean
+.PHONY: help setup demo serve test unit system generated e2e eval lint type bench cluster lock clean
 .DEFAULT_GOAL := help
 
 help: ## this list
@@ -30,13 +30,16 @@ lint: setup ## ruff (rules and format) and the import contract
 type: setup ## mypy --strict
 	$(BIN)/mypy
 
-test: lint ## lint, types and every test that needs no cluster; ends with what was skipped, and why
+test: lint ## lint, types, unit and integration tests, none of which needs a cluster; ends with what was skipped, and why
 	@$(MAKE) --no-print-directory -j2 type unit
-	@echo 'The tests on a real Kubernetes cluster are run by `make cluster` and `make e2e`.'
+	@echo 'Whole programs are tested by `make system`, on a real Kubernetes cluster by `make cluster` and `make e2e`.'
 
 unit: setup
-	$(BIN)/pytest -n auto --dist loadfile --no-loadscope-reorder -m "not cluster and not generated" --ignore=tests/e2e \
-	  --no-fold-skipped $(PYTEST_ARGS)
+	$(BIN)/pytest -n auto --dist loadfile --no-loadscope-reorder \
+	  -m "not cluster and not generated and not system" --ignore=tests/e2e --no-fold-skipped $(PYTEST_ARGS)
+
+system: setup ## whole programs, started as users start them (service, agent, demo, image): a minute more
+	$(BIN)/pytest -n auto --dist loadfile -m system tests --ignore=tests/e2e --no-fold-skipped $(PYTEST_ARGS)
 
 generated: setup ## every cause of a crash in every kind of build: a few minutes more
 	$(BIN)/pytest -n auto -m generated tests/generated $(PYTEST_ARGS)

@@ -58,6 +58,7 @@ def declared() -> list[dict[str, Any]]:
     return found
 
 
+@pytest.mark.system
 async def test_a_bad_rollout_is_found_with_its_event_and_charts(
     service: Served, parts: Parts, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

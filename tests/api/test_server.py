@@ -42,6 +42,7 @@ async def test_an_unusable_core_ends_with_a_clear_word_through_the_real_graph(tm
             assert (await service.client.get("/metrics")).status_code == 200
 
 
+@pytest.mark.system
 async def test_sigterm_drains_then_ends_with_success(tmp_path: Path):
     environment = {
         "PARAMEDIC_DATA_DIR": str(tmp_path),

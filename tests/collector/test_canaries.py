@@ -33,7 +33,7 @@ from tests.standins.llm import KEY as MODEL_KEY
 from tests.standins.llm import OPENAI_MODEL, LlmStandIn
 from tests.standins.notices import SLACK_PATH, NoticeServers
 
-pytestmark = pytest.mark.gdb
+pytestmark = [pytest.mark.gdb, pytest.mark.system]
 SERVICE_KEY = "pmk_canary-service-key-5f0c1d2e3b4a"
 SINK_KEY = "canary-sink-key-77aa"
 URL_TOKEN = "canary-url-token-77ab"

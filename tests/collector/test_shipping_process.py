@@ -22,6 +22,7 @@ from tests.standins import crashing, s3
 from tests.standins.shipping import Depot
 from tools.objectstore.store import ObjectStore
 
+pytestmark = [pytest.mark.gdb, pytest.mark.system]
 _SPARSE = 1 << 29
 _MOST_MB = 150
 
@@ -100,7 +101,6 @@ async def test_killed_in_an_upload_and_the_server_too(tmp_path: Path, server: s3
     outbox.close()
 
 
-@pytest.mark.gdb
 async def test_a_sparse_core_of_half_a_gb_takes_little_memory(tmp_path: Path, server: s3.S3Server) -> None:
     crashing.require_tools()
     depot = Depot(tmp_path)

@@ -9,6 +9,7 @@ import sys
 import tomllib
 from pathlib import Path
 
+import pytest
 import yaml
 
 ROOT = Path(__file__).parents[2]
@@ -36,6 +37,7 @@ def test_the_image_has_every_room_and_nothing_else_is_sent_to_the_builder() -> N
     assert sent == set(_copied()) | {"requirements.lock", "requirements-dev.lock"}
 
 
+@pytest.mark.system
 def test_the_copied_files_alone_make_a_program_that_starts(tmp_path: Path) -> None:
     for source, destination in _copied().items():
         target = tmp_path / destination

@@ -18,7 +18,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import yaml
 from aiohttp import web
 
 from tests.standins.json_patch import PatchRefused, apply_patch
@@ -140,7 +139,7 @@ class KubeApi:
             "contexts": [{"name": "x", "context": {"cluster": "c", "user": "u"}}],
             "current-context": "x",
         }
-        path.write_text(yaml.safe_dump(config))
+        path.write_text(json.dumps(config))  # which is YAML
         path.chmod(0o600)
         return path
 

@@ -25,6 +25,7 @@ def _demo(**env: str) -> subprocess.CompletedProcess[str]:
 
 
 @pytest.mark.gdb
+@pytest.mark.system
 @needs_tools
 def test_it_ends_with_the_line_of_the_bug_and_leaves_nothing(tmp_path: Path) -> None:
     kubeconfig = tmp_path / "kubeconfig"
