@@ -20,7 +20,8 @@ from incidents.metric_report import MetricStatus
 CALLS = (("web", "cart"), ("web", "catalog"), ("web", "orders"), ("cart", "store"), ("orders", "payment"),
          ("orders", "mail"), ("orders", "store"), ("catalog", "search"))  # fmt: skip
 SERVICES = tuple(dict.fromkeys(name for pair in CALLS for name in pair))
-KINDS = ("cpu", "memory", "slow", "network", "errors")
+CALLING = tuple(dict.fromkeys(caller for caller, _ in CALLS if caller != SERVICES[0]))
+KINDS = ("cpu", "memory", "slow", "network", "errors", "skips")
 
 
 def robust_shift(series: Sequence[MetricSeries], onset: float) -> list[str]:
@@ -93,14 +94,16 @@ def made_quiet() -> tuple[int, int]:
 
 def made_faults() -> Iterator[tuple[str, tuple[float, float], tuple[float, float]]]:
     """(what is measured, ours, the robust shift's) as AC@1 and Avg@5, of a shop of eight services. A fault of the
-    network shows at none of its own pods, only where it is called."""
+    network shows at none of its own pods, only where it is called; code that returns early only in what it calls no
+    more."""
     declared = [Edge(*pair) for pair in CALLS]
     ranks: dict[str, tuple[list[int], list[int]]] = {"pods": ([], []), "pods, and who has whose address": ([], []),
                                                      "with calls": ([], [])}  # fmt: skip
     for kind in KINDS:
         for seed in range(8):
             dice = np.random.default_rng([seed, KINDS.index(kind)])
-            culprit = SERVICES[int(dice.integers(1, len(SERVICES)))]
+            may = CALLING if kind == "skips" else SERVICES[1:]
+            culprit = may[int(dice.integers(0, len(may)))]
             pods, calls, fault = _shop(kind, culprit, dice)
             for label, series, edges in zip(ranks, (pods, pods, [*pods, *calls]), ([], declared, []), strict=True):
                 report = analyze(series, window=(_time(fault - 120), _time(fault + 600)), edges=edges)
@@ -138,6 +141,10 @@ def _shop(kind: str, culprit: str, dice: np.random.Generator) -> tuple[list[Metr
             cpu *= 1 + on * size
         if name == culprit and kind == "memory":
             memory *= 1 + on * 0.02 * size * np.maximum(0, np.arange(length) - onset)
+        if kind == "skips" and any(name == callee for caller, callee in CALLS if caller == culprit):
+            lost = (1 - 1 / (1 + size)) / sum(name == callee for _, callee in CALLS)  # others ask as before
+            cpu *= 1 - on * lost
+            requests *= 1 - on * lost
         if slows and name in above and not (kind == "network" and name == culprit):
             latency *= 1 + on * size
         if slows and name in above:

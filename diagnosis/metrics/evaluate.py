@@ -14,7 +14,8 @@ from diagnosis.metrics.onset import find_onsets
 from diagnosis.metrics.scoring import Own, gather, strengths
 from diagnosis.metrics.series import BoolArray, FloatArray
 from diagnosis.metrics.shift import Blocks, Shift, shifts
-from diagnosis.metrics.signals import WEIGHTS, Signal, signal_of, signal_of_node
+from diagnosis.metrics.signals import WEIGHTS, WORK, Signal, signal_of, signal_of_node
+from diagnosis.metrics.starved import Work
 from diagnosis.metrics.subject import Owners, Subject, subject_of
 
 CANDIDATES = 4
@@ -170,22 +171,34 @@ def evaluate(grid: Grid, rows: Rows, onset: int, onset_strength: float, usual_en
     ends = [short, grid.bins] if grid.bins - onset >= 2 * (short - onset) else [short]
     shift = shifts(grid.values, onset, ends, usual_end, rows.blocks)
     began, ended = _presence(grid.values, onset)
-    told: list[tuple[str, Signal, float]] = []
+    told: list[tuple[str, Signal, float, bool]] = []
     slow: dict[tuple[str, str], float] = {}
-    for entity, calling, signal, value, presence in zip(
+    work = Work()
+    for entity, calling, signal, fell, value, presence in zip(
         rows.entities,
         rows.callings,
         rows.signals,
+        (shift.sign < 0).tolist(),
         strengths(shift.score).tolist(),
         (began | ended).tolist(),
         strict=True,
     ):
-        if not calling:
-            told.append((entity, Signal.PRESENCE, _PRESENCE) if presence else (entity, signal, value))
-        elif signal is not Signal.TRAFFIC:
-            slow[(calling, entity)] = max(slow.get((calling, entity), 0.0), value)
-    owns = gather(told)
+        if calling:
+            work.note_call(calling, entity, signal, fell, value)
+            if signal is not Signal.TRAFFIC:
+                slow[(calling, entity)] = max(slow.get((calling, entity), 0.0), value)
+        elif presence:
+            told.append((entity, Signal.PRESENCE, _PRESENCE, False))
+        else:
+            work.note(entity, signal, fell, value)
+            told.append((entity, signal, value, fell and signal in WORK))
+    starved = work.starved(rows.calls)
+    owns = gather(
+        (entity, Signal.LESS_WORK if fell and entity in starved else signal, value)
+        for entity, signal, value, fell in told
+    )
     credit(owns, slow)
+    work.credit(owns, starved, rows.calls)
     return Evaluation(onset, onset_strength, shift, began, ended, owns, ranked(owns, rows.calls))
 
 

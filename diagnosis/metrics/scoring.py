@@ -14,7 +14,7 @@ from diagnosis.metrics.signals import TRAVELS, WEIGHTS, Signal
 CAP = 200.0
 _KNEE = 3.0
 _FADES = 0.25
-_SERVED = tuple(sorted(TRAVELS - {Signal.CALL_LATENCY, Signal.TRAFFIC}))
+_SERVED = tuple(sorted(TRAVELS - {Signal.CALL_LATENCY, Signal.TRAFFIC, Signal.LESS_WORK, Signal.ASKS_LESS}))
 
 
 @dataclass

@@ -22,6 +22,8 @@ class Signal(StrEnum):
     CALL_LATENCY = "latency of its calls"
     CALLED_LATENCY = "latency seen by its callers"  # of an edge; credited to the callee
     TRAFFIC = "traffic"
+    LESS_WORK = "less work"  # of one that others call: it does less because less is asked of it
+    ASKS_LESS = "asks less of others"  # of those who call such
     OTHER = "other"
     PRESENCE = "presence"  # the series itself began or ended
     NODE = "node"  # of the machine: says nothing of one pod on it
@@ -39,8 +41,13 @@ WEIGHTS = {
     Signal.PRESENCE: 0.6,
     Signal.CALL_LATENCY: 0.5,
     Signal.TRAFFIC: 0.5,
+    Signal.LESS_WORK: 0.5,
+    Signal.ASKS_LESS: 1.0,
 }
-TRAVELS = {Signal.SERVED_LATENCY, Signal.CALLED_LATENCY, Signal.ERRORS, Signal.CALL_LATENCY, Signal.TRAFFIC}
+TRAVELS = {Signal.SERVED_LATENCY, Signal.CALLED_LATENCY, Signal.ERRORS, Signal.CALL_LATENCY, Signal.TRAFFIC,
+           Signal.LESS_WORK, Signal.ASKS_LESS}  # fmt: skip
+WORK = {Signal.CPU, Signal.DISK, Signal.TRAFFIC, Signal.OTHER}
+"""Kinds that fall where less is asked."""
 """Kinds that a caller shows because of what it calls."""
 
 _FORMS = (
