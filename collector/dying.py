@@ -1,19 +1,20 @@
 """A process that the kernel holds while its core is written: who it is, and its core laid down as a stream.
 
-Only the standard library, and little of it: the kernel's pipe starts this for every crash, and the dying process, with
-its pod, waits until the last byte was read.
+Only the standard library, and little of it (no `re`, no `json`: they take as long to load as Python to start): the
+kernel's pipe starts this for every crash, and the dying process, with its pod, waits until the last byte was read.
 """
 
 from __future__ import annotations
 
 import errno
-import json
 import os
-import re
 import stat
 import sys
 import time
-from collections.abc import Callable
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 INCOMING = ".incoming"
 """Folder below a folder of cores; the agent gives what is in it its place."""
@@ -23,26 +24,41 @@ _ZEROS = bytes(_BLOCK)
 _PIPE_BYTES = 1 << 20
 _PIPE_PIECE = 256 << 10
 _NAP_SECONDS = 0.0002
-_POD = re.compile(r"pod([0-9a-f]{8}[-_][0-9a-f]{4}[-_][0-9a-f]{4}[-_][0-9a-f]{4}[-_][0-9a-f]{12}|[0-9a-f]{32})")
-_CONTAINER = re.compile(r"[0-9a-f]{64}")
-_COMM = re.compile(r"[^A-Za-z0-9._+-]")
+_HEX = frozenset("0123456789abcdef")
+_UID = (8, 4, 4, 4, 12)
 
 
 def describe(pid: int, proc: str = "/proc") -> dict[str, str | int | None]:
     """The process as /proc shows it: name, executable, pod uid and container id (from its cgroup). Never raises."""
-    cgroup = _read(f"{proc}/{pid}/cgroup")
-    pod, container = _POD.search(cgroup), _CONTAINER.findall(cgroup)
+    cgroup, comm = _read(f"{proc}/{pid}/cgroup"), _read(f"{proc}/{pid}/comm").strip()
     try:
         executable = os.readlink(f"{proc}/{pid}/exe")
     except OSError:
         executable = ""
     return {
         "pid": pid,
-        "comm": _COMM.sub("_", _read(f"{proc}/{pid}/comm").strip())[:32] or "unknown",
+        "comm": "".join(c if c.isascii() and (c.isalnum() or c in "._+-") else "_" for c in comm)[:32] or "unknown",
         "executable": executable or None,
-        "pod_uid": pod.group(1).replace("_", "-") if pod else None,
-        "container_id": container[-1] if container else None,
+        "pod_uid": _pod_uid(cgroup),
+        "container_id": _container_id(cgroup),
     }
+
+
+def _pod_uid(cgroup: str) -> str | None:
+    """What follows `pod`: a UUID with - or _, or the 32 digits of a static pod."""
+    for text in cgroup.split("pod")[1:]:
+        uid, short = text[:36].replace("_", "-"), text[:32]
+        if tuple(len(part) for part in uid.split("-")) == _UID and _HEX.issuperset(uid.replace("-", "")):
+            return uid
+        if len(short) == 32 and _HEX.issuperset(short):
+            return short
+    return None
+
+
+def _container_id(cgroup: str) -> str | None:
+    """The last 64 hexadecimal digits."""
+    words = "".join(c if c in _HEX else " " for c in cgroup).split()
+    return next((word for word in reversed(words) if len(word) == 64), None)
 
 
 def lay_down(read: Callable[[memoryview], int], target: int, piece: int) -> int:
@@ -93,7 +109,7 @@ def keep(root: str, told: dict[str, str | int | None], read: Callable[[memoryvie
     folder = private_folder(os.path.join(root, INCOMING))
     name = os.path.join(folder, f"{told['time']}-{told['pid']}-{time.monotonic_ns()}")
     with open(f"{name}.tmp", "x", encoding="utf-8") as file:
-        json.dump(told, file)
+        file.write("{" + ", ".join(f"{_json(name)}: {_json(value)}" for name, value in told.items()) + "}")
     os.rename(f"{name}.tmp", f"{name}.json")
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
     core = os.open(f"{name}.part", flags, 0o600)
@@ -103,6 +119,15 @@ def keep(root: str, told: dict[str, str | int | None], read: Callable[[memoryvie
         os.close(core)
     os.rename(f"{name}.part", f"{name}.core")
     return os.path.basename(name)
+
+
+def _json(value: str | int | None) -> str:
+    """RFC 8259; what is not printable ASCII as UTF-16 code units, a path's undecodable bytes as lone surrogates."""
+    if not isinstance(value, str):
+        return "null" if value is None else str(int(value))
+    units = value.encode("utf-16-be", "surrogatepass")
+    codes = [int.from_bytes(units[at : at + 2], "big") for at in range(0, len(units), 2)]
+    return '"' + "".join(chr(c) if 32 <= c < 127 and c not in b'"\\' else f"\\u{c:04x}" for c in codes) + '"'
 
 
 def _read(path: str) -> str:

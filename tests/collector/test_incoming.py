@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from collector.coredump_socket import CoredumpSocket, from_socket
-from collector.dying import INCOMING, describe, from_pipe, lay_down
+from collector.dying import INCOMING, describe, from_pipe, keep, lay_down
 from collector.incoming import arrived, whose
 from tests.collector.conftest import UID, Node
 from tests.standins import crashing
@@ -98,6 +98,21 @@ def test_the_cgroup_says_pod_and_container(tmp_path: Path, cgroup: str) -> None:
     told = describe(7, str(tmp_path))
     assert (told["pod_uid"], told["container_id"]) == (UID, CONTAINER)
     assert told["comm"] == "ev_il_..___x_"
+
+
+@pytest.mark.parametrize("path", ["/srv/shop", '/a "quoted"\\ b\n', "/\udcff\udc80", "/\U0001f600/é\x7f", "", None])
+def test_what_is_told_of_a_process_is_json_whatever_its_path(tmp_path: Path, path: str | None) -> None:
+    told: dict[str, str | int | None] = {"pid": 7, "time": 1, "executable": path}
+    name = keep(str(tmp_path), told, lambda view: 0, 1 << 16)
+    assert json.loads((tmp_path / INCOMING / f"{name}.json").read_text()) == told
+
+
+@pytest.mark.parametrize("cgroup", ["", "0::/", "0::/kubepods/podx", f"0::/pod{UID[:-1]}/{CONTAINER[1:]}", "pod" * 9])
+def test_what_is_no_pods_cgroup_says_none(tmp_path: Path, cgroup: str) -> None:
+    (tmp_path / "7").mkdir()
+    (tmp_path / "7/cgroup").write_text(cgroup)
+    told = describe(7, str(tmp_path))
+    assert (told["pod_uid"], told["container_id"], told["comm"]) == (None, None, "unknown")
 
 
 def pod(name: str = "shop-1", uid: str = UID, container_id: str = CONTAINER) -> dict[str, object]:
