@@ -40,18 +40,23 @@ def associations(values: FloatArray, *, least: float, rate: float, max_lag: int 
         return []
     ranks = _centered_ranks(steps)
     known = (~np.isnan(steps)).astype(np.float64)
+    whole = bool(known.all())
     own = np.square(ranks)
+    sums = np.concatenate((np.zeros((rows, 1)), np.cumsum(own, axis=1)), axis=1)
     memory = _autocorrelation(ranks)
     best = np.zeros((rows, rows))
     size = np.zeros((rows, rows))
     lags = np.zeros((rows, rows), dtype=np.intp)
     for lag in range(max_lag + 1):
         early, late = slice(0, length - lag), slice(lag, length)
-        common = known[:, early] @ known[:, late].T
         product = ranks[:, early] @ ranks[:, late].T
-        norm = np.sqrt((own[:, early] @ known[:, late].T) * (known[:, early] @ own[:, late].T))
-        with np.errstate(invalid="ignore", divide="ignore"):
-            coefficient = np.where((norm > 0) & (common >= _LEAST), product / norm, 0.0)
+        if whole:  # the same by sums
+            common = np.full((rows, rows), float(length - lag))
+            norm = np.sqrt(np.outer(sums[:, length - lag], sums[:, length] - sums[:, lag]))
+        else:
+            common = known[:, early] @ known[:, late].T
+            norm = np.sqrt((own[:, early] @ known[:, late].T) * (known[:, early] @ own[:, late].T))
+        coefficient = np.divide(product, norm, out=np.zeros((rows, rows)), where=(norm > 0) & (common >= _LEAST))
         # a lag has to explain clearly more than none does
         better = np.abs(coefficient) > np.abs(best) + (0.05 if lag else 0.0)
         best, size = np.where(better, coefficient, best), np.where(better, common, size)

@@ -119,7 +119,8 @@ def _onset(grid: Grid, found: Evaluation, row: int) -> datetime | None:
 def _evidence(grid: Grid, found: Evaluation, row: int, said: _Said, stamps: Callable[[int], str]) -> Evidence:
     """What was measured, in words and with a few of the points, around the onset more than elsewhere."""
     series, values = grid.series[row], grid.values[row]
-    known = np.flatnonzero(~np.isnan(values))
+    missing = np.isnan(values)
+    known = np.flatnonzero(~missing) if missing.any() else evenly(grid.bins, grid.bins)
     low, high = known.searchsorted((found.onset - _POINTS // 4, found.onset + _POINTS // 4 + 1))
     chosen = sorted({*known[low:high].tolist(), *known[evenly(len(known), _POINTS // 2)].tolist()})
     unit = (f" {series.unit}" if series.unit else "") + (" per second" if grid.rated[row] else "")
