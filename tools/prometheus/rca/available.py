@@ -9,7 +9,7 @@ from tools.prometheus.client import Prometheus
 from tools.prometheus.rca.catalogue import FIXED, of_program
 from tools.prometheus.rca.discover import discover
 from tools.prometheus.rca.gather import selectors
-from tools.prometheus.rca.kinds import told_kinds
+from tools.prometheus.rca.kinds import kinds_of
 
 
 class Available(Frozen):
@@ -26,7 +26,7 @@ async def available(server: Prometheus, namespace: str | None, at: datetime) -> 
     """By name. Raises ToolFailed."""
     found = await discover(server, selectors(namespace), [at])
     have = set(found.metrics())
-    kinds = await told_kinds(server)
+    kinds = await kinds_of(server, [metric for metric in have if of_program(metric, have)], at)
     wanted = [one for one in FIXED if one.metric in have]
     wanted += [one for metric in have for one in of_program(metric, have, kinds)]
     return sorted(
