@@ -28,6 +28,9 @@ _REAL: tuple[Matcher, ...] = (("container", "!=", quoted("")), ("container", "!=
 _WHOLE: tuple[Matcher, ...] = (("container", "=", quoted("")), ("pod", "!=", quoted("")))
 _PARTS = ("cpu", "device", "interface")
 """What cAdvisor counts apart within one container or pod."""
+_THROTTLED, _SECONDS = 0.01, 1e-3
+"""Shares of throttled periods, and latencies, that matter: what is less may be ten times what it was only because its
+machine does something else for a moment. The client libraries' own buckets begin at 5 ms."""
 _SOURCE: tuple[Matcher, ...] = (("reporter", "=", quoted("source")),)
 """What the caller measured: it holds the network and the callee's queue, and is credited to the callee."""
 _FAILED: tuple[Matcher, ...] = (
@@ -44,7 +47,7 @@ class Wanted:
 
     `inside` is the label that a namespace is looked for in; empty: the metric has none. `parts` are labels to sum over;
     rows that differ in others are copies, as of a kubelet whose /metrics/cadvisor and /metrics/resource are both
-    scraped, and the largest counts. None: all is summed.
+    scraped, and the largest counts. None: all is summed. What is below `least` counts as that: nobody would notice.
     """
 
     name: str
@@ -56,6 +59,7 @@ class Wanted:
     over: str = ""  # of a ratio: the metric below the line
     inside: str = "namespace"
     parts: tuple[str, ...] | None = None
+    least: float = 0.0
 
     def expression(self, namespace: str | None, span: str) -> str:
         """PromQL; `span` is the range of rates, such as `60s`. Rates come before sums: a counter that began again is
@@ -118,7 +122,7 @@ FIXED: tuple[Wanted, ...] = (
     _container("container_memory_working_set_bytes", "value", "bytes"),
     Wanted(
         "container_cpu_throttled_share", "container_cpu_cfs_throttled_periods_total", "ratio", CONTAINER, "share",
-        _REAL, "container_cpu_cfs_periods_total", parts=_PARTS,
+        _REAL, "container_cpu_cfs_periods_total", parts=_PARTS, least=_THROTTLED,
     ),
     _container("container_fs_reads_bytes_total", "rate", "bytes/s"),
     _container("container_fs_writes_bytes_total", "rate", "bytes/s"),
@@ -199,9 +203,10 @@ def histogram(metric: str) -> list[Wanted]:
     """Quantile and mean of a histogram by the name of its buckets. The mean shows what stays inside one bucket."""
     base = metric.removesuffix("_bucket")
     unit = "ms" if "milliseconds" in base else "s" if base.endswith("seconds") else None
+    least = {"ms": 1e3 * _SECONDS, "s": _SECONDS}.get(unit or "", 0.0)
     return [
-        Wanted(f"{base}:p90", metric, "quantile", PROGRAM, unit),
-        Wanted(f"{base}:mean", metric, "mean", PROGRAM, unit),
+        Wanted(f"{base}:p90", metric, "quantile", PROGRAM, unit, least=least),
+        Wanted(f"{base}:mean", metric, "mean", PROGRAM, unit, least=least),
     ]
 
 

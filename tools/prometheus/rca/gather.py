@@ -302,7 +302,8 @@ class _Work:
                 return
             self.out.cut += rows - fewer
             self.out.unseen.append(f"{wanted.name}: {rows} series of pods were averaged to {fewer} of workloads")
-        await self._range(wanted.name, expression, kind, wanted.unit, late=late, of_nodes=wanted.by == NODE)
+        of_nodes = wanted.by == NODE
+        await self._range(wanted.name, expression, kind, wanted.unit, late=late, least=wanted.least, of_nodes=of_nodes)
 
     async def _rows(self, expression: str) -> int:
         counted = vector(await self._server.instant(f"count({expression})", self._spans.end))
@@ -320,6 +321,7 @@ class _Work:
         unit: str | None,
         *,
         late: float = 0.0,
+        least: float = -np.inf,
         of_nodes: bool = False,
         kinds: Mapping[str, Kind] = NO_KINDS,
     ) -> None:
@@ -337,7 +339,7 @@ class _Work:
                     one.name if kind is None and one.name != _UNNAMED else name,
                     _labels(dict(one.labels), of_nodes=of_nodes),
                     times,
-                    values,
+                    np.maximum(values, least),
                     kind=kind or kinds.get(one.name),
                     unit=unit,
                     source=f"{source}: {expression}",

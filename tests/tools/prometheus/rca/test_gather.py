@@ -111,6 +111,32 @@ async def test_what_has_too_many_series_is_averaged_or_left_out_and_said() -> No
             await gathered(of_memory(series, rows, workloads))
 
 
+async def test_what_nobody_would_notice_is_no_change() -> None:
+    """Of a hundred periods less than one throttled, or a tenth of a millisecond that became half of one."""
+    latency = "shop_request_duration_seconds_bucket"
+
+    def answer(path: str, fields: dict[str, str]) -> Any:
+        query = fields["query"]
+        if query.startswith("count by (__name__, job)"):
+            names = ["container_cpu_cfs_throttled_periods_total", latency] if "process_cpu" in query else []
+            return [counted(1, __name__=name, job="kubelet") for name in names]
+        if not path.endswith("query_range") or ("throttled" not in query and "duration" not in query):
+            return []
+        few, many = ("0.0004", "0.004") if "throttled" in query else ("0.0001", "0.0005")
+        found = ranged(fields, 1)
+        last = found[0]["values"][-1][0]
+        found[0]["values"] = [[at, few if at < last - 300 else many] for at, _ in found[0]["values"]]
+        return found
+
+    found, _ = await gathered(answer)
+    values = {one.name: set(one.values.tolist()) for one in found.series}
+    assert values == {
+        "container_cpu_throttled_share": {0.01},
+        "shop_request_duration_seconds:p90": {0.001},
+        "shop_request_duration_seconds:mean": {0.001},
+    }
+
+
 async def test_a_query_with_a_million_series_is_refused_before_it_is_fetched() -> None:
     def answer(path: str, fields: dict[str, str]) -> Any:
         assert not path.endswith("query_range"), "it was fetched"
