@@ -1,5 +1,5 @@
-"""Gates that kill themselves. Started once by test_killed.py; each line of stdin is an order, carried out in a fork
-that dies by SIGKILL right after a step of the journal (or is killed from outside). Answers: its pid, then its status.
+"""Gates that kill themselves. Each line of `orders` is an order, carried out in a fork that dies by SIGKILL right after
+a step of the journal (or is killed from outside). Answers: its pid, then its status.
 """
 
 from __future__ import annotations
@@ -8,10 +8,9 @@ import asyncio
 import json
 import os
 import signal
-import sys
 import traceback
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 import kubernetes.aio.client
 import kubernetes.aio.config  # noqa: F401 (loaded before the fork, once)
@@ -36,9 +35,8 @@ async def obey(order: dict[str, Any]) -> None:
     await database.close()
 
 
-def main() -> None:
-    print("ready", flush=True)
-    for line in sys.stdin:
+def obey_all(orders: TextIO, answers: TextIO) -> None:
+    for line in orders:
         pid = os.fork()
         if pid == 0:
             try:
@@ -47,9 +45,5 @@ def main() -> None:
                 traceback.print_exc()
             finally:
                 os._exit(0)
-        print(pid, flush=True)
-        print(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]), flush=True)
-
-
-if __name__ == "__main__":
-    main()
+        print(pid, file=answers, flush=True)
+        print(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]), file=answers, flush=True)

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import os
 import signal
-import subprocess
-import sys
+import socket
 from collections.abc import Awaitable, Iterator
-from pathlib import Path
-from typing import Protocol
+from typing import Protocol, TextIO
 
 import pytest
 
@@ -18,8 +17,7 @@ from actions.objects import normalise
 from incidents.database import utcnow
 from incidents.plan import Approval, ApprovalState
 from tests.actions.conftest import NAME, NAMESPACE, World
-
-ROOT = Path(__file__).parents[2]
+from tests.actions.mortal import obey_all
 
 
 class Mortal(Protocol):
@@ -27,26 +25,23 @@ class Mortal(Protocol):
 
 
 @pytest.fixture(scope="module")
-def mortals() -> Iterator[subprocess.Popen[str]]:
-    """The process that forks gates."""
-    process = subprocess.Popen(
-        [sys.executable, "-m", "tests.actions.mortal"],
-        cwd=ROOT,
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-    )
-    assert process.stdout and process.stdin
-    assert process.stdout.readline() == "ready\n"
-    yield process
-    process.stdin.close()
-    process.wait(10)
-    process.stdout.close()
+def mortals() -> Iterator[TextIO]:
+    """Orders to, and answers from, the process that forks gates: itself forked off this one, its imports done."""
+    ours, theirs = socket.socketpair()
+    pid = os.fork()
+    if pid == 0:
+        ours.close()
+        with contextlib.suppress(BaseException):
+            obey_all(theirs.makefile("r"), theirs.makefile("w"))
+        os._exit(0)
+    theirs.close()
+    with ours, ours.makefile("rw") as line:
+        yield line
+    os.waitpid(pid, 0)
 
 
 @pytest.fixture
-def mortal(world: World, mortals: subprocess.Popen[str]) -> Mortal:
+def mortal(world: World, mortals: TextIO) -> Mortal:
     """`await mortal(approval, call, die_after=… or kill_at=…)` runs a gate until it is dead."""
 
     async def run(approval: Approval, call: str, die_after: str = "", kill_at: str = "") -> None:
@@ -58,14 +53,13 @@ def mortal(world: World, mortals: subprocess.Popen[str]) -> Mortal:
             "kubeconfig": str(world.folder / "kubeconfig"),
             "settings": world.settings.model_dump(mode="json"),
         }
-        assert mortals.stdin and mortals.stdout
         pids: list[int] = []
         if kill_at:
             getattr(world.api, kill_at)("PATCH", lambda: os.kill(pids[0], signal.SIGKILL), dry_run=False)
-        mortals.stdin.write(json.dumps(order) + "\n")
-        mortals.stdin.flush()
-        pids.append(int(await asyncio.to_thread(mortals.stdout.readline)))
-        assert int(await asyncio.to_thread(mortals.stdout.readline)) == -signal.SIGKILL
+        mortals.write(json.dumps(order) + "\n")
+        mortals.flush()
+        pids.append(int(await asyncio.to_thread(mortals.readline)))
+        assert int(await asyncio.to_thread(mortals.readline)) == -signal.SIGKILL
 
     return run
 

@@ -48,8 +48,10 @@ async def files(tmp_path: Path) -> AsyncIterator[str]:
 
 
 @pytest.fixture
-async def service(tmp_path: Path, files: str) -> AsyncIterator[tuple[Services, Served]]:
+async def service(migrated: Path, tmp_path: Path, files: str) -> AsyncIterator[tuple[Services, Served]]:
     (tmp_path / "store").mkdir()
+    (tmp_path / "service").mkdir()
+    shutil.copy(migrated, tmp_path / "service" / "paramedic.db")
     settings = Settings(
         data_dir=tmp_path / "service",
         kubernetes={"enabled": False},

@@ -159,11 +159,11 @@ class Service:
 
     async def until(self, incident: Incident, *statuses: IncidentStatus) -> Incident:
         """Wait (bounded) until the incident has one of the statuses, or has ended."""
-        for _ in range(600):
+        for _ in range(150):
             now = await self.incidents.get(incident.id)
             if now.status in statuses or now.status.ended:
                 return now
-            await self.incidents.wait_change(incident.id, 0.05)
+            await self.incidents.wait_change(incident.id, 0.2)
         raise AssertionError(f"still {now.status} after 30 s: {[s.text for s in await self.incidents.steps(now.id)]}")
 
     async def asked(self, incident: Incident) -> Approval:
