@@ -1,5 +1,8 @@
 """A real S3-compatible server (versitygw, `go install github.com/versity/versitygw/cmd/versitygw`) on a folder, and a
-TCP proxy that does to its traffic what networks and crowded stores do."""
+TCP proxy that does to its traffic what networks and crowded stores do.
+
+With PARAMEDIC_MINIO it is the MinIO whose program that names (`go install github.com/minio/minio@latest`).
+"""
 
 from __future__ import annotations
 
@@ -29,11 +32,12 @@ ACCESS, SECRET = "AKIAPARAMEDICTEST", "canary-secret-of-the-store"
 BUCKET = "cores"
 DOMAIN = "s3.test"
 """No name server knows it: a proxy stands in for one."""
+MINIO = os.environ.get("PARAMEDIC_MINIO")
 
 
 def missing() -> str | None:
     """Why there is no such server here."""
-    return None if shutil.which("versitygw") else "versitygw is not installed: a real S3-compatible server"
+    return None if shutil.which(MINIO or "versitygw") else "versitygw is not installed: a real S3-compatible server"
 
 
 class S3Server:
@@ -60,35 +64,40 @@ class S3Server:
         return f"http{'s' if self._certificate else ''}://{host}:{self.port}"
 
     def start(self) -> S3Server:
-        tls = ["--cert", str(self._certificate[0]), "--key", str(self._certificate[1])] if self._certificate else []
-        tls += ["--virtual-domain", self._domain] if self._domain else []
+        command, environment, alive = self._minio(MINIO) if MINIO else self._versitygw()
         self._process = subprocess.Popen(
-            [
-                "versitygw",
-                "--port",
-                f"{self._host}:{self.port}",
-                "--quiet",
-                "--region",
-                self._region,
-                "--health",
-                "/alive",
-                *tls,
-                "posix",
-                self.folder,
-            ],
-            env={"ROOT_ACCESS_KEY": ACCESS, "ROOT_SECRET_KEY": SECRET, "PATH": os.environ["PATH"]},
+            command,
+            env={"PATH": os.environ["PATH"], **environment},
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
             start_new_session=True,
         )
         for _ in range(200):
-            try:
-                httpx.get(f"{self.endpoint}/alive", verify=False, timeout=1)
-                return self
-            except httpx.HTTPError:
-                assert self._process.poll() is None, "versitygw ended"
-                time.sleep(0.05)
-        raise AssertionError("versitygw does not answer")
+            with contextlib.suppress(httpx.HTTPError):
+                if httpx.get(f"{self.endpoint}{alive}", verify=False, timeout=1, trust_env=False).is_success:
+                    return self
+            assert self._process.poll() is None, "the S3 server ended"
+            time.sleep(0.05)
+        raise AssertionError("the S3 server does not answer")
+
+    def _versitygw(self) -> tuple[list[str], dict[str, str], str]:
+        """Command, environment, and the path that answers when it is up."""
+        more = ["--cert", str(self._certificate[0]), "--key", str(self._certificate[1])] if self._certificate else []
+        more += ["--virtual-domain", self._domain] if self._domain else []
+        where = ["--port", f"{self._host}:{self.port}", "--region", self._region]
+        command = ["versitygw", *where, "--quiet", "--health", "/alive", *more, "posix", str(self.folder)]
+        return command, {"ROOT_ACCESS_KEY": ACCESS, "ROOT_SECRET_KEY": SECRET}, "/alive"
+
+    def _minio(self, program: str) -> tuple[list[str], dict[str, str], str]:
+        certificates = self.folder.with_name(f"{self.folder.name}-certificates")
+        certificates.mkdir(exist_ok=True)
+        if self._certificate:
+            shutil.copy(self._certificate[0], certificates / "public.crt")
+            shutil.copy(self._certificate[1], certificates / "private.key")
+        command = [program, "server", str(self.folder), "--address", f"{self._host}:{self.port}"]
+        environment = {"MINIO_ROOT_USER": ACCESS, "MINIO_ROOT_PASSWORD": SECRET, "MINIO_SITE_REGION": self._region}
+        environment |= {"MINIO_DOMAIN": self._domain} if self._domain else {}
+        return [*command, "--certs-dir", str(certificates)], environment, "/minio/health/ready"
 
     def kill(self) -> None:
         """SIGKILL: nothing is tidied up."""
@@ -191,10 +200,12 @@ class Proxy:
 @asynccontextmanager
 async def connecting(port: int) -> AsyncIterator[str]:
     """A proxy that answers every CONNECT with a way to `port`, whatever host was asked for; its address."""
+    opened: list[asyncio.StreamWriter] = []
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.readuntil(b"\r\n\r\n")
         there, back = await asyncio.open_connection("127.0.0.1", port)
+        opened.extend((writer, back))
         writer.write(b"HTTP/1.1 200 Connection established\r\n\r\n")
 
         async def pipe(source: asyncio.StreamReader, target: asyncio.StreamWriter) -> None:
@@ -209,6 +220,9 @@ async def connecting(port: int) -> AsyncIterator[str]:
     server = await asyncio.start_server(serve, "127.0.0.1", 0)
     async with server:
         yield f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+        for kept in opened:  # by a client that would use them again
+            kept.transport.abort()
+        await asyncio.sleep(0.05)
 
 
 def _free_port() -> int:

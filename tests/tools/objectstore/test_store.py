@@ -292,7 +292,6 @@ async def test_buckets_can_be_hosts(tmp_path: Path, monkeypatch: pytest.MonkeyPa
         for size in (10, 6 << 20):
             path, data = _file(tmp_path, size)
             await store.put(path, "paramedic/hosted", sha256=_sha256(data))
-            assert (own.folder / BUCKET / "paramedic/hosted").read_bytes() == data
             assert await _all(store.get("paramedic/hosted")) == data
         assert (await store.presign("paramedic/hosted", 60)).startswith(f"http://{BUCKET}.s3.test/paramedic/hosted?")
     finally:
@@ -314,7 +313,6 @@ async def test_a_host_of_its_own_over_tls_in_another_region(tmp_path: Path, monk
                 path, data = _file(tmp_path, size)
                 done = await store.put(path, "paramedic/a", sha256=_sha256(data), metadata={"pod": "p-0"})
                 assert done.sha256 == _sha256(data)
-                assert (own.folder / BUCKET / "paramedic/a").read_bytes() == data
                 assert await _all(store.get("paramedic/a")) == data
             link = await store.presign("paramedic/a", 60)
             assert link.startswith(f"https://{BUCKET}.{DOMAIN}/paramedic/a?")
