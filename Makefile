@@ -34,9 +34,14 @@ test: lint ## lint, types, unit and integration tests, none of which needs a clu
 	@$(MAKE) --no-print-directory -j2 type unit
 	@echo 'Whole programs are tested by `make system`, on a real Kubernetes cluster by `make cluster` and `make e2e`.'
 
-unit: setup
+unit: .venv/.compiled
 	$(BIN)/pytest -n auto --dist loadfile --no-loadscope-reorder \
 	  -m "not cluster and not generated and not system" --ignore=tests/e2e --no-fold-skipped $(PYTEST_ARGS)
+
+# once in a new .venv: otherwise each worker of the first run compiles all modules for itself, at the same time
+.venv/.compiled: .venv/.ready
+	-@$(BIN)/pytest --collect-only -q --ignore=tests/e2e >/dev/null 2>&1
+	@touch $@
 
 system: setup ## whole programs, started as users start them (service, agent, demo, image): a minute more
 	$(BIN)/pytest -n auto --dist loadfile -m system tests --ignore=tests/e2e --no-fold-skipped $(PYTEST_ARGS)
@@ -64,5 +69,5 @@ LOCK = --quiet --generate-hashes --no-emit-index-url --no-emit-find-links --univ
   --custom-compile-command "make lock" $(UV_ARGS)
 
 clean: ## remove caches and build output; .venv and data stay
-	rm -rf build .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	rm -rf build .venv/.compiled .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
 	find . -name __pycache__ -not -path './.venv/*' -prune -exec rm -rf {} +

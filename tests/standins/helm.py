@@ -21,15 +21,18 @@ from tests.standins.kube_api import KubeApi
 Object = dict[str, Any]
 
 _PROGRAM = """#!{python} -IS
-import json, socket, sys
-s = socket.socket(socket.AF_UNIX)
+import _socket, sys
+s = _socket.socket(_socket.AF_UNIX)
 s.connect({socket!r})
-s.sendall(json.dumps(sys.argv[1:]).encode() + b"\\n")
-answer = json.loads(s.makefile("rb").read())
-sys.stdout.write(answer[1])
-sys.stderr.write(answer[2])
-sys.exit(answer[0])
+s.sendall("\\0".join(sys.argv[1:]).encode())
+s.shutdown(_socket.SHUT_WR)
+answer = b"".join(iter(lambda: s.recv(65536), b""))
+status, out, err = answer.decode().split("\\0")
+sys.stdout.write(out)
+sys.stderr.write(err)
+sys.exit(int(status))
 """
+"""It is started hundreds of times: `json` and `socket` would take longer to import than all else."""
 _FLAGS = {
     "version": {"--template": 1},
     "history": {"-o": 1, "--max": 1},
@@ -88,13 +91,13 @@ class HelmStandIn:
         self._make(namespace, release, manifest, values or {}, description)
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        arguments = json.loads(await reader.readline())
+        arguments = (await reader.read()).decode().split("\0")
         self.commands.append(arguments)
         try:
-            answer = [0, await self._obey(arguments), ""]
+            answer = ["0", await self._obey(arguments), ""]
         except HelmError as error:
-            answer = [1, "", f"Error: {error}\n"]
-        writer.write(json.dumps(answer).encode())
+            answer = ["1", "", f"Error: {error}\n"]
+        writer.write("\0".join(answer).encode())
         writer.close()
 
     async def _obey(self, arguments: list[str]) -> str:

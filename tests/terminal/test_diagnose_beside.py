@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import shutil
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -19,6 +18,7 @@ from incidents.database import Database
 from incidents.models import CauseClass, Diagnosis, IncidentStatus, Via
 from incidents.store import IncidentStore
 from terminal.diagnose_workload import snapshot
+from tests.standins.command import paramedic
 from tests.standins.llm import LlmStandIn, Say
 
 ROOT = Path(__file__).parents[2]
@@ -90,8 +90,7 @@ def test_a_model_is_asked_and_one_that_fails_costs_nothing(
         monkeypatch.setenv("PARAMEDIC_LLM__MODEL", "ollama:scripted:8b")
         monkeypatch.setenv("PARAMEDIC_LLM__BASE_URL", server.ollama_url)
         server.script = [Say("no JSON at all")] * 9
-        command = [sys.executable, "-c", "import cli; cli.main()", "diagnose", "snapshot", str(CASE), "--json"]
-        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60, check=False)
+        done = paramedic("diagnose", "snapshot", CASE, "--json", environment=os.environ)
         assert done.returncode == 0, done.stderr
         found = json.loads(done.stdout)
         asked = len(server.requests)
