@@ -5,17 +5,19 @@ from __future__ import annotations
 import errno
 import hashlib
 import os
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import zstandard
 
-from collector.pieces import pieces, zeros
+from collector.pieces import PIECE, pieces, zeros
 from collector.seal import Check
 from errors import ToolFailed
 from tools.objectstore.encryption import Encryptor, Keyring
 
 _DISK_CHECK = 32 << 20
+_LONG_HOLE = 4 << 20
 
 
 class DiskNearlyFull(ToolFailed):
@@ -45,17 +47,18 @@ def pack(
     out = _Out(target, Encryptor(ring) if ring else None, reserve)
     check = Check(seal) if seal is not None else None
     plain = hashlib.sha256() if check is None else None
-    packer = zstandard.ZstdCompressor(level=level, write_checksum=True).compressobj(os.fstat(handle).st_size)
+    frames = _Frames(level)
     try:
         with out:
             for piece in pieces(handle):
                 if check is not None:
                     check.add(piece)
-                for part in zeros(piece) if isinstance(piece, int) else (piece,):
-                    out.write(packer.compress(part))
-                    if plain is not None:
+                if plain is not None:
+                    for part in zeros(piece) if isinstance(piece, int) else (piece,):
                         plain.update(part)
-            out.write(packer.flush())
+                for packed in frames.hole(piece) if isinstance(piece, int) else (frames.data(piece),):
+                    out.write(packed)
+            out.write(frames.end())
             out.finish()
     except OSError as error:
         target.unlink(missing_ok=True)
@@ -74,6 +77,38 @@ def free_bytes(folder: Path) -> int:
     """What may still be written to the disk of `folder`. Raises OSError."""
     status = os.statvfs(folder)
     return status.f_bavail * status.f_frsize
+
+
+class _Frames:
+    """zstd frames, which its readers take as one: a long hole costs nothing, as its frames are made once.
+
+    A file without long holes is one frame.
+    """
+
+    def __init__(self, level: int) -> None:
+        self._zstd = zstandard.ZstdCompressor(level=level, write_checksum=True)
+        self._begun: zstandard.ZstdCompressionObj | None = self._zstd.compressobj()
+        self._ready: list[tuple[int, bytes]] = []
+
+    def data(self, piece: bytes | memoryview) -> bytes:
+        if self._begun is None:
+            self._begun = self._zstd.compressobj()
+        return self._begun.compress(piece)
+
+    def hole(self, count: int) -> Iterator[bytes]:
+        if count >= _LONG_HOLE:
+            yield self.end()
+            self._ready = self._ready or [(size, self._zstd.compress(bytes(size))) for size in (_LONG_HOLE, PIECE)]
+            for size, frame in self._ready:
+                for _ in range(count // size):
+                    yield frame
+                count %= size
+        for part in zeros(count):
+            yield self.data(part)
+
+    def end(self) -> bytes:
+        begun, self._begun = self._begun, None
+        return begun.flush() if begun is not None else b""
 
 
 class _Out:

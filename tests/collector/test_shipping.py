@@ -31,7 +31,7 @@ def _tools() -> None:
 
 
 def _plain(data: bytes) -> bytes:
-    return zstandard.ZstdDecompressor().stream_reader(data).read()
+    return zstandard.ZstdDecompressor().stream_reader(data, read_across_frames=True).read()
 
 
 def _sha256(data: bytes) -> str:
