@@ -155,6 +155,11 @@ def compiled(folder: Path, name: str, source: str) -> Path:
 
 
 def kept(root: Path) -> list[Path]:
+    """The cores, once they are whole: the process may end before the last of what it left in the pipe is written."""
+    for _ in range(500):
+        if not list(root.rglob("*.part")):
+            break
+        time.sleep(0.01)
     return [path for path in root.rglob("*") if path.is_file() and path.stat().st_size > 1 << 20]
 
 
