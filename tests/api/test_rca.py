@@ -27,8 +27,8 @@ from tools.kubernetes.client import Cluster
 from tools.prometheus.client import Prometheus
 from tools.prometheus.measure import Monitoring
 
-QUIET, BROKEN = 6.0, 2.5
-"""Seconds of each."""
+QUIET, BROKEN = 8.0, 2.5
+"""Seconds of each. Prometheus scrapes a new target for the first time up to five seconds after its own start."""
 BEFORE = 1.0
 
 
