@@ -156,7 +156,7 @@ def main(arguments: list[str]) -> int:
 
 
 def _go_first() -> None:
-    """The others wait for a second; on a busy node the pod would for several. Root's right, as whom the kernel runs us."""
+    """The others wait for a second; on a busy node the pod would for several. The kernel runs us as root, who may."""
     try:
         os.nice(_FIRST)
     except OSError:
