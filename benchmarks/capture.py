@@ -5,9 +5,10 @@
 A process with so much memory, half noise and half text, beside a gigabyte of which it touched one page, dies by
 SIGSEGV; the time until its parent is told is the time that the kernel held it for the core. The kernel writes a plain
 file, sends the core to the pipe program of `paramedic node setup --pipe`, and, where it can (Linux 6.16), to the
-agent's socket. Beside each stands a program in C that throws away what it gets: as fast as the kernel sends, which
-also sends, page by page, the zeros that it leaves out of a file. Runs alternate, and so does who comes first; of each
-round the ratio to its plain file is taken, and the median of these counts. The file system is the same. Needs root:
+agent's socket. Beside each stands a program in C that throws away what it gets, as fast as the kernel sends, which
+also sends, page by page, the zeros that it leaves out of a file; and one that copies it plainly, zeros and all. Runs
+alternate, and so does who comes first; of each round the ratios to its plain file and to its plain copy are taken, and
+the medians of these count. The file system is the same. Needs root:
 kernel.core_pattern is changed under the lock of the end-to-end tests, and put back. Prints a table and one JSON line.
 """
 
@@ -61,7 +62,7 @@ int main(int argc, char **argv) {
 }
 """
 
-_DISCARD = r"""
+_COPY = r"""
 #define _GNU_SOURCE
 #include <fcntl.h>
 #include <string.h>
@@ -69,19 +70,26 @@ _DISCARD = r"""
 #include <sys/un.h>
 #include <unistd.h>
 static char buffer[64 << 10];
-static void discard(int from) { while (read(from, buffer, sizeof buffer) > 0); }
-int main(int argc, char **argv) {
-    if (argc == 1) {
+static void copy(int from, const char *name) {
+    int to = open(name, O_WRONLY | O_CREAT | O_TRUNC, 0600);
+    ssize_t size;
+    while ((size = read(from, buffer, sizeof buffer)) > 0)
+        for (ssize_t at = 0, done; at < size; at += done)
+            if ((done = write(to, buffer + at, size - at)) < 0) _exit(1);
+    close(to);
+}
+int main(int argc, char **argv) { /* FILE, and the socket to listen on, else standard input is read */
+    if (argc == 2) {
         fcntl(0, F_SETPIPE_SZ, 1 << 20);
-        discard(0);
+        copy(0, argv[1]);
         return 0;
     }
     struct sockaddr_un name = {.sun_family = AF_UNIX};
-    strncpy(name.sun_path, argv[1], sizeof name.sun_path - 1);
+    strncpy(name.sun_path, argv[2], sizeof name.sun_path - 1);
     int listener = socket(AF_UNIX, SOCK_STREAM, 0), from;
     if (bind(listener, (struct sockaddr *)&name, sizeof name) || listen(listener, 8)) return 1;
     while ((from = accept(listener, NULL, NULL)) >= 0) {
-        discard(from);
+        copy(from, argv[1]);
         close(from);
     }
 }
@@ -137,9 +145,9 @@ def listening(root: Path) -> Iterator[str]:
 
 
 @contextmanager
-def discarding(program: Path, path: Path) -> Iterator[str]:
-    """A socket whose cores are thrown away; its pattern."""
-    with subprocess.Popen([str(program), str(path)]) as process:
+def copying(program: Path, target: Path, path: Path) -> Iterator[str]:
+    """A socket whose cores become `target`; its pattern."""
+    with subprocess.Popen([str(program), str(target), str(path)]) as process:
         try:
             while not path.exists():
                 time.sleep(0.02)
@@ -169,17 +177,23 @@ def main() -> None:
     megabytes = parser.parse_args().megabytes
     folder = Path(tempfile.mkdtemp(prefix="pm-", dir="/var/tmp"))  # a pattern has room for 127 bytes
     program, root = compiled(folder, "program", _SOURCE), folder / "c"
-    discard = compiled(folder, "discard", _DISCARD)
+    copy, nothing = compiled(folder, "copy", _COPY), Path(os.devnull)
     root.mkdir(mode=0o700)
     runs: dict[str, list[float]] = {}
     try:
         with pattern() as put, contextlib.ExitStack() as stack:
-            ways = {"plain file": f"{root}/core.%p", "pipe": pipe_pattern(root), "pipe, thrown away": f"|{discard}"}
+            ways = {
+                "plain file": f"{root}/core.%p",
+                "pipe": pipe_pattern(root),
+                "pipe, thrown away": f"|{copy} {nothing}",
+                "pipe, copied": f"|{copy} {root}/copy",
+            }
             at_socket = stack.enter_context(listening(root))
-            thrown_away = stack.enter_context(discarding(discard, folder / "discard.socket"))
+            thrown_away = stack.enter_context(copying(copy, nothing, folder / "nothing.socket"))
+            copied = stack.enter_context(copying(copy, root / "copy", folder / "copy.socket"))
             try:
                 put(at_socket)
-                ways |= {"socket": at_socket, "socket, thrown away": thrown_away}
+                ways |= {"socket": at_socket, "socket, thrown away": thrown_away, "socket, copied": copied}
             except OSError:
                 print("this kernel has no coredump socket (Linux 6.16)")
             order = list(ways)
@@ -205,9 +219,15 @@ def main() -> None:
         ratios[name] = round(statistics.median(each), 3)
         spread = f"{each[0]:.2f} to {each[-1]:.2f} x, {min(times):.2f} to {max(times):.2f} s"
         print(f"{name:<20} {statistics.median(times):6.2f} s  {ratios[name]:5.2f} x   ({spread})")
+    copies: dict[str, float] = {}
+    for name in ("pipe", "socket"):
+        if name in runs:
+            each = sorted(time / base for time, base in zip(runs[name], runs[f"{name}, copied"], strict=True))
+            copies[name] = round(statistics.median(each), 3)
+            print(f"{name}: {copies[name]:.2f} x of its plain copy ({each[0]:.2f} to {each[-1]:.2f})")
     swing = max(runs["plain file"]) / min(runs["plain file"])
     print(f"noise: the plain file itself swings by {swing:.2f} x")
-    found = {"held_ratio": ratios, "limit": LIMIT, "rounds": ROUNDS, "plain_file_swing": round(swing, 2)}
+    found = {"held_ratio": ratios, "held_ratio_to_copy": copies, "limit": LIMIT, "rounds": ROUNDS, "plain_file_swing": round(swing, 2)}
     print(json.dumps({"benchmark": "capture", **found}))
 
 

@@ -111,8 +111,15 @@ def instances_of(snapshot: Snapshot, rules: Sequence[Rule]) -> list[Instance]:
             named = _strings(item, "annotations") | labels
             key = namespace, rule.name, _first(rule.name_from, named) or workload.name
             instance = found.setdefault(key, Instance(rule.name, namespace, key[2]))
-            instance.idle[workload] = _first(rule.version_from, named) or _tag(template)
+            instance.idle[workload] = template_version(item, rule)
     return [found[key] for key in sorted(found)]
+
+
+def template_version(workload: Object, rule: Rule) -> str | None:
+    """The version that new pods of the workload would have."""
+    template = mapping(workload, "spec", "template")
+    named = _strings(workload, "annotations") | _strings(workload, "labels") | _strings(template, "labels")
+    return _first(rule.version_from, named) or _tag(template)
 
 
 def _matches(rule: Rule, labels: Mapping[str, str]) -> bool:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Sequence
 
-from diagnosis.workloads.instances import Instance, Rule, instances_of
+from diagnosis.workloads.instances import Instance, Rule, instances_of, template_version
 from diagnosis.workloads.snapshot import Snapshot
 from errors import ToolFailed
 from settings import InstanceRule
@@ -17,6 +18,7 @@ _OWNERS = (
     ("apps/v1", "DaemonSet"),
     ("batch/v1", "Job"),
 )
+_MOST_IDLE = 50
 
 
 class Cut(ToolFailed):
@@ -54,7 +56,15 @@ async def _whole(
 
 async def discover(cluster: Cluster, rules: Sequence[InstanceRule], namespaces: Sequence[str] = ()) -> list[Instance]:
     """The instances in the namespaces, or in all. Raises ToolFailed."""
-    return instances_of(await read_pods(cluster, namespaces), as_rules(rules))
+    known = as_rules(rules)
+    found = instances_of(await read_pods(cluster, namespaces), known)
+    by_name = {rule.name: rule for rule in known}
+    idle = [(one, ref) for one in found for ref, version in one.idle.items() if version is None]
+    for one, ref in idle[:_MOST_IDLE]:  # only their metadata was read
+        with contextlib.suppress(KubernetesError):
+            if (whole := await cluster.get("apps/v1", ref.kind, ref.namespace, ref.name)) is not None:
+                one.idle[ref] = template_version(whole, by_name[one.rule])
+    return found
 
 
 def as_rules(rules: Sequence[InstanceRule]) -> list[Rule]:
