@@ -227,7 +227,13 @@ def main() -> None:
             print(f"{name}: {copies[name]:.2f} x of its plain copy ({each[0]:.2f} to {each[-1]:.2f})")
     swing = max(runs["plain file"]) / min(runs["plain file"])
     print(f"noise: the plain file itself swings by {swing:.2f} x")
-    found = {"held_ratio": ratios, "held_ratio_to_copy": copies, "limit": LIMIT, "rounds": ROUNDS, "plain_file_swing": round(swing, 2)}
+    found = {
+        "held_ratio": ratios,
+        "held_ratio_to_copy": copies,
+        "limit": LIMIT,
+        "rounds": ROUNDS,
+        "plain_file_swing": round(swing, 2),
+    }
     print(json.dumps({"benchmark": "capture", **found}))
 
 
