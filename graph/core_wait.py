@@ -34,8 +34,8 @@ class CoreWait:
         self._patience = timedelta(seconds=patience)
         self._pause = min(_PAUSE, max(patience / 20, 0.1))
         self._asking = asyncio.Lock()
-        self._asked: float | None = None  # when the store was found away
-        self._trouble: Away | None = None
+        self._asked = 0.0
+        self._unreachable: StoreUnreachable | None = None  # when it was asked last
 
     async def check(self, core: CoreRef | None) -> None:
         """Raises StoreUnreachable or StoreDenied while the store that has `core` is away. Any other trouble is left
@@ -44,11 +44,14 @@ class CoreWait:
             return
         async with self._asking:
             clock = asyncio.get_running_loop().time
-            if self._asked is None or clock() - self._asked >= self._pause:
-                self._trouble = await self._ask(core.url)
-                self._asked = clock() if self._trouble else None
-            if self._trouble is not None:
-                raise type(self._trouble)(str(self._trouble))
+            if self._unreachable is not None and clock() - self._asked < self._pause:
+                raise StoreUnreachable(str(self._unreachable))
+            trouble = await self._ask(core.url)
+            # a refusal may be of one key alone: S3 refuses to say that an object is gone to who may not list
+            self._unreachable = trouble if isinstance(trouble, StoreUnreachable) else None
+            self._asked = clock()
+            if trouble is not None:
+                raise trouble
 
     async def _ask(self, url: str) -> Away | None:
         try:

@@ -15,7 +15,7 @@ from incidents.database import utcnow
 from incidents.models import CoreRef, Diagnosis, DiagnosisStatus, Incident, IncidentStatus
 from settings import StoreSettings
 from tests.graph.conftest import Service
-from tools.objectstore.failures import StoreUnreachable
+from tools.objectstore.failures import StoreDenied, StoreUnreachable
 
 CORE = CoreRef(url="store:paramedic/shop-3c/cart/2026-11-21/0.core.zst")
 
@@ -90,6 +90,35 @@ async def test_a_store_that_hangs_is_asked_by_one_for_all(
     assert [type(one) for one in found] == [StoreUnreachable] * 20 and "did not answer" in str(found[0])
     assert len(asked) == 1
     await wait.check(CoreRef(url="https://elsewhere/core")), "another server's cores are not held up"
+
+
+async def test_a_refusal_of_one_core_holds_up_no_other(tmp_path: Path) -> None:
+    """S3 answers 403 for an object that is gone, where listing is not allowed."""
+    refused = CoreRef(url="store:paramedic/gone")
+
+    async def answer(request: web.Request) -> web.Response:
+        if request.path.endswith("gone"):
+            return web.Response(status=403)
+        return web.Response(
+            headers={"Content-Length": "0", "ETag": '"e"', "Last-Modified": "Sat, 21 Nov 2026 00:00:00 GMT"}
+        )
+
+    app = web.Application()
+    app.router.add_route("*", "/{path:.*}", answer)
+    runner = web.AppRunner(app)
+    await runner.setup()
+    site = web.TCPSite(runner, "127.0.0.1", 0)
+    await site.start()
+    try:
+        url = f"http://127.0.0.1:{runner.addresses[0][1]}"
+        wait = CoreWait(StoreSettings(url="s3://cores", endpoint=url, access_key="a", secret_key="b"), 600.0)
+        with pytest.raises(StoreDenied):
+            await wait.check(refused)
+        await wait.check(CORE)
+        with pytest.raises(StoreDenied):
+            await wait.check(refused)
+    finally:
+        await runner.cleanup()
 
 
 async def test_an_incident_that_waited_long_is_tried_once_more(tmp_path: Path) -> None:
