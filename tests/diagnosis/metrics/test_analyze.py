@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import replace
 from datetime import datetime, timedelta
-from typing import Any
 
 import numpy as np
 import pytest
@@ -135,53 +134,6 @@ def test_source_side_latency_is_the_callees_unless_all_calls_are_slow() -> None:
     assert analyze(calls({("a", "c"), ("b", "c")}), window=WINDOW).workloads[0].entity == "n/c"
     all_of_a = {("a", name) for name in "bcde"}
     assert analyze(calls(all_of_a), window=WINDOW).workloads[0].entity == "a"
-
-
-def test_code_that_returns_early_shows_in_what_it_calls_no_more() -> None:
-    def starved(*names: str) -> Any:
-        def fault(workload: str, pod: str, metric: str, since: np.ndarray, values: np.ndarray) -> np.ndarray:
-            work = workload in names and ("cpu" in metric or "requests_per" in metric)
-            return np.where((since >= 0) & work, values * 0.2, values)
-
-        return fault
-
-    report = analyze(shop(starved("db")), window=WINDOW, edges=EDGES)
-    assert [each.entity for each in report.workloads][:2] == ["shop/cart", "shop/db"]
-    assert "asks less of others" in report.workloads[0].because
-    # cart is asked less, too: the first that is not asks less of it
-    assert analyze(shop(starved("db", "cart")), window=WINDOW, edges=EDGES).workloads[0].entity == "shop/frontend"
-    # less is asked of all: nobody is at fault more than who is asked first
-    report = analyze(shop(starved("db", "cart", "frontend", "catalog")), window=WINDOW, edges=EDGES)
-    assert not any("asks less" in each.because for each in report.workloads or report.considered)
-
-    # one that hangs does less as well, and is waited for
-    def hangs(workload: str, pod: str, metric: str, since: np.ndarray, values: np.ndarray) -> np.ndarray:
-        waits = workload in ("cart", "frontend") and "duration" in metric
-        return np.where((since >= 0) & waits, values * 3, starved("db")(workload, pod, metric, since, values))
-
-    assert analyze(shop(hangs), window=WINDOW, edges=EDGES).workloads[0].entity == "shop/db"
-    # who works hard, answers slowly or errs is to blame itself, whatever else it does less
-    both = analyze(
-        shop(lambda *each: slow_db(*each[:4], starved("db")(*each) if "requests" in each[2] else each[4])),
-        window=WINDOW,
-        edges=EDGES,
-    )
-    assert both.workloads[0].entity == "shop/db"
-
-
-def test_counted_calls_say_which_caller_asks_less() -> None:
-    dice = np.random.default_rng(4)
-    times = START.timestamp() + np.arange(0, 3600, 30.0)
-    on = times >= FAULT.timestamp()
-    series = []
-    for caller, callee, left in (("a", "c", 0.1), ("b", "c", 1.0), ("a", "d", 1.0), ("b", "d", 1.0)):
-        values = (50 + dice.standard_normal(len(times))) * np.where(on, left, 1.0)
-        labels = {"source_workload": caller, "destination_workload": callee}
-        series.append(MetricSeries.of("istio_requests_per_second", labels, times, values))
-        work = (1 + 0.02 * dice.standard_normal(len(times))) * np.where(on & (callee == "c"), 0.5, 1.0)
-        series.append(MetricSeries.of("cpu_usage", {"workload": callee}, times, work))
-    report = analyze(series, window=WINDOW)
-    assert (report.workloads or report.considered)[0].entity == "a"
 
 
 def test_a_rollout_before_the_onset_is_told_and_raises_its_workload() -> None:
@@ -350,73 +302,3 @@ def test_too_many_series_are_cut_and_the_answer_says_so() -> None:
     report = analyze([one] * 100_000, config=RcaConfig(max_series=50))
     assert report.data_quality.cut == 99_950
     assert "only the first 50 of 100000 series" in report.summary
-
-
-def test_a_short_or_disturbed_baseline_is_said() -> None:
-    times = START.timestamp() + np.arange(12) * 60.0
-    values = np.where(np.arange(12) >= 7, 50.0, 1.0 + 0.01 * (np.arange(12) % 3))
-    short = analyze([MetricSeries.of("cpu", {"pod": "a-0"}, times, values)])
-    assert short.data_quality.baseline_too_short and "baseline has only" in " ".join(short.data_quality.warnings)
-    assert (short.status, short.workloads, short.onset) == (MetricStatus.UNKNOWN, [], None)
-    assert short.considered[0].entity == "a" and "not enough history: 0 of 1" in short.summary
-
-    def twice(workload: str, pod: str, metric: str, since: np.ndarray, values: np.ndarray) -> np.ndarray:
-        before = slow_db(workload, pod, metric, np.where((since > -1800) & (since < -1200), 1.0, -1.0), values)
-        return slow_db(workload, pod, metric, since, before)
-
-    report = analyze(shop(twice), window=WINDOW, edges=EDGES)
-    assert report.data_quality.baseline_contaminated
-    assert report.workloads[0].entity == "shop/db"
-
-
-def _between(series: list[MetricSeries], begin: datetime, end: datetime = WINDOW[1]) -> list[MetricSeries]:
-    cuts = [np.searchsorted(one.times, [begin.timestamp(), end.timestamp()]) for one in series]
-    return [
-        replace(one, times=one.times[low:high], values=one.values[low:high])
-        for one, (low, high) in zip(series, cuts, strict=True)
-    ]
-
-
-def test_where_all_measuring_has_just_begun_there_is_no_root_cause_and_that_is_said() -> None:
-    minute = timedelta(minutes=1)
-    for before, after, asked, said in (
-        (1, 1, 60, "not enough history: 0 of 4 workloads"),
-        (4, 6, 60, "within the range asked about, and only 240 s before"),
-        (8, 15, 22, ""),
-        (8, 15, 40, "within the range asked about, and only 480 s before"),
-    ):
-        end = FAULT + after * minute
-        report = analyze(
-            _between(shop(slow_db), FAULT - before * minute, end), window=(end - asked * minute, end), edges=EDGES
-        )
-        if not said:
-            assert report.status is MetricStatus.FOUND and report.workloads[0].entity == "shop/db"
-            continue
-        assert (report.status, report.workloads, report.onset) == (MetricStatus.UNKNOWN, [], None), before
-        assert said in report.data_quality.warnings[0] and said in report.summary, before
-        assert report.data_quality.baseline_too_short
-    # an old series beside a system that begins is no past of the others
-    old = MetricSeries.of(
-        "cpu", {"pod": "old-0"}, np.arange(START.timestamp(), WINDOW[1].timestamp(), 15.0), [1.0] * 240
-    )
-    end = FAULT + timedelta(minutes=1)
-    report = analyze([*_between(shop(slow_db), FAULT - timedelta(minutes=1), end), old], window=(START, end))
-    assert report.status is MetricStatus.UNKNOWN and "1 of 5 workloads" in report.summary
-
-
-def test_a_workload_that_begins_beside_others_is_an_event() -> None:
-    def born(seed: int, fault: Any) -> list[MetricSeries]:
-        series = shop(fault, seed=seed)
-        new = [one for one in series if one.labels["pod"].startswith("catalog-")]
-        return [one for one in series if one not in new] + _between(new, FAULT)
-
-    report = analyze(born(5, None), window=WINDOW, edges=EDGES, onset=FAULT)
-    assert report.status is MetricStatus.NO_ROOT_CAUSE  # a rollout alone is none
-    assert report.considered[0].entity == "shop/catalog"
-    assert report.considered[0].metrics[0].direction is Direction.BEGAN
-    assert analyze(born(5, slow_db), window=WINDOW, edges=EDGES).workloads[0].entity == "shop/db"
-    # what began three samples before the onset is compared with no past of its own
-    early = _between(shop(one_pod), FAULT - timedelta(seconds=50))
-    early = [one for one in early if "-b2x4h" in one.labels["pod"]]
-    others = [one for one in shop() if "-b2x4h" not in one.labels["pod"]]
-    assert analyze([*others, *early], window=WINDOW, onset=FAULT).status is MetricStatus.NO_ROOT_CAUSE
