@@ -9,6 +9,7 @@ os.environ["LANGGRAPH_STRICT_MSGPACK"] = "true"  # before anything imports langg
 import asyncio
 import gc
 import shutil
+import sys
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
@@ -26,6 +27,9 @@ structlog.configure(processors=[structlog.processors.format_exc_info, structlog.
 
 # no test cuts the power, and waiting for the disk was a third of the run; what is killed here loses nothing by it
 incidents.database.SYNCHRONOUS = "OFF"
+
+# the extra `ets` takes seconds to import; whoever imports it unasked fails here, and its own test takes this away
+sys.modules["statsmodels"] = None  # type: ignore[assignment]
 
 
 _create, _first = create_async_engine, list[Engine]()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import sys
 import time
 
 import numpy as np
@@ -156,9 +157,16 @@ def test_what_was_just_seen_counts_for_the_next_steps() -> None:
     assert wrong["levelled"][12:].mean() < 1.03 * wrong["usual"][12:].mean()
 
 
-def test_mstl_with_ets_where_it_is_installed() -> None:
-    assert ("MSTL with ETS" in {one.name for one in candidates()}) == ets.installed()
-    pytest.importorskip("statsmodels")
+def test_without_statsmodels_nobody_asks_for_it(six_weeks: tuple[History, Predictor]) -> None:
+    assert sys.modules["statsmodels"] is None, "an import of it would have failed"
+    assert not ets.installed() and "MSTL with ETS" not in {one.name for one in candidates()}
+    assert six_weeks[1].choices
+
+
+@pytest.mark.system  # its import takes as long as all tests of this file
+def test_mstl_with_ets(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delitem(sys.modules, "statsmodels")
+    assert "MSTL with ETS" in {one.name for one in candidates()}
     history = History.of(*load(30))
     known = history.until(28 * 24)
     forecaster = ets.fit_ets(known)
@@ -169,6 +177,7 @@ def test_mstl_with_ets_where_it_is_installed() -> None:
     assert np.isfinite(forecaster(history.until(20 * 24), 24)).all()
     flat = History.of(history.start + np.arange(30 * 24) * HOUR, np.full(30 * 24, 5.0))
     assert ets.fit_ets(flat)(flat, 24) == pytest.approx(np.full(24, 5.0), abs=0.1)
+    assert trained(history).choices[0].scores["MSTL with ETS"] > 0, "it is back-tested as the rest"
 
 
 def test_boosting_learns_the_week_with_one_thread() -> None:
