@@ -58,19 +58,20 @@ class GdbAnalyst:
         """Whether there is a core to read: the caller named one, or the crashed container left one."""
         return incident.core is not None or await self._on_node(incident, known) is not None
 
-    async def run(self, incident: Incident, known: Diagnosis | None) -> Diagnosis:
+    async def run(self, incident: Incident, known: Diagnosis | None, *, programs_may_miss: bool = False) -> Diagnosis:
         """Analyse the core. One that cannot be used gives a failed diagnosis with the reason.
 
-        Raises nothing but StoreUnreachable and StoreDenied, for a core in our store that cannot be fetched now.
+        Raises nothing but StoreUnreachable and StoreDenied, for a core in our store that cannot be fetched now, or,
+        unless `programs_may_miss`, its programs.
         """
         try:
-            return await self._analyse(incident, known)
+            return await self._analyse(incident, known, programs_may_miss)
         except (StoreUnreachable, StoreDenied):
             raise
         except ParamedicError as error:
             return unread(error)
 
-    async def _analyse(self, incident: Incident, known: Diagnosis | None) -> Diagnosis:
+    async def _analyse(self, incident: Incident, known: Diagnosis | None, programs_may_miss: bool) -> Diagnosis:
         settings = self._settings
         ref = incident.core
         trusted = False
@@ -79,7 +80,14 @@ class GdbAnalyst:
             if path is None:
                 return Diagnosis(status=DiagnosisStatus.FAILED, unseen=["the core dump is no longer there"])
             ref, trusted = CoreRef(path=str(path)), True  # found by us, not named by a caller
-        async with open_core(ref, settings.core, self._uploads, store=settings.store, any_path=trusted) as local:
+        async with open_core(
+            ref,
+            settings.core,
+            self._uploads,
+            store=settings.store,
+            any_path=trusted,
+            programs_may_miss=programs_may_miss,
+        ) as local:
             own = await self._look(local) if self._crashes else None
             if own and self._crashes and not incident.force and (same := await self._crashes.recall(incident, own)):
                 text = "the crash is known: it is named after the first one, without a debugger or a model"

@@ -30,7 +30,7 @@ from tools.kubernetes.owners import workload_of
 COLLECTED = "io.paramedic.core.collected"
 COREDOG = "coredog.coredump.uploaded"
 _RETRY_SECONDS = 30.0
-_FETCHES = 4  # at the same time; what our own agents tell needs none, and is worked on in its order
+_AT_ONCE = 4  # of each kind: a look at a core may be as slow as the store is
 _MAX_TRIES = 20
 
 log = structlog.get_logger(__name__)
@@ -63,6 +63,12 @@ class Accepted:
     fresh: bool
 
 
+@dataclass(frozen=True)
+class _Working:
+    job: CoreJob
+    task: asyncio.Task[None]
+
+
 class CoreEvents:
     """`accept` answers at once; `run` works the queue off. `uploads` is where fetched cores are kept."""
 
@@ -84,7 +90,7 @@ class CoreEvents:
 
     async def run(self) -> None:
         """Work off what is queued, for ever: cancel it to stop. A job is tried again while it can still succeed."""
-        working: dict[str, asyncio.Task[None]] = {}
+        working: dict[str, _Working] = {}
         try:
             while True:
                 self._awake.clear()
@@ -94,12 +100,16 @@ class CoreEvents:
                 except TimeoutError:
                     continue
         finally:
-            for task in working.values():
+            tasks = [one.task for one in working.values()]
+            for task in tasks:
                 task.cancel()
-            await asyncio.gather(*working.values(), return_exceptions=True)
+            await asyncio.gather(*tasks, return_exceptions=True)
 
-    async def _begin(self, working: dict[str, asyncio.Task[None]]) -> float | None:
-        """Begin what is due; seconds until something else is. A fetch may be long: it holds up no agent's event."""
+    async def _begin(self, working: dict[str, _Working]) -> float | None:
+        """Begin what is due; seconds until something else is. A fetch may be long: it holds up no agent's event.
+
+        Cores of one crash are worked on in the order in which they were told: the first one opens the incident.
+        """
         try:
             queued = await self._jobs.queued()
         except Exception:  # the database is away: what it has waits with it
@@ -108,18 +118,18 @@ class CoreEvents:
         now = asyncio.get_running_loop().time()
         waits = []
         for job in queued:
-            fetches = job.event_type == COREDOG
-            others = sum(1 for task in working.values() if task.get_name() == job.event_type)
-            if job.id in working or others >= (_FETCHES if fetches else 1):
+            others = [one.job for one in working.values() if one.job.event_type == job.event_type]
+            if len(others) >= _AT_ONCE or _crash(job) in map(_crash, others):
                 continue
             if (due := self._due.get(job.id, 0.0)) > now:
                 waits.append(due - now)
                 continue
-            task = working[job.id] = asyncio.create_task(self._attempt(job), name=job.event_type)
+            task = asyncio.create_task(self._attempt(job))
+            working[job.id] = _Working(job, task)
             task.add_done_callback(lambda _, id=job.id: self._ended(working, id))  # type: ignore[misc]
         return min(waits, default=None)
 
-    def _ended(self, working: dict[str, asyncio.Task[None]], id: str) -> None:
+    def _ended(self, working: dict[str, _Working], id: str) -> None:
         working.pop(id, None)
         self._awake.set()
 
@@ -210,6 +220,11 @@ class CoreEvents:
         finally:
             await asyncio.to_thread(draft.unlink, missing_ok=True)
         return id
+
+
+def _crash(job: CoreJob) -> str:
+    """The same for cores of one crash, as far as our agents can tell."""
+    return str(job.document.get("identity") or job.id)
 
 
 def _told(event: CloudEvent) -> ToldCore:

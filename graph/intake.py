@@ -20,7 +20,7 @@ from tools.gdb.look import look_at_core
 _K = TypeVar("_K")
 _V = TypeVar("_V")
 _REMEMBERED = 1024
-_LOOKS = 2
+_LOOKS = 4
 _SECONDS = 20.0
 
 

@@ -6,7 +6,7 @@ A node may run again after a kill: everything it does is keyed by the incident o
 from __future__ import annotations
 
 import asyncio
-from datetime import UTC
+from datetime import UTC, datetime
 from typing import Literal
 
 from langgraph.types import Command, interrupt
@@ -145,17 +145,18 @@ class Nodes:
         return Command(update={"measured": True}, goto="supervisor")
 
     async def gdb_analyst(self, state: State) -> Command[Literal["supervisor"]]:
-        waited = state.get("core_away", False)
+        waited = state.get("core_until")
         incident = await self._begin(
             state, "gdb_analyst", "waits for the core dump" if waited else "reads the core dump"
         )
         known = await self._incidents.diagnosis(incident.id)
 
-        async def read() -> Diagnosis:
+        async def read(last: bool) -> Diagnosis:
             async with self._turn:
-                return await self._gdb_analyst.run(incident, known)
+                return await self._gdb_analyst.run(incident, known, programs_may_miss=last)
 
-        found = await self._core_wait.read(incident, read, wait=waited)
+        until = datetime.fromisoformat(waited) if waited else None
+        found = await self._core_wait.read(incident, read, until=until)
         if isinstance(found, Diagnosis):
             await self._conclude(incident, crash=found)
             # whoever heard what was known without the core hears what it says
@@ -164,13 +165,13 @@ class Nodes:
         if waited:
             await self._conclude(incident, crash=unread(f"{found}; ask again with force when the store is back"))
             return Command(update={"core_analysed": True}, goto="supervisor")
-        until = self._core_wait.until(incident).astimezone(UTC)
+        until = self._core_wait.begin(incident).astimezone(UTC)
         await self._conclude(
             incident,
             crash=unread(f"{found}; it is tried again until {until:%H:%M} UTC"),
             without="no cause yet: its core waits for the store",
         )
-        return Command(update={"core_away": True}, goto="supervisor")
+        return Command(update={"core_until": until.isoformat()}, goto="supervisor")
 
     async def _begin(self, state: State, agent: str, text: str) -> Incident:
         incident = await self._incidents.get(state["incident_id"])

@@ -29,7 +29,7 @@ def situation_of(
         measured=state.get("measured", False),
         core_known=core_known,
         core_analysed=state.get("core_analysed", False),
-        core_away=state.get("core_away", False),
+        core_away=state.get("core_until") is not None,
         diagnosis=diagnosis.status if diagnosis else None,
         told=frozenset(Notice(name) for name in state.get("told", [])),
         can_act=fixer,

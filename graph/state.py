@@ -13,7 +13,7 @@ class State(TypedDict, total=False):
     researched: bool
     measured: bool
     core_analysed: bool
-    core_away: bool  # our store has it, and could not be reached
+    core_until: str  # our store has it, and could not be reached: how long it is waited for (ISO 8601)
     told: list[str]
     fix_considered: bool
     plan_ready: bool

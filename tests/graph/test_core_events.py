@@ -9,7 +9,7 @@ from typing import Any
 
 from sqlalchemy.exc import OperationalError
 
-from errors import ToolFailed
+from errors import InvalidInput, ToolFailed
 from graph.core_events import COLLECTED, CoreEvents
 from incidents.collected import CollectedCore, Completeness
 from incidents.core_jobs import CoreJob, CoreJobState, CoreJobStore
@@ -30,6 +30,19 @@ class Busy:
     async def submit(self, *_: Any, **__: Any) -> Incident:
         self.asked += 1
         raise ToolFailed("the disk is full")
+
+
+class Slow:
+    """A runner that takes nothing before it is let."""
+
+    def __init__(self) -> None:
+        self.begun: list[str] = []
+        self.let = asyncio.Event()
+
+    async def submit(self, *_: Any, identity: str | None = None, **__: Any) -> Incident:
+        self.begun.append(identity or "none")
+        await self.let.wait()
+        raise InvalidInput("no core")
 
 
 class Away(CoreJobStore):
@@ -71,6 +84,30 @@ async def test_a_burst_of_events_uses_up_no_tries_of_what_waits(database: Databa
         await asyncio.gather(working, return_exceptions=True)
     assert runner.asked == 25, "each was tried once, and waits"
     assert len(await jobs.queued()) == 25
+
+
+async def test_crashes_are_looked_at_beside_each_other_and_cores_of_one_in_turn(
+    database: Database, tmp_path: Path
+) -> None:
+    runner, jobs = Slow(), CoreJobStore(database)
+    events = CoreEvents(jobs, runner, None, CoreSettings(), tmp_path)  # type: ignore[arg-type]
+    told = [event(number, identity=name * 20) for number, name in enumerate(["aa", "aa", "bb", "cc", "dd", "ee"])]
+    await events.accept(told, "api:agent")
+    working = asyncio.create_task(events.run())
+    try:
+        async with asyncio.timeout(60):
+            while len(runner.begun) < 4:
+                await asyncio.sleep(0.01)
+        await settled()
+        assert sorted(runner.begun) == [name * 20 for name in ("aa", "bb", "cc", "dd")], "four, each another crash"
+        runner.let.set()
+        async with asyncio.timeout(60):
+            while await jobs.queued():
+                await asyncio.sleep(0.01)
+    finally:
+        working.cancel()
+        await asyncio.gather(working, return_exceptions=True)
+    assert len(runner.begun) == 6
 
 
 async def test_a_database_that_is_away_ends_nothing(database: Database, tmp_path: Path, monkeypatch: Any) -> None:

@@ -58,10 +58,12 @@ async def open_core(
     *,
     store: StoreSettings | None = None,
     any_path: bool = False,
+    programs_may_miss: bool = False,
 ) -> AsyncIterator[LocalCore]:
     """Local files for `ref`. `uploads` is the folder of uploaded files, named by their ids.
 
-    A URL `store:KEY` is an object of our own `store`, and comes with the programs that were stored for it.
+    A URL `store:KEY` is an object of our own `store`, and comes with the programs that were stored for it. Should the
+    store go away between the two, that is StoreUnreachable, or with `programs_may_miss` a core without them.
 
     Paths are allowed only below `settings.roots` and the other configured folders, symbolic links resolved;
     `any_path` lifts that for a user of this machine's command line.
@@ -79,7 +81,7 @@ async def open_core(
             stored = await StoredCore.open(ref.url, store or StoreSettings())
             core, programs = [await asyncio.to_thread(fetched.new_file) for _ in range(2)]
             await stored.fetch(core, settings.max_bytes)
-            unseen = await stored.programs(programs)
+            unseen = await stored.programs(programs, may_miss=programs_may_miss)
             programs = programs if await asyncio.to_thread(programs.is_dir) else None
         else:
             core = await _file(given[0], ref.url is not None, settings, uploads, fetched, roots, any_path)

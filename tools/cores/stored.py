@@ -5,17 +5,18 @@ from __future__ import annotations
 import asyncio
 import hashlib
 from collections.abc import AsyncIterator
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pydantic import ValidationError
 
-from errors import InputTooLarge, InvalidInput, NotFound, ToolFailed
+from errors import InputTooLarge, InvalidInput, NotFound, ParamedicError, ToolFailed
 from incidents.collected import CollectedCore
 from settings import StoreSettings
 from tools.cores.packing import unpacked
 from tools.cores.streams import create_private
+from tools.objectstore.failures import StoreDenied, StoreUnreachable
 from tools.objectstore.keys import BUILD_IDS, ENCRYPTED, below, segment
 
 if TYPE_CHECKING:  # obstore takes time to import, and few cores come from a store
@@ -55,12 +56,18 @@ class StoredCore:
         """
         await self._save(self.key, target, max_bytes)
 
-    async def programs(self, folder: Path) -> list[str]:
+    async def programs(self, folder: Path, *, may_miss: bool = False) -> list[str]:
         """Write the core's executable and libraries to the new folder `folder`, as 1, 2, …; why some are not there.
 
-        A core without a record has none. Raises StoreUnreachable and the like.
+        A core without a record has none. Raises StoreUnreachable and StoreDenied when the store goes away meanwhile,
+        unless with `may_miss`.
         """
-        record = await self._record()
+        try:
+            record = await self._record()
+        except (StoreUnreachable, StoreDenied) as error:
+            if not may_miss:
+                raise
+            return [f"the programs of the core could not be had from the store: {error}"]
         if record is None:
             return []
         named = {one.build_id: (one.key, one.sha256) for one in record.stored if one.build_id}
@@ -71,14 +78,25 @@ class StoredCore:
             if number >= _MAX_PROGRAMS or total >= _MAX_TOGETHER:
                 missing.append("more programs are stored for the core than are fetched at once")
                 break
-            key, sha256 = named[build_id] if build_id in named else (await self._known(build_id), None)
-            if key is None:
-                continue
+            target = folder / str(number + 1)
             try:
-                total += await self._program(key, sha256, folder / str(number + 1))
+                key, sha256 = named[build_id] if build_id in named else (await self._known(build_id), None)
+                if key is not None:
+                    total += await self._program(key, sha256, target)
             except (NotFound, InvalidInput, ToolFailed) as error:
+                await asyncio.to_thread(target.unlink, missing_ok=True)
+                if not may_miss:
+                    await self._still_there(error)
                 missing.append(f"a program of the core could not be had from the store: {error}")
         return missing
+
+    async def _still_there(self, error: ParamedicError) -> None:
+        """Raises StoreUnreachable or StoreDenied when `error` is not of one program alone: when the store is away."""
+        if isinstance(error, StoreUnreachable):
+            raise error
+        if isinstance(error, StoreDenied | NotFound):  # so a folder answers that was taken away, and keys that ran out
+            with suppress(NotFound):
+                await self.head()
 
     async def _program(self, key: str, sha256: str | None, target: Path) -> int:
         packed = target.with_suffix(".zst")

@@ -140,12 +140,14 @@ class ObjectStore:
             if hashlib.sha256(data).hexdigest() != sha256:
                 raise InvalidInput(f"storing {key}: the file is not the one that was to be stored")
             with _our_errors(f"storing {key}"):
-                result = await obstore.put_async(self._opened(), key, data, attributes=attributes, use_multipart=False)
+                result = await obstore.put_async(
+                    await self._opened(), key, data, attributes=attributes, use_multipart=False
+                )
             etag = (result["e_tag"] or "").strip('"').lower()
             return etag == hashlib.md5(data, usedforsecurity=False).hexdigest()
         with _our_errors(f"storing {key}"):
             await obstore.put_async(
-                self._opened(),
+                await self._opened(),
                 key,
                 source,
                 attributes=attributes,
@@ -162,14 +164,14 @@ class ObjectStore:
     async def head(self, key: str) -> Info:
         """Raises NotFound when there is no such object."""
         with _our_errors(f"looking for {checked(key)}"):
-            result = await obstore.get_async(self._opened(), key, options={"head": True})
+            result = await obstore.get_async(await self._opened(), key, options={"head": True})
             return _info(result.meta, dict(result.attributes))
 
     async def get(self, key: str, *, max_bytes: int | None = None) -> AsyncIterator[bytes]:
         """The stored bytes. Raises NotFound, InputTooLarge, StoreUnreachable."""
         checked(key)
         with _our_errors(f"reading {key}"):
-            result = await obstore.get_async(self._opened(), key)
+            result = await obstore.get_async(await self._opened(), key)
             if max_bytes is not None and result.meta["size"] > max_bytes:
                 raise InputTooLarge(f"{key} has more than the {max_bytes} bytes that are allowed for it")
             async for chunk in result.stream(min_chunk_size=_STREAM):
@@ -179,7 +181,7 @@ class ObjectStore:
         """Every object below `prefix`, a whole part of keys (default: all of ours), in the store's order."""
         place = below(prefix, self.prefix) if prefix and prefix != self.prefix else self.prefix
         with _our_errors(f"listing {place}"):
-            async for batch in obstore.list(self._opened(), place):
+            async for batch in obstore.list(await self._opened(), place):
                 for meta in batch:
                     yield _info(meta, {})
 
@@ -188,7 +190,7 @@ class ObjectStore:
         for key in keys:
             try:
                 with _our_errors(f"deleting {checked(key)}"):
-                    await obstore.delete_async(self._opened(), key)
+                    await obstore.delete_async(await self._opened(), key)
             except NotFound as error:
                 if "bucket" in str(error):
                     raise
@@ -196,17 +198,16 @@ class ObjectStore:
     async def presign(self, key: str, seconds: int) -> str:
         """A link that reads the object, for whoever has it, for `seconds`. Raises NotFound, InvalidInput (a folder)."""
         await self.head(below(key, self.prefix))
-        store = self._opened()
+        store = await self._opened()
         if not isinstance(store, S3Store):
             raise InvalidInput(f"the store is a folder: the file is {self.where}/{key}")
         with _our_errors(f"signing a link to {key}"):
             return await obstore.sign_async(store, "GET", key, timedelta(seconds=seconds))
 
-    def _opened(self) -> LocalStore | S3Store:
+    async def _opened(self) -> LocalStore | S3Store:
+        if self._folder is not None and not await asyncio.to_thread(self._folder.is_dir):
+            raise StoreUnreachable(f"the store's folder {str(self._folder)!a} is not there: is it mounted?")
         if self._store is None:
-            assert self._folder is not None
-            if not self._folder.is_dir():
-                raise StoreUnreachable(f"the store's folder {str(self._folder)!a} is not there: is it mounted?")
             with _our_errors("opening the store"):
                 self._store = LocalStore(self._folder, automatic_cleanup=True)
         return self._store

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import base64
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
+from aiohttp import web
 
 from collector.local_file import LocalFile
 from collector.reduce import Program
@@ -17,8 +19,9 @@ from settings import CoreSettings, GdbSettings, StoreSettings
 from tests.standins import crashing
 from tests.standins.shipping import Depot
 from tools.cores.opening import open_core
+from tools.cores.stored import StoredCore
 from tools.gdb.analysis import analyze_core
-from tools.objectstore.failures import Damaged
+from tools.objectstore.failures import Damaged, StoreDenied, StoreUnreachable
 
 pytestmark = pytest.mark.gdb
 
@@ -125,3 +128,108 @@ async def test_what_cannot_be_had_is_one_clear_error(shipped: tuple[Depot, str],
     await fails(Damaged, "changed or cut off", f"store:{minimal}")
     if (tmp_path / "up").exists():
         assert list((tmp_path / "up").iterdir()) == []
+
+
+class Bucket:
+    """A bucket that holds what a folder does, and dies as it is told while programs are fetched from it."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.dies = ""
+        self.met = 0
+
+    async def answer(self, request: web.Request) -> web.StreamResponse:
+        key = request.path.removeprefix("/cores/")
+        path = self.folder / key
+        if not path.is_file():
+            return web.Response(status=404)
+        if self.dies and "/build-id/" in key:
+            self.met += 1
+            if self.dies == "gone for good":
+                return web.Response(status=403)
+            if self.dies == "refuses all":
+                return web.Response(status=403)
+            if self.dies == "busy":
+                return web.Response(status=503)
+            response = web.StreamResponse(headers=self._headers(path))
+            await response.prepare(request)
+            await response.write(path.read_bytes()[:100])
+            assert request.transport is not None
+            request.transport.abort()
+            return response
+        if self.dies == "refuses all" and self.met:
+            return web.Response(status=403)
+        return web.Response(body=path.read_bytes(), headers=self._headers(path))
+
+    def _headers(self, path: Path) -> dict[str, str]:
+        record = next(path.parent.glob("*.json"), path)
+        length = {"Content-Length": str(path.stat().st_size)} if self.dies == "cut" else {}
+        return length | {
+            "ETag": '"e"',
+            "Last-Modified": "Sat, 21 Nov 2026 00:00:00 GMT",
+            "x-amz-meta-id": record.stem,
+        }
+
+
+@pytest.fixture
+async def bucket(shipped: tuple[Depot, str]) -> AsyncIterator[tuple[Bucket, StoreSettings]]:
+    depot, _ = shipped
+    served = Bucket(depot.folder / "store")
+    app = web.Application()
+    app.router.add_route("*", "/{path:.*}", served.answer)
+    runner = web.AppRunner(app, shutdown_timeout=0.1)
+    await runner.setup()
+    site = web.TCPSite(runner, "127.0.0.1", 0)
+    await site.start()
+    yield (
+        served,
+        StoreSettings(
+            url="s3://cores",
+            endpoint=f"http://127.0.0.1:{runner.addresses[0][1]}",
+            access_key="a",
+            secret_key="b",
+            encryption_key_file=depot.store_settings.encryption_key_file,
+        ),
+    )
+    await runner.cleanup()
+
+
+async def test_a_store_that_goes_away_while_programs_are_fetched(
+    shipped: tuple[Depot, str], bucket: tuple[Bucket, StoreSettings], tmp_path: Path
+) -> None:
+    _, minimal = shipped
+    served, settings = bucket
+    ref, uploads = CoreRef(url=f"store:{minimal}"), tmp_path / "uploads"
+
+    async def programs(store: StoreSettings = settings, **more: bool) -> tuple[int, str]:
+        async with open_core(ref, CoreSettings(), uploads, store=store, **more) as local:
+            assert local.programs is not None
+            return len(list(local.programs.iterdir())), " ".join(local.unseen)
+
+    assert await programs() == (1, "")
+    for dies, error in (("cut", StoreUnreachable), ("busy", StoreUnreachable), ("refuses all", StoreDenied)):
+        served.dies, served.met = dies, 0
+        with pytest.raises(error):
+            await programs()
+        assert served.met, dies
+        assert list(uploads.iterdir()) == [], "nothing half-read is left"
+        served.met = 0
+        count, unseen = await programs(programs_may_miss=True)
+        assert count == 0 and "could not be had from the store" in unseen
+    served.dies = "gone for good"
+    count, unseen = await programs()
+    assert count == 0 and "refused" in unseen, "the refusal of one program is none of the core"
+
+
+async def test_a_folder_that_is_taken_away_while_programs_are_fetched(
+    shipped: tuple[Depot, str], tmp_path: Path
+) -> None:
+    depot, minimal = shipped
+    stored = await StoredCore.open(f"store:{minimal}", depot.store_settings)
+    await stored.fetch(tmp_path / "core", 1 << 30)
+    (program,) = (path for path in (depot.folder / "store").rglob("*.enc") if "build-id" in path.parts)
+    program.rename(tmp_path / "program")
+    assert "no such object" in " ".join(await stored.programs(tmp_path / "one"))
+    (depot.folder / "store").rename(depot.folder / "away")
+    with pytest.raises(StoreUnreachable, match="mounted"):
+        await stored.programs(tmp_path / "two")
