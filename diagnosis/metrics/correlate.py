@@ -43,7 +43,6 @@ def associations(values: FloatArray, *, least: float, rate: float, max_lag: int 
     whole = bool(known.all())
     own = np.square(ranks)
     sums = np.concatenate((np.zeros((rows, 1)), np.cumsum(own, axis=1)), axis=1)
-    memory = _autocorrelation(ranks)
     best = np.zeros((rows, rows))
     size = np.zeros((rows, rows))
     lags = np.zeros((rows, rows), dtype=np.intp)
@@ -61,6 +60,9 @@ def associations(values: FloatArray, *, least: float, rate: float, max_lag: int 
         better = np.abs(coefficient) > np.abs(best) + (0.05 if lag else 0.0)
         best, size = np.where(better, coefficient, best), np.where(better, common, size)
         lags = np.where(better, lag, lags)
+    if not (np.abs(best[~np.eye(rows, dtype=np.bool_)]) >= least).any():
+        return []  # then nothing has to be tested
+    memory = _autocorrelation(ranks)
     one, other = np.triu_indices(rows, 1)
     reverse = np.abs(best[other, one]) > np.abs(best[one, other])
     one, other = np.where(reverse, other, one), np.where(reverse, one, other)

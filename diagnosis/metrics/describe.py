@@ -9,9 +9,10 @@ from datetime import UTC, datetime
 from functools import cache
 
 import numpy as np
+import numpy.typing as npt
 
 from diagnosis.metrics.config import RcaConfig
-from diagnosis.metrics.detectors import detect
+from diagnosis.metrics.detectors import Usual, detect
 from diagnosis.metrics.episodes import episodes
 from diagnosis.metrics.evaluate import Evaluation, first_change
 from diagnosis.metrics.grid import Grid
@@ -38,28 +39,32 @@ def changes(
     position = {row: place for place, row in enumerate(chosen)}
     inside = [[position[row] for row in group] for group in peers if all(row in position for row in group)]
     values = grid.values[chosen]
+    usual, shared = slice(0, usual_end), Usual(values, slice(0, usual_end))
     marks: dict[str, BoolArray] = {}
     warnings = []
     for name in dict.fromkeys(config.detectors):
         try:
             marks[name] = detect(
-                name, values, usual=slice(0, usual_end), onset=found.onset, step=grid.step, peers=inside
+                name, values, usual=usual, onset=found.onset, step=grid.step, peers=inside, shared=shared
             )
         except ImportError:
             warnings.append(f"the detector {name} needs scikit-learn, which is not installed: the extra `metrics`")
     fired = {name: set(np.flatnonzero(mark.any(axis=1)).tolist()) for name, mark in marks.items()}
     stamps = cache(lambda index: stamp(at(grid, index)))  # the series of one grid share their times
+    points = cache(lambda: _points(np.arange(grid.bins), found.onset))  # and those without gaps what is told of them
     onset_at = at(grid, found.onset)
     told: dict[int, MetricChange] = {}
     evidence: dict[str, Evidence] = {}
     for place, row in enumerate(chosen):
-        usual = float(found.shift.before[row])
+        middle = float(found.shift.before[row])
         listed: list[Episode] = []
         for detector, mark in marks.items():
             if place in fired[detector]:
-                listed += episodes(detector, mark[place], values[place], usual, grid.time_of(0), grid.step)
+                listed += episodes(detector, mark[place], values[place], middle, grid.time_of(0), grid.step)
         said = _said(grid, found, row)
-        cited = _evidence(grid, found, row, said, stamps)
+        missing = np.isnan(values[place])
+        chosen_points = _points(np.flatnonzero(~missing), found.onset) if missing.any() else points()
+        cited = _evidence(grid, row, said, chosen_points, stamps)
         evidence[cited.id] = cited
         series = grid.series[row]
         told[row] = MetricChange(
@@ -116,20 +121,22 @@ def _onset(grid: Grid, found: Evaluation, row: int) -> datetime | None:
     return None if place is None else at(grid, place)
 
 
-def _evidence(grid: Grid, found: Evaluation, row: int, said: _Said, stamps: Callable[[int], str]) -> Evidence:
-    """What was measured, in words and with a few of the points, around the onset more than elsewhere."""
+def _points(known: npt.NDArray[np.intp], onset: int) -> list[int]:
+    """A few of the bins that have a value, around the onset more than elsewhere."""
+    low, high = known.searchsorted((onset - _POINTS // 4, onset + _POINTS // 4 + 1))
+    return sorted({*known[low:high].tolist(), *known[evenly(len(known), _POINTS // 2)].tolist()})
+
+
+def _evidence(grid: Grid, row: int, said: _Said, points: Sequence[int], stamps: Callable[[int], str]) -> Evidence:
+    """What was measured, in words and with a few of the points."""
     series, values = grid.series[row], grid.values[row]
-    missing = np.isnan(values)
-    known = np.flatnonzero(~missing) if missing.any() else evenly(grid.bins, grid.bins)
-    low, high = known.searchsorted((found.onset - _POINTS // 4, found.onset + _POINTS // 4 + 1))
-    chosen = sorted({*known[low:high].tolist(), *known[evenly(len(known), _POINTS // 2)].tolist()})
     unit = (f" {series.unit}" if series.unit else "") + (" per second" if grid.rated[row] else "")
     lines = [
         f"baseline median {number(said.before)}{unit}",
         f"incident value {number(said.after)}{unit}",
         f"direction {said.direction}, score {said.score:g}",
         f"onset {stamp(said.onset)}" if said.onset else "no sample of its own is past three deviations",
-        *[f"{stamps(index)} {value:.6g}" for index, value in zip(chosen, values[chosen].tolist(), strict=True)],
+        *[f"{stamps(index)} {value:.6g}" for index, value in zip(points, values[points].tolist(), strict=True)],
     ]
     source = f"{series.source}: {series.key}" if series.source else series.key
     return Evidence.of(EvidenceKind.METRIC, source[:1000], "\n".join(lines), at(grid, grid.bins - 1))

@@ -7,6 +7,7 @@ pods of a workload, where they need scikit-learn (the extra `metrics`) and four 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import cached_property
 
 import numpy as np
 
@@ -22,6 +23,36 @@ _DAY = 86_400.0
 _SMALL = 1e-12  # of the largest value: below is rounding
 
 
+class Usual:
+    """What is usual in a (series, bins) matrix by its baseline's columns; detectors of the same matrix share it."""
+
+    def __init__(self, values: FloatArray, columns: slice) -> None:
+        self.values, self.columns = values, columns
+
+    @cached_property
+    def away(self) -> FloatArray:
+        """From the baseline's median."""
+        return self.values - self.middle
+
+    @cached_property
+    def middle(self) -> FloatArray:
+        return median(self.values[:, self.columns])[:, None]
+
+    @cached_property
+    def spread(self) -> FloatArray:
+        """As a standard deviation, at least a small share of the median."""
+        deviation = 1.4826 * median(np.abs(self.away[:, self.columns]))[:, None]
+        found: FloatArray = np.fmax(deviation, FLOOR * np.abs(self.middle))
+        return found
+
+    @cached_property
+    def largest(self) -> FloatArray:
+        """Of all values, by size."""
+        known = np.where(np.isnan(self.values), 0.0, np.abs(self.values))
+        found: FloatArray = known.max(axis=1, keepdims=True, initial=0.0)
+        return found
+
+
 def detect(
     name: DetectorName,
     values: FloatArray,
@@ -30,9 +61,11 @@ def detect(
     onset: int,
     step: float,
     peers: Sequence[Sequence[int]] = (),
+    shared: Usual | None = None,
 ) -> BoolArray:
     """Unusual points of a (series, bins) matrix by detector `name`; NaN is never one. `usual` are the baseline's
-    columns, `step` is in seconds, `peers` are rows that measure the same on the pods of one workload.
+    columns, `step` is in seconds, `peers` are rows that measure the same on the pods of one workload; `shared` spares
+    that several detectors compute the same.
 
     Raises ImportError for a detector across peers when scikit-learn is not installed.
     """
@@ -44,42 +77,40 @@ def detect(
         )
     if name == "trend":
         return trend.drifted(_without_days(values, step, onset), values, usual, onset)
-    if name == "change_point":
-        return _change_point(values, usual, onset)
     if name in ("isolation_forest", "dbscan"):
         return _across_peers(values, usual, peers, _forest if name == "isolation_forest" else _dbscan)
-    return (_zscore if name == "zscore" else _iqr)(values, usual)
+    known = shared or Usual(values, usual)
+    if name == "change_point":
+        return _change_point(known, onset)
+    return (_zscore if name == "zscore" else _iqr)(known)
 
 
-def _zscore(values: FloatArray, usual: slice) -> BoolArray:
+def _zscore(known: Usual) -> BoolArray:
     """Four robust standard deviations from the baseline's median."""
-    middle = median(values[:, usual])[:, None]
-    spread = 1.4826 * median(np.abs(values[:, usual] - middle))[:, None]
-    return _beyond(np.abs(values - middle), _SIGMAS * np.fmax(spread, FLOOR * np.abs(middle)), values)
+    return _beyond(np.abs(known.away), _SIGMAS * known.spread, known)
 
 
-def _iqr(values: FloatArray, usual: slice) -> BoolArray:
+def _iqr(known: Usual) -> BoolArray:
     """Outside of the baseline's outer fences, three times the range between its quartiles."""
-    low, high = quantile(values[:, usual], 0.25)[:, None], quantile(values[:, usual], 0.75)[:, None]
+    usual = known.values[:, known.columns]
+    low, high = quantile(usual, 0.25)[:, None], quantile(usual, 0.75)[:, None]
     width = np.fmax(high - low, FLOOR * np.fmax(np.abs(low), np.abs(high)))
-    return _beyond(np.fmax(values - high, low - values), _FENCES * width, values)
+    return _beyond(np.fmax(known.values - high, low - known.values), _FENCES * width, known)
 
 
-def _change_point(values: FloatArray, usual: slice, onset: int) -> BoolArray:
+def _change_point(known: Usual, onset: int) -> BoolArray:
     """From the onset on, a cumulative sum of deviations, less half a standard deviation at each step, that goes past
     five (Page 1954, with the usual k = 0.5 and h = 5), two-sided."""
-    middle = median(values[:, usual])[:, None]
-    spread = np.fmax(1.4826 * median(np.abs(values[:, usual] - middle))[:, None], FLOOR * np.abs(middle))
     with np.errstate(invalid="ignore", divide="ignore"):
-        moved = np.clip((values - middle) / spread, -_SIGMAS, _SIGMAS)
+        moved = np.clip(known.away / known.spread, -_SIGMAS, _SIGMAS)
     moved = np.where(np.isfinite(moved), moved, 0.0)
     moved[:, :onset] = 0.0
-    found = np.zeros(values.shape, dtype=np.bool_)
+    found = np.zeros(moved.shape, dtype=np.bool_)
     for way in (moved, -moved):
         total = np.cumsum(way - 0.5, axis=1)
         found |= total - np.minimum.accumulate(total, axis=1) > 5
     found[:, :onset] = False
-    return found & ~np.isnan(values)
+    return found & ~np.isnan(known.values)
 
 
 def _seasonal(values: FloatArray, step: float, onset: int) -> BoolArray:
@@ -104,14 +135,13 @@ def _without_days(values: FloatArray, step: float, onset: int) -> FloatArray:
 
 def _zscore_of_rest(rest: FloatArray, values: FloatArray, onset: int) -> BoolArray:
     spread = 1.4826 * median(np.abs(rest[:, :onset]))[:, None]
-    return _beyond(np.abs(rest), _SIGMAS * np.fmax(spread, FLOOR * np.abs(median(values[:, :onset]))[:, None]), values)
+    known = Usual(values, slice(0, onset))
+    return _beyond(np.abs(rest), _SIGMAS * np.fmax(spread, FLOOR * np.abs(known.middle)), known)
 
 
-def _beyond(distance: FloatArray, limit: FloatArray, values: FloatArray) -> BoolArray:
-    largest = np.nanmax(np.where(np.isnan(values), 0.0, np.abs(values)), axis=1, keepdims=True, initial=0.0)
-    with np.errstate(invalid="ignore"):
-        found: BoolArray = (distance > limit) & (distance > _SMALL * largest)
-    return found & ~np.isnan(values)
+def _beyond(distance: FloatArray, limit: FloatArray, known: Usual) -> BoolArray:
+    found: BoolArray = (distance > limit) & (distance > _SMALL * known.largest)
+    return found & ~np.isnan(known.values)
 
 
 def _across_peers(

@@ -25,7 +25,7 @@ def episodes(
         return []
     made = []
     middle = usual if math.isfinite(usual) else 0.0
-    cuts = (np.flatnonzero(np.diff(places) > _APART) + 1).tolist()
+    cuts = (np.flatnonzero(places[1:] - places[:-1] > _APART) + 1).tolist()
     for low, high in list(zip([0, *cuts], [*cuts, len(places)], strict=True))[-MOST:]:
         inside = values[places[low:high]]
         made.append(

@@ -147,16 +147,30 @@ def first_change(values: FloatArray, shift: Shift, row: int, begin: int, onset: 
     series is past three deviations in the direction of the shift; one bin within it may be usual. A short blip before
     is none of it. None when no bin is past them."""
     begin = max(0, begin)
-    known = begin + np.flatnonzero(~np.isnan(values[begin:]))
-    away = (values[known] - shift.before[row]) * shift.sign[row] > _SIGMAS * shift.scale[row]
-    order = np.flatnonzero(away)
-    if not len(order):
+    later = values[begin:]
+    away = (later - shift.before[row]) * shift.sign[row] > _SIGMAS * shift.scale[row]
+    missing = np.isnan(later)
+    gaps = missing.any()
+    order: list[int] = np.flatnonzero(away[~missing] if gaps else away).tolist()
+    if not order:
         return None
-    cuts = (np.flatnonzero(np.diff(order) > _USUAL_WITHIN + 1) + 1).tolist()
-    stretches = list(zip([0, *cuts], [*cuts, len(order)], strict=True))
-    lasting = [(low, high) for low, high in stretches if high - low >= 2]
-    past = (low for low, high in lasting if known[order[high - 1]] >= onset)
-    return int(known[order[next(past, (lasting or stretches)[0][0])]])
+    known = np.flatnonzero(~missing) if gaps else None
+
+    def place(index: int) -> int:
+        return begin + (index if known is None else int(known[index]))
+
+    start = order[0]  # of the stretch that is walked through
+    first: int | None = None  # of those that last for two values at least, the beginning of the first
+    for at, following in zip(order, [*order[1:], None], strict=True):
+        if following is not None and following - at <= _USUAL_WITHIN + 1:
+            continue
+        if at != start:
+            if place(at) >= onset:
+                return place(start)
+            first = start if first is None else first
+        if following is not None:
+            start = following
+    return place(order[0] if first is None else first)
 
 
 def short_bins(grid: Grid) -> int:
@@ -170,8 +184,9 @@ def evaluate(grid: Grid, rows: Rows, onset: int, onset_strength: float, usual_en
     short = min(grid.bins, onset + short_bins(grid))
     ends = [short, grid.bins] if grid.bins - onset >= 2 * (short - onset) else [short]
     shift = shifts(grid.values, onset, ends, usual_end, rows.blocks)
-    began, ended = _presence(grid.values, onset)
-    told: list[tuple[str, Signal, float, bool]] = []
+    began, ended = _presence(grid.values, onset, rows.blocks.whole)
+    told: list[tuple[str, Signal, float]] = []
+    less: list[int] = []
     slow: dict[tuple[str, str], float] = {}
     work = Work()
     for entity, calling, signal, fell, value, presence in zip(
@@ -188,26 +203,29 @@ def evaluate(grid: Grid, rows: Rows, onset: int, onset_strength: float, usual_en
             if signal is not Signal.TRAFFIC:
                 slow[(calling, entity)] = max(slow.get((calling, entity), 0.0), value)
         elif presence:
-            told.append((entity, Signal.PRESENCE, _PRESENCE, False))
+            told.append((entity, Signal.PRESENCE, _PRESENCE))
         else:
             work.note(entity, signal, fell, value)
-            told.append((entity, signal, value, fell and signal in WORK))
+            if fell and signal in WORK:
+                less.append(len(told))
+            told.append((entity, signal, value))
     starved = work.starved(rows.calls)
-    owns = gather(
-        (entity, Signal.LESS_WORK if fell and entity in starved else signal, value)
-        for entity, signal, value, fell in told
-    )
+    for place in less if starved else ():
+        entity, _, value = told[place]
+        if entity in starved:
+            told[place] = entity, Signal.LESS_WORK, value
+    owns = gather(told)
     credit(owns, slow)
     work.credit(owns, starved, rows.calls)
     return Evaluation(onset, onset_strength, shift, began, ended, owns, ranked(owns, rows.calls))
 
 
-def _presence(values: FloatArray, onset: int) -> tuple[BoolArray, BoolArray]:
+def _presence(values: FloatArray, onset: int, whole: bool) -> tuple[BoolArray, BoolArray]:
     """Series that have no value before the onset, and those that have none after it. When most end or begin at once it
-    is the measuring that did, and none counts."""
-    known = ~np.isnan(values)
-    if known.all():
+    is the measuring that did, and none counts. `whole`: none has a gap."""
+    if whole:
         return np.zeros(len(values), dtype=np.bool_), np.zeros(len(values), dtype=np.bool_)
+    known = ~np.isnan(values)
     before, after = known[:, :onset].mean(axis=1), known[:, onset:].mean(axis=1)
     began, ended = (before == 0) & (after >= 0.5), (after == 0) & (before >= 0.5)
     if (began | ended).mean() > 0.5:

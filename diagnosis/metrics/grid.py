@@ -149,7 +149,11 @@ def _means(values: FloatArray, starts: npt.NDArray[np.intp]) -> FloatArray:
     longest = int(lengths.max())
     if longest <= _SHORT_STRETCH:
         sums = away[:, starts]
+        shortest = int(lengths.min())
         for place in range(1, longest):
+            if place < shortest:  # of all: no need to choose
+                sums += away[:, starts + place]
+                continue
             there = np.flatnonzero(lengths > place)
             sums[:, there] += away[:, starts[there] + place]
     else:

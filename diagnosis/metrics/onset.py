@@ -48,14 +48,17 @@ def find_onsets(values: FloatArray, first: int, last: int, most: int = MOST) -> 
     # what is usual is known from before the range that is searched; without enough of that, from all
     usual = values[:, :first] if first >= _ENOUGH else values
     middle = median(usual)
-    spread = 1.4826 * median(np.abs(usual - middle[:, None]))
-    middle = np.where(np.isnan(middle), 0.0, middle)
+    away = values - middle[:, None]
+    spread = 1.4826 * median(np.abs(away[:, : usual.shape[1]]))
     known = ~np.isnan(values)
     whole = bool(known.all())
+    if not whole:
+        middle = np.where(np.isnan(middle), 0.0, middle)
+        away = values - middle[:, None]
     largest = np.abs(values if whole else np.where(known, values, 0.0)).max(axis=1)
     scale = np.maximum(spread, np.maximum(0.05 * np.abs(middle), 0.005 * largest))
     scale = np.where(scale > 0, scale, 1.0)
-    scores = (values - middle[:, None]) / scale[:, None]
+    scores = np.divide(away, scale[:, None], out=away)
     np.maximum(np.minimum(scores, _BOUND, out=scores), -_BOUND, out=scores)
     if not whole:
         scores[~known] = 0.0
@@ -69,9 +72,11 @@ def find_onsets(values: FloatArray, first: int, last: int, most: int = MOST) -> 
     with np.errstate(invalid="ignore", divide="ignore"):
         before = sum_before / n_before
         for width in _widths(bins):
-            ends = np.minimum(at + width, bins)
-            n_after = counts[:, ends] - n_before
-            after = (sums[:, ends] - sum_before) / n_after
+            n_after = _later(counts, at[0], width, len(at))
+            n_after -= n_before
+            after = _later(sums, at[0], width, len(at))
+            after -= sum_before
+            after /= n_after
             # the mean of few values varies more; both ends of the range are such
             after -= before
             difference = np.abs(after, out=after)
@@ -81,7 +86,7 @@ def find_onsets(values: FloatArray, first: int, last: int, most: int = MOST) -> 
             known_quiet = int((at + width <= first).sum())
             quiet = difference[:, :known_quiet] if known_quiet >= _ENOUGH else difference
             statistic = difference[:, allowed] / np.maximum(1.4826 * median(quiet), 1.0)[:, None]
-            best = np.maximum(best, np.square(_bounded(statistic - _CHANCE)).sum(axis=0))
+            best = np.maximum(best, _evidence(statistic))
     return _strongest(best, low, max(1, bins // _PLACES), most)
 
 
@@ -106,10 +111,24 @@ def _running(values: FloatArray | BoolArray) -> FloatArray:
     return found
 
 
-def _bounded(excess: FloatArray) -> FloatArray:
-    """Zero below zero, then as it is, then ever slower up to `_MOST`: no series decides alone, and none ties."""
-    positive = np.maximum(excess, 0.0)
-    return positive / (1.0 + positive / _MOST)
+def _later(running: FloatArray, first: int, width: int, count: int) -> FloatArray:
+    """`running` so many columns later, of `count` columns from `first` on; its last one past its end."""
+    last = running.shape[1] - 1
+    inside = max(0, min(count, last + 1 - first - width))
+    found: FloatArray = np.empty((len(running), count))
+    found[:, :inside] = running[:, first + width : first + width + inside]
+    found[:, inside:] = running[:, last:]
+    return found
+
+
+def _evidence(statistic: FloatArray) -> FloatArray:
+    """The sum over the series of the square of what exceeds chance: zero below it, then as it is, then ever slower up
+    to `_MOST`: no series decides alone, and none ties."""
+    excess = np.subtract(statistic, _CHANCE, out=statistic)
+    np.maximum(excess, 0.0, out=excess)
+    excess /= 1.0 + excess / _MOST
+    found: FloatArray = np.square(excess, out=excess).sum(axis=0)
+    return found
 
 
 def _widths(bins: int) -> list[int]:

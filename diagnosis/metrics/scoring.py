@@ -54,7 +54,7 @@ class Own:
 
 def strengths(scores: FloatArray) -> FloatArray:
     """Scores on a scale from 0 to 1: logarithmic, so that twice as far is not twice as much. 3 is 0.16, 200 is 1."""
-    found: FloatArray = np.log1p(np.clip(scores, 0.0, CAP) / _KNEE) / math.log1p(CAP / _KNEE)
+    found: FloatArray = np.log1p(np.minimum(np.maximum(scores, 0.0), CAP) / _KNEE) / math.log1p(CAP / _KNEE)
     return found
 
 

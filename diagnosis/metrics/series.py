@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import cached_property
 
 import numpy as np
 import numpy.typing as npt
@@ -88,7 +89,7 @@ class MetricSeries:
         clean = {plain(str(key)): plain(str(value)) for key, value in labels.items()}
         return cls(plain(name) or "unnamed", clean, at, measured, kind, unit, source, typed)
 
-    @property
+    @cached_property
     def key(self) -> str:
         """The name with its labels, as Prometheus writes it; unique within an input."""
         inside = ",".join(f'{name}="{value}"' for name, value in sorted(self.labels.items()))

@@ -48,17 +48,21 @@ class Shift:
 
 @dataclass(frozen=True, eq=False)
 class Blocks:
-    """Medians of overlapping blocks of one width all over a matrix: column i is of the bins from `starts[i]` on."""
+    """What is shared by every onset that is looked at: medians of overlapping blocks of one width all over a matrix
+    (column i is of the bins from `starts[i]` on), whether it has no gap, and whether it has a zero."""
 
     width: int
     starts: npt.NDArray[np.intp]
     medians: FloatArray
+    whole: bool
+    zeros: bool
 
     @classmethod
     def of(cls, values: FloatArray, width: int) -> Blocks:
-        """Those of every onset that is looked at: `before` takes what lies before one."""
+        """`before` takes what lies before an onset."""
         starts = evenly(max(0, values.shape[1] - width + 1), _BLOCKS_OF_ALL)
-        return cls(width, starts, _medians_at(values, starts, width))
+        whole, zeros = not np.isnan(values).any(), bool((values == 0).any())
+        return cls(width, starts, _medians_at(values, starts, width), whole, zeros)
 
     def before(self, end: int) -> FloatArray:
         """The medians of blocks that end before a bin."""
@@ -74,40 +78,40 @@ def shifts(
     value after the onset, or with fewer before it than tell what is usual, have score zero."""
     end_of_usual = onset if usual_end is None else min(usual_end, onset)
     usual = values[:, :end_of_usual]
+    whole = every is not None and every.whole  # then nothing has to be looked for that gaps would need
     before = median(usual)
-    scale = np.maximum(_MAD * median(np.abs(usual - before[:, None])), FLOOR * np.abs(before))
+    scale = np.maximum(_MAD * median(_distance(usual, before)), FLOOR * np.abs(before))
     width = ends[0] - onset
     shared = every is not None and every.width == width and end_of_usual >= 3 * width
     blocks = every.before(end_of_usual) if shared and every is not None else _block_medians(usual, width)
     if blocks.shape[1] >= 4:
-        scale = np.fmax(scale, quantile(np.abs(blocks - before[:, None]), _RESTLESS) / _RESTLESS_SIGMA)
+        scale = np.fmax(scale, quantile(_distance(blocks, before), _RESTLESS) / _RESTLESS_SIGMA)
     scale = np.fmax(scale, _SPAN_FLOOR * _largest(values[:, : ends[-1]]))
     # a series that is nearly always zero: a single increment counts, which a median would not see, unless there were
     # as many at other times. What holds for most of the incident is compared with what held as long before: a short
     # burst earlier, as when the program started, does not hide it
-    zero = usual == 0
-    sparse = np.zeros(len(values), dtype=np.bool_)
-    if zero.any():
-        sparse = zero.sum(axis=1) >= _SPARSE * np.maximum(1, (~np.isnan(usual)).sum(axis=1))
+    sparse = _sparse(usual) if every is None or every.zeros else None
     rare = scale
-    if sparse.any():
+    if sparse is not None:
         rare = np.fmax(scale, _busiest(usual, ends[0] - onset))
         held = np.fmax.reduce(blocks, axis=1, initial=0.0) if blocks.shape[1] else rare
         scale = np.where(sparse, np.fmax(scale, held), scale)
     just_before = median(values[:, max(0, onset - _JUST_BEFORE) : onset])
-    told = (~np.isnan(usual)).sum(axis=1) >= max(_FEWEST, min(_TOLD, usual.shape[1] // 2))
+    needed = max(_FEWEST, min(_TOLD, usual.shape[1] // 2))
+    told = usual.shape[1] >= needed if whole else (~np.isnan(usual)).sum(axis=1) >= needed
     best: Shift | None = None
     for end in ends:
         now = values[:, onset:end]
         after, unit = median(now), scale
-        if sparse.any():
+        if sparse is not None:
             single = sparse & (after == 0)
             after, unit = np.where(single, _mean(now), after), np.where(single, rare, scale)
-        with np.errstate(invalid="ignore", divide="ignore"):
-            change, fresh = after - before, after - just_before
+        change, fresh = after - before, after - just_before
+        if not whole:
             fresh = np.where(np.isnan(fresh), change, fresh)
-            size = np.where(change * fresh > 0, np.minimum(np.abs(change), np.abs(fresh)), 0.0)
-            score = (np.abs(change) + size) / 2 / unit
+        far = np.abs(change)
+        with np.errstate(invalid="ignore", divide="ignore"):
+            score = (far + np.where(change * fresh > 0, np.minimum(far, np.abs(fresh)), 0.0)) / 2 / unit
         score = np.where(np.isfinite(score) & told, score, 0.0)
         if best is not None:
             better = score > best.score
@@ -116,6 +120,20 @@ def shifts(
         best = Shift(score, np.where(after >= before, 1.0, -1.0), before, after, unit)
     assert best is not None  # ends has one at least
     return best
+
+
+def _distance(values: FloatArray, middle: FloatArray) -> FloatArray:
+    found: FloatArray = values - middle[:, None]
+    return np.abs(found, out=found)
+
+
+def _sparse(usual: FloatArray) -> BoolArray | None:
+    """Series that are nearly always zero; None when none is."""
+    zero = usual == 0
+    if not zero.any():
+        return None
+    sparse: BoolArray = zero.sum(axis=1) >= _SPARSE * np.maximum(1, (~np.isnan(usual)).sum(axis=1))
+    return sparse if sparse.any() else None
 
 
 def median(values: FloatArray) -> FloatArray:
@@ -136,7 +154,8 @@ def quantile(values: FloatArray, share: float) -> FloatArray:
     rows, columns = values.shape
     if columns == 0:
         return np.full(rows, np.nan)
-    ordered = np.sort(values, axis=1)
+    ordered = values.copy()
+    ordered.sort(axis=1)  # on few columns the function np.sort takes twice as long
     if not np.isnan(ordered[:, -1]).any():  # NaN sorts last: here there is none, and all rows have the same places
         at = (columns - 1) * share
         lower, upper = ordered[:, int(at)], ordered[:, min(int(at) + 1, columns - 1)]
