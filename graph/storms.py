@@ -84,25 +84,29 @@ class StormWatch:
         since = now - timedelta(seconds=self._policy.window_seconds)
         snapshot = await read_pods(self._cluster, self._policy.namespaces, events=True)
         jobs = await self._jobs.since(since, limit=_MOST_CORES)
-        await self._note(snapshot, records_of(jobs, self._policy.namespaces), since, now)
-        await self._storms.forget(now - _KEPT)
+        if await self._note(snapshot, records_of(jobs, self._policy.namespaces), since, now):
+            await self._storms.forget(now - _KEPT)
         for instance, count in (await self._storms.counts(since)).items():
             if count > self._policy.threshold:
                 await self._storm(instance, count, since, snapshot, jobs)
 
-    async def _note(self, snapshot: Snapshot, records: list[CollectedCore], since: datetime, now: datetime) -> None:
-        """What the pods show, and cores of ends that they show no more; each end once, whichever is seen first."""
+    async def _note(self, snapshot: Snapshot, records: list[CollectedCore], since: datetime, now: datetime) -> int:
+        """What the pods show, and cores of ends that they show no more; each end once, whichever is seen first.
+
+        Returns how many ends are new. When none is, nothing is written.
+        """
         noted = await self._storms.since(since)
         shown = without_cores(crashes_shown(snapshot, self._rules, self._policy, now), noted)
-        await self._storms.add(shown)
+        known = {crash.id: crash for crash in [*noted, *shown]}
         if "crash_signal" in self._policy.crash_classes:
             instances = {
                 snapshot.workload_of(member.pod): instance.key
                 for instance in instances_of(snapshot, self._rules)
                 for member in instance.members
             }
-            known = {crash.id: crash for crash in [*noted, *shown]}
-            await self._storms.add(crashes_of(records, known.values(), instances, now))
+            shown += crashes_of(records, list(known.values()), instances, now)
+        before = {crash.id for crash in noted}
+        return await self._storms.add(crash for crash in shown if crash.id not in before)
 
     # --- a storm ----------------------------------------------------------------------------------------------------
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import sqlite3
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
@@ -11,7 +12,7 @@ from typing import Any
 
 from sqlalchemy import event, text
 from sqlalchemy.engine import make_url
-from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.exc import OperationalError, SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, AsyncSession, async_sessionmaker, create_async_engine
 
 from errors import ToolFailed
@@ -41,10 +42,11 @@ class Database:
         sqlite = parsed.get_backend_name() == "sqlite"
         if sqlite and parsed.database:
             await asyncio.to_thread(Path(parsed.database).parent.mkdir, parents=True, exist_ok=True)
-        engine = create_async_engine(url)
+        engine = create_async_engine(url, pool_reset_on_return=None if sqlite else "rollback")
         if sqlite:
             event.listen(engine.sync_engine, "connect", _sqlite_connect)
             event.listen(engine.sync_engine, "begin", _sqlite_begin)
+            event.listen(engine.sync_engine, "reset", _sqlite_reset)
         try:
             async with engine.begin() as connection:
                 await _migrate(connection)
@@ -85,7 +87,21 @@ def _sqlite_connect(connection: Any, _record: object) -> None:
 def _sqlite_begin(connection: Any) -> None:
     # a deferred transaction that turns into a writer fails at once when another one wrote in between
     write = connection.get_execution_options().get("paramedic_write")
-    connection.exec_driver_sql("BEGIN IMMEDIATE" if write else "BEGIN")
+    statement = "BEGIN IMMEDIATE" if write else "BEGIN"
+    # one turn of the driver's thread; as a statement of SQLAlchemy's it takes three, as long as a small query
+    try:
+        connection.connection.dbapi_connection.run_async(lambda driver: driver.execute(statement))
+    except sqlite3.Error as error:
+        raise OperationalError(statement, None, error) from error
+    except BaseException:  # cancelled: it may begin later, and the next caller would find it open
+        connection.invalidate()
+        raise
+
+
+def _sqlite_reset(connection: Any, _record: object, state: Any) -> None:
+    """Roll back what a connection still has open, as SQLAlchemy does by itself, but ask for it only then."""
+    if not state.terminate_only and connection.driver_connection.in_transaction:
+        connection.rollback()
 
 
 async def _migrate(connection: AsyncConnection) -> None:

@@ -48,6 +48,8 @@ class StormStore:
     async def add(self, crashes: Iterable[Crash]) -> int:
         """Note the crashes that are not known yet; returns how many those were."""
         by_id = {crash.id: crash for crash in crashes}
+        if not by_id:
+            return 0
         ids, known = list(by_id), set()
         async with self._db.write() as session:
             for start in range(0, len(ids), 500):

@@ -80,7 +80,7 @@ async def test_no_second_question_while_declined_in_the_window_and_a_new_one_aft
     (first,) = await all_of(service)
     await service.vote(await service.asked(first), "reject")
     assert (await service.until(first)).status is IncidentStatus.DECLINED
-    await storm(service, watching, 20)
+    await storm(service, watching, 6)
     assert len(await all_of(service)) == 1
     service.clock += timedelta(hours=2)
     await watching.sweep()

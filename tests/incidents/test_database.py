@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import sqlite3
+from contextlib import closing
 from datetime import datetime
 from pathlib import Path
 
@@ -10,6 +12,7 @@ import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from sqlalchemy import text
+from sqlalchemy.exc import IntegrityError, OperationalError
 
 from errors import ToolFailed
 from incidents.database import Database, utcnow
@@ -44,6 +47,46 @@ async def test_a_failed_write_leaves_nothing(database: Database) -> None:
             raise RuntimeError("in the middle")
     async with database.read() as session:
         assert (await session.execute(text("select count(*) from seen_events"))).scalar() == 0
+
+
+async def test_a_writer_that_comes_too_late_gets_an_error_and_may_try_again(database: Database, tmp_path: Path) -> None:
+    async with database.read() as session:
+        await session.execute(text("PRAGMA busy_timeout=1"))  # of the one connection in the pool
+    with closing(sqlite3.connect(tmp_path / "paramedic.db", isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        with pytest.raises(OperationalError, match="locked"):
+            async with database.write() as session:
+                session.add(SeenEventRow(source="x", event_id="1", at=utcnow()))
+    async with database.write() as session:
+        session.add(SeenEventRow(source="x", event_id="1", at=utcnow()))
+
+
+async def test_a_commit_that_fails_leaves_a_connection_that_can_be_used(database: Database) -> None:
+    async with database.engine.begin() as connection:
+        await connection.execute(text("create table parent (id integer primary key)"))
+        reference = "references parent deferrable initially deferred"
+        await connection.execute(text(f"create table child (id integer {reference})"))
+    with pytest.raises(IntegrityError):
+        async with database.write() as session:
+            await session.execute(text("insert into child values (1)"))
+    async with database.write() as session:
+        assert (await session.execute(text("select count(*) from child"))).scalar() == 0
+
+
+async def test_a_caller_that_is_cancelled_at_any_point_leaves_no_transaction_open(database: Database) -> None:
+    async def look() -> None:
+        async with database.read() as session:
+            await session.execute(text("select count(*) from seen_events"))
+
+    for turns in range(60):
+        task = asyncio.create_task(look())
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+        await look()
+        async with database.write() as session:
+            session.add(SeenEventRow(source="x", event_id=str(turns), at=utcnow()))
 
 
 async def test_concurrent_writers_all_succeed(tmp_path: Path) -> None:
