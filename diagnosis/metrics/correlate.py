@@ -43,25 +43,31 @@ def associations(values: FloatArray, *, least: float, rate: float, max_lag: int 
     whole = bool(known.all())
     own = np.square(ranks)
     sums = np.concatenate((np.zeros((rows, 1)), np.cumsum(own, axis=1)), axis=1)
-    best = np.zeros((rows, rows))
-    size = np.zeros((rows, rows))
-    lags = np.zeros((rows, rows), dtype=np.intp)
-    for lag in range(max_lag + 1):
+    each = np.arange(max_lag + 1)
+    product = np.empty((len(each), rows, rows))
+    common = np.broadcast_to((length - each).astype(np.float64)[:, None, None], product.shape)
+    if whole:  # the same by sums
+        heads, tails = sums[:, length - each].T, (sums[:, length:] - sums[:, each]).T
+        norm = np.sqrt(heads[:, :, None] * tails[:, None, :])
+    else:
+        common, norm = np.empty(product.shape), np.empty(product.shape)
+    for lag in each.tolist():
         early, late = slice(0, length - lag), slice(lag, length)
-        product = ranks[:, early] @ ranks[:, late].T
-        if whole:  # the same by sums
-            common = np.full((rows, rows), float(length - lag))
-            norm = np.sqrt(np.outer(sums[:, length - lag], sums[:, length] - sums[:, lag]))
-        else:
-            common = known[:, early] @ known[:, late].T
-            norm = np.sqrt((own[:, early] @ known[:, late].T) * (known[:, early] @ own[:, late].T))
-        coefficient = np.divide(product, norm, out=np.zeros((rows, rows)), where=(norm > 0) & (common >= _LEAST))
-        # a lag has to explain clearly more than none does
-        better = np.abs(coefficient) > np.abs(best) + (0.05 if lag else 0.0)
-        best, size = np.where(better, coefficient, best), np.where(better, common, size)
-        lags = np.where(better, lag, lags)
-    if not (np.abs(best[~np.eye(rows, dtype=np.bool_)]) >= least).any():
+        product[lag] = ranks[:, early] @ ranks[:, late].T
+        if not whole:
+            common[lag] = known[:, early] @ known[:, late].T
+            norm[lag] = np.sqrt((own[:, early] @ known[:, late].T) * (known[:, early] @ own[:, late].T))
+    coefficients = np.divide(product, norm, out=np.zeros(product.shape), where=(norm > 0) & (common >= _LEAST))
+    strength = np.abs(coefficients)
+    best, lags = strength[0].copy(), np.zeros((rows, rows), dtype=np.intp)
+    for lag in each[1:].tolist():
+        better = strength[lag] > best + 0.05  # a lag has to explain clearly more than none does
+        best[better], lags[better] = strength[lag][better], lag
+    np.fill_diagonal(best, 0.0)
+    if not (best >= least).any():
         return []  # then nothing has to be tested
+    one, other = np.indices((rows, rows))
+    best, size = coefficients[lags, one, other], np.where(best > 0, common[lags, one, other], 0.0)
     memory = _autocorrelation(ranks)
     one, other = np.triu_indices(rows, 1)
     reverse = np.abs(best[other, one]) > np.abs(best[one, other])
@@ -93,12 +99,17 @@ def _centered_ranks(steps: FloatArray) -> FloatArray:
     places = np.arange(steps.shape[1])
     new = np.ones(steps.shape, dtype=np.bool_)
     new[:, 1:] = ordered[:, 1:] != ordered[:, :-1]
-    first = np.maximum.accumulate(np.where(new, places, 0), axis=1)
-    ends = np.concatenate((new[:, 1:], np.ones((len(steps), 1), dtype=np.bool_)), axis=1)
-    last = np.minimum.accumulate(np.where(ends, places, len(places))[:, ::-1], axis=1)[:, ::-1]
     known = ~np.isnan(steps)
+    middle = (known.sum(axis=1, keepdims=True) - 1) / 2
+    if new.all():  # no ties
+        ranks = places - middle
+    else:
+        first = np.maximum.accumulate(np.where(new, places, 0), axis=1)
+        ends = np.concatenate((new[:, 1:], np.ones((len(steps), 1), dtype=np.bool_)), axis=1)
+        last = np.minimum.accumulate(np.where(ends, places, len(places))[:, ::-1], axis=1)[:, ::-1]
+        ranks = (first + last) / 2 - middle
     found = np.empty(steps.shape)
-    np.put_along_axis(found, order, (first + last) / 2 - (known.sum(axis=1, keepdims=True) - 1) / 2, axis=1)
+    np.put_along_axis(found, order, ranks, axis=1)
     return np.where(known, found, 0.0)
 
 

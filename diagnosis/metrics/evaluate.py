@@ -64,7 +64,13 @@ class Rows:
     @classmethod
     def of(cls, grid: Grid, edges: Sequence[Edge], owners: Owners | None) -> Rows:
         """`edges` beside those that the series themselves tell."""
-        subjects = [subject_of(one.labels, owners) for one in grid.series]
+        alike: dict[tuple[tuple[str, str], ...], Subject] = {}  # what measures one pod has the same labels mostly
+        subjects = []
+        for one in grid.series:
+            labels = tuple(one.labels.items())
+            if labels not in alike:
+                alike[labels] = subject_of(one.labels, owners)
+            subjects.append(alike[labels])
         entities, callings = [one.entity for one in subjects], [one.calling for one in subjects]
         called = [Edge(calling, entity) for calling, entity in zip(callings, entities, strict=True) if calling]
         signals = [
@@ -72,7 +78,7 @@ class Rows:
             for one, entity in zip(grid.series, entities, strict=True)
         ]
         calls = Calls.of([*edges, *called], {*entities, *callings} - {""})
-        return cls(subjects, entities, callings, signals, calls, Blocks.of(grid.values, short_bins(grid)))
+        return cls(subjects, entities, callings, signals, calls, Blocks.of(grid.values, short_bins(grid), grid.whole))
 
 
 def best_onset(

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import numpy.typing as npt
 
 from diagnosis.metrics.rates import MOST_FALLS, looks_cumulative, rates, wavers
-from diagnosis.metrics.series import FloatArray, Kind, MetricSeries
+from diagnosis.metrics.series import BoolArray, FloatArray, Kind, MetricSeries
+from diagnosis.metrics.shift import median
 
 MAX_BINS = 300
 """More samples are averaged together: a change that shows in none of 300 bins is none of the system's."""
@@ -30,7 +32,20 @@ class Grid:
     series: list[MetricSeries]
     rated: list[bool]
     unusable: int
-    missing_share: float
+
+    @cached_property
+    def known(self) -> BoolArray:
+        """Where there is a value."""
+        return ~np.isnan(self.values)
+
+    @cached_property
+    def whole(self) -> bool:
+        """Whether no value is missing: then much needs not to be looked at."""
+        return bool(self.known.all())
+
+    @property
+    def missing_share(self) -> float:
+        return 0.0 if self.whole else 1.0 - np.count_nonzero(self.known) / self.known.size
 
     @property
     def bins(self) -> int:
@@ -55,7 +70,7 @@ def on_grid(series: Sequence[MetricSeries], start: float | None = None, end: flo
         return None
     steps: list[float] = []
     for chunk in chunks:
-        steps += [float(np.median(np.diff(chunk.times)))] * len(chunk.rows)
+        steps += median(np.diff(chunk.times)[None, :]).tolist() * len(chunk.rows)
     first = min(float(chunk.times[0]) for chunk in chunks)
     last = max(float(chunk.times[-1]) for chunk in chunks)
     usual = sorted(steps)[int(0.9 * (len(steps) - 1) + 0.999)]
@@ -69,7 +84,6 @@ def on_grid(series: Sequence[MetricSeries], start: float | None = None, end: flo
         starts = np.flatnonzero(np.diff(places, prepend=-1))
         target = np.searchsorted(kept, chunk.rows)
         matrix[target[:, None], places[starts]] = _means(np.array(chunk.values), starts)
-    missing = float(np.isnan(matrix).mean())
     return Grid(
         begin,
         step,
@@ -77,7 +91,6 @@ def on_grid(series: Sequence[MetricSeries], start: float | None = None, end: flo
         [series[row] for row in kept],
         [row in counters for row in kept.tolist()],
         unusable,
-        missing,
     )
 
 
@@ -103,7 +116,8 @@ def _chunks(
         before = max(0, low - 1)  # the sample before the range is where a counter's first increase begins
         values = [one.values[low:high] for one in series[run]]
         stacked = np.array(values)
-        known = high - low - np.isnan(stacked).sum(axis=1)
+        missing = np.isnan(stacked)
+        known = high - low - (missing.sum(axis=1) if missing.any() else np.zeros(len(stacked), dtype=np.intp))
         fell = (stacked[:, 1:] < stacked[:, :-1]).sum(axis=1)
         plain = _Chunk([], times[low:high], [])
         rated = _Chunk([], times[:0], [])

@@ -23,7 +23,7 @@ _PART = 0.25
 
 def measured_workloads(grid: Grid, entities: Sequence[str], usual_end: int) -> tuple[int, int]:
     """(workloads with `ENOUGH` samples of one series in the first `usual_end` bins, workloads)."""
-    known = (~np.isnan(grid.values[:, :usual_end])).sum(axis=1)
+    known = grid.known[:, :usual_end].sum(axis=1)
     most: dict[str, int] = {}
     for entity, count in zip(entities, known.tolist(), strict=True):
         most[entity] = max(most.get(entity, 0), count)
@@ -58,7 +58,7 @@ def began_late(since: float) -> str:
 def measured_since(grid: Grid, entities: Sequence[str]) -> float:
     """When the middle one of the workloads was first measured, in seconds: neither one old series nor one new workload
     speaks for all."""
-    known = ~np.isnan(grid.values)
+    known = grid.known
     first = np.where(known.any(axis=1), known.argmax(axis=1), grid.bins)
     earliest: dict[str, int] = {}
     for entity, place in zip(entities, first.tolist(), strict=True):

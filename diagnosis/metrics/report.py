@@ -15,6 +15,7 @@ from diagnosis.metrics.grid import Grid
 from diagnosis.metrics.peers import odd_pods, peer_groups
 from diagnosis.metrics.scoring import Own
 from diagnosis.metrics.signals import WEIGHTS
+from diagnosis.metrics.subject import Subject
 from incidents.metric_report import Association, RankedWorkload
 from incidents.models import Evidence, ObjectRef
 
@@ -44,12 +45,13 @@ def tell(
 ) -> Told:
     """The first workloads of the ranking with their strongest series."""
     by_entity: dict[str, list[int]] = defaultdict(list)
-    refs: dict[str, ObjectRef] = {}
+    subjects: dict[str, Subject] = {}
     for row, (entity, calling) in enumerate(zip(rows.entities, rows.callings, strict=True)):
         if entity:
             by_entity[entity].append(row)
-            if entity not in refs or refs[entity].kind == "Workload":  # a call does not know the callee's kind
-                refs[entity] = rows.subjects[row].ref
+            known = subjects.get(entity)
+            if known is None or known.ranked_kind == "Workload":  # a call does not know the callee's kind
+                subjects[entity] = rows.subjects[row]
         if calling:
             by_entity[calling].append(row)
     weight = [WEIGHTS.get(signal, 0.0) for signal in rows.signals]
@@ -71,7 +73,7 @@ def tell(
         answer.workloads.append(
             RankedWorkload(
                 rank=rank,
-                object=refs.get(entity) or ObjectRef(kind="Workload", name=entity),
+                object=subjects[entity].ref if entity in subjects else ObjectRef(kind="Workload", name=entity),
                 entity=entity,
                 score=round(min(1.0, score), 4),
                 onset=min(onsets) if onsets else None,

@@ -58,11 +58,10 @@ class Blocks:
     zeros: bool
 
     @classmethod
-    def of(cls, values: FloatArray, width: int) -> Blocks:
+    def of(cls, values: FloatArray, width: int, whole: bool) -> Blocks:
         """`before` takes what lies before an onset."""
         starts = evenly(max(0, values.shape[1] - width + 1), _BLOCKS_OF_ALL)
-        whole, zeros = not np.isnan(values).any(), bool((values == 0).any())
-        return cls(width, starts, _medians_at(values, starts, width), whole, zeros)
+        return cls(width, starts, _medians_at(values, starts, width), whole, bool((values == 0).any()))
 
     def before(self, end: int) -> FloatArray:
         """The medians of blocks that end before a bin."""

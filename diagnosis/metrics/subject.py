@@ -77,17 +77,23 @@ class Subject:
         return _joined(self.namespace, self.caller) if self.caller else ""
 
     @property
+    def ranked_kind(self) -> str:
+        """The kind of the object that is ranked."""
+        if self.callee:
+            return "Workload"
+        if self.workload:
+            return self.kind
+        return "Service" if self.service else "Node"
+
+    @property
     def ref(self) -> ObjectRef:
         """The object that is ranked."""
+        kind, namespace = self.ranked_kind, self.namespace or None
         if self.callee:
-            return ObjectRef(
-                kind="Workload", namespace=self.callee_namespace or self.namespace or None, name=self.callee
-            )
-        if self.workload:
-            return ObjectRef(kind=self.kind, namespace=self.namespace or None, name=self.workload)
-        if self.service:
-            return ObjectRef(kind="Service", namespace=self.namespace or None, name=self.service)
-        return ObjectRef(kind="Node", name=self.node)
+            return ObjectRef(kind=kind, namespace=self.callee_namespace or namespace, name=self.callee)
+        if self.workload or self.service:
+            return ObjectRef(kind=kind, namespace=namespace, name=self.workload or self.service)
+        return ObjectRef(kind=kind, name=self.node)
 
 
 def subject_of(labels: Mapping[str, str], owners: Owners | None = None) -> Subject:
