@@ -63,9 +63,9 @@ class KnownCrashes:
                 return incident
         return None
 
-    async def arrived(self, incident: Incident, identity: str | None) -> None:
-        """Note a crash of `incident`."""
-        await self._record.arrived(incident.id, identity)
+    async def arrived(self, incident: Incident, identity: str | None, place: Place | None = None) -> None:
+        """Note a crash of `incident`; `place` is where it was, as far as that is known before it is analysed."""
+        await self._record.arrived(incident.id, identity, place)
 
     # --- a core is read -------------------------------------------------------------------------------------------
 

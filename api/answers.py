@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from pydantic import BaseModel, Field
 
+from agents.notice import cores_of
 from diagnosis.redaction import redact_json
 from incidents.metric_charts import MetricRun
 from incidents.metric_report import MetricReport
@@ -80,6 +81,7 @@ class IncidentDetail(IncidentAnswer):
     """Everything on record about an incident but the timeline, which `links.events` streams."""
 
     diagnosis: Diagnosis | None
+    nodes: list[str] = Field(description="Nodes whose agents collected cores of this crash, so far")
     metrics: RcaAnswer | None = Field(description="What the analyst made of measurements; null without Prometheus")
     proposals: list[Proposal]
     approvals: list[ApprovalAnswer]
@@ -122,10 +124,12 @@ async def incident_detail(services: Services, incident: Incident) -> IncidentDet
     links = incident_answer(incident).links
     approvals = await services.approvals.list(incident_id=incident.id)
     run = await MetricRuns(services.database).of_incident(incident.id)
+    cores = await cores_of(services.database, incident.id)
     return IncidentDetail(
         incident=incident,
         links=links,
         diagnosis=await services.incidents.diagnosis(incident.id),
+        nodes=list(cores.nodes),
         metrics=rca_answer(run) if run else None,
         proposals=await services.incidents.proposals(incident.id),
         approvals=[approval_answer(item) for item in approvals],

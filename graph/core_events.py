@@ -19,6 +19,7 @@ from errors import InvalidInput, ParamedicError, ToolFailed, ToolTimeout
 from graph.runner import Runner
 from incidents.collected import CollectedCore, Completeness
 from incidents.core_jobs import CoreJob, CoreJobState, CoreJobStore, ToldCore
+from incidents.crash_groups import Place
 from incidents.models import CoreRef, Incident, ObjectRef, Via, content_id, new_id
 from settings import CoreSettings
 from tools.cloudevents.event import CloudEvent
@@ -182,6 +183,7 @@ class CoreEvents:
             via=Via.COLLECTOR,
             core=core,
             identity=record.identity,
+            place=_place(record),
         )
 
     # --- CoreDog --------------------------------------------------------------------------------------------------
@@ -252,6 +254,14 @@ def _target(record: CollectedCore) -> ObjectRef:
     if origin is None:
         return ObjectRef(kind="Process", name=(record.executable or "core").rstrip("/").rpartition("/")[2] or "core")
     return origin.owner or ObjectRef(kind="Pod", namespace=origin.namespace, name=origin.pod)
+
+
+def _place(record: CollectedCore) -> Place:
+    origin = record.origin
+    if origin is None:
+        return Place(node=record.node)
+    owner = str(origin.owner) if origin.owner else None
+    return Place(workload=owner, image=origin.image, node=record.node, pod=origin.pod)
 
 
 def _sentence(record: CollectedCore) -> str:

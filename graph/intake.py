@@ -11,6 +11,7 @@ from agents.known_crashes import KnownCrashes
 from diagnosis.crashes.identity import identity_of
 from errors import ParamedicError
 from graph.core_wait import CoreWait
+from incidents.crash_groups import Place
 from incidents.models import CoreRef, Incident, ObjectRef
 from settings import Settings
 from tools.cores.opening import open_core
@@ -74,9 +75,9 @@ class Intake:
         """See `KnownCrashes.incident_for`."""
         return await self._known.incident_for(identity, target, core)
 
-    async def arrived(self, incident: Incident, identity: str | None) -> None:
-        """Note a crash of `incident`."""
-        await self._known.arrived(incident, identity)
+    async def arrived(self, incident: Incident, identity: str | None, place: Place | None) -> None:
+        """See `KnownCrashes.arrived`."""
+        await self._known.arrived(incident, identity, place)
 
     async def _look(self, core: CoreRef) -> str | None:
         await self._wait.check(core)

@@ -22,6 +22,7 @@ from graph.intake import Intake
 from graph.outcomes import words
 from graph.state import State
 from incidents.approvals import IN_PROGRESS, ApprovalStore
+from incidents.crash_groups import Place
 from incidents.models import CoreRef, Incident, IncidentStatus, ObjectRef, Via
 from incidents.plan import Approval, ApprovalState
 from incidents.store import IncidentStore
@@ -78,14 +79,15 @@ class Runner:
         via: Via,
         core: CoreRef | None = None,
         identity: str | None = None,
+        place: Place | None = None,
         force: bool = False,
     ) -> Incident:
         """Open an incident and start on it, or return the one that it is about.
 
         A second report of the same target is the same incident unless it brings another core; another core of a crash
         that an incident has already is that incident again, also shortly after it ended with a report. Repetitions
-        are counted and cost no analysis. `identity` is what our node agent computed of the core (see `Intake`).
-        `force` asks for a new look.
+        are counted and cost no analysis. `identity` and `place` are what our node agent says of the core (see
+        `Intake`). `force` asks for a new look.
         """
         intake = self._intake if core is not None and not force else None
         identity = await intake.identity(core, identity) if intake and core else None
@@ -97,13 +99,13 @@ class Runner:
                 known = await intake.incident_for(identity, target, core)
             if known is not None:
                 if core is not None and intake:
-                    await intake.arrived(known, identity)
+                    await intake.arrived(known, identity, place)
                 return await self._count(known, event, requested_by)
             incident = await self._incidents.create(
                 target, event, requested_by=requested_by, via=via, core=core, force=force
             )
             if intake:
-                await intake.arrived(incident, identity)
+                await intake.arrived(incident, identity, place)
         await self._incidents.add_step(incident.id, "run.started", f"{target}", data={"by": requested_by})
         self._spawn(incident.id)
         return incident

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -79,7 +79,7 @@ class CrashGroups:
         return [StoredGroup(row.id, list(row.members), aliases.get(row.id, [])) for row in reversed(rows)]
 
     async def arrived(self, incident_id: str, identity: str | None, place: Place | None = None) -> None:
-        """A crash of this incident came in. A later one takes the group and place of those before."""
+        """A crash of this incident came in. A later one takes the group of those before, and what `place` lacks."""
         async with self._db.write() as session:
             before = await session.scalar(
                 select(CrashSightingRow)
@@ -88,7 +88,13 @@ class CrashGroups:
                 .limit(1)
             )
             known = before or CrashSightingRow()
-            where = place or Place(known.workload, known.revision, None, known.image, None, None)
+            told = place or Place()
+            where = replace(
+                told,
+                workload=told.workload or known.workload,
+                revision=told.revision or known.revision,
+                image=told.image or known.image,
+            )
             session.add(
                 CrashSightingRow(
                     incident_id=incident_id,

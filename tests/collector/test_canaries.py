@@ -8,14 +8,11 @@ import asyncio
 import base64
 import hashlib
 import json
-import os
 import re
 import shutil
-import socket
 import sqlite3
 import subprocess
-import sys
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -32,6 +29,7 @@ from tests.standins.feishu import FeishuStandIn
 from tests.standins.llm import KEY as MODEL_KEY
 from tests.standins.llm import OPENAI_MODEL, LlmStandIn
 from tests.standins.notices import SLACK_PATH, NoticeServers
+from tests.standins.programs import ROOT, environment, free_port, process, until
 
 pytestmark = [pytest.mark.gdb, pytest.mark.system]
 SERVICE_KEY = "pmk_canary-service-key-5f0c1d2e3b4a"
@@ -41,7 +39,6 @@ ENCRYPTION_KEY = base64.b64encode(b"canary-encryption-key-32-bytes!!").decode()
 LINK = "canary-link-signature-00ff"
 PASSWORD = "canary-env-pw-9d8c7b6a"
 ARGUMENT = "canary-argv-pw-1122aabb"
-ROOT = Path(__file__).parents[2]
 
 
 @dataclass
@@ -77,14 +74,6 @@ class Running:
     def leaks(self, where: str, data: bytes | str) -> list[str]:
         text = data.encode("utf-8", "replace") if isinstance(data, str) else data
         return [f"{name} in {where}" for name, value in self.canaries.items() if value in text]
-
-
-async def until(done: Callable[[], Awaitable[Any]], what: str) -> Any:
-    async with asyncio.timeout(240):  # of a loaded machine
-        while not (found := await done()):
-            await asyncio.sleep(0.2)
-    assert found, what
-    return found
 
 
 def leaking_core(folder: Path) -> Path:
@@ -127,7 +116,6 @@ def settings_of(running: Running, slack_url: str, own_port: int, agent_port: int
     key = {"name": "agent", "sha256": hashlib.sha256(SERVICE_KEY.encode()).hexdigest(), "scopes": ["read", "autofix"]}
     given: dict[str, Any] = {
         "LOG_LEVEL": "debug",
-        "CONFIG": folder / "none.toml",
         "KUBERNETES__ENABLED": "false",
         "API__PORT": own_port,
         "API__KEYS": json.dumps([key]),
@@ -159,30 +147,7 @@ def settings_of(running: Running, slack_url: str, own_port: int, agent_port: int
         "NOTIFY__CHANNELS": json.dumps([{"name": "ops", "kind": "slack", "webhook_url": slack_url + SLACK_PATH}]),
         "EVENTS__SINKS": json.dumps(sinks),
     }
-    own = {f"PARAMEDIC_{name}": str(value) for name, value in given.items()}
-    return {"PATH": os.environ["PATH"], "HOME": str(folder), **running.feishu.environment(), **own}
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
-@asynccontextmanager
-async def process(name: str, command: list[str], environment: dict[str, str], folder: Path) -> AsyncIterator[None]:
-    """`paramedic …` with its data and its log in `folder`."""
-    environment = environment | {"PARAMEDIC_DATA_DIR": str(folder / name)}
-    with (folder / f"{name}.log").open("wb") as log:
-        made = await asyncio.create_subprocess_exec(
-            sys.executable, "-m", "cli", *command, cwd=ROOT, env=environment, stdout=log, stderr=log
-        )
-        try:
-            yield
-        finally:
-            if made.returncode is None:
-                made.terminate()
-                await asyncio.wait_for(made.wait(), 60)
+    return environment(folder, given) | running.feishu.environment()
 
 
 @pytest.fixture
@@ -209,15 +174,15 @@ async def running(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncItera
         made = Running(tmp_path, feishu, model, slack, sink, deaf, store)
         service_port, agent_port = free_port(), free_port()
         slack_url = f"http://127.0.0.1:{runner.addresses[0][1]}"
-        environment = settings_of(made, slack_url, service_port, agent_port, link.split("/")[2])
+        given = settings_of(made, slack_url, service_port, agent_port, link.split("/")[2])
         made.urls = {
             "service": f"http://127.0.0.1:{service_port}",
             "agent": f"http://127.0.0.1:{agent_port}",
             "link": link,
         }
         shutil.copy(core, tmp_path / "cores" / "core.7")
-        await stack.enter_async_context(process("service", ["serve"], environment, tmp_path))
-        await stack.enter_async_context(process("agent", ["collect"], environment, tmp_path))
+        await stack.enter_async_context(process("service", ["serve"], given, tmp_path))
+        await stack.enter_async_context(process("agent", ["collect"], given, tmp_path))
         yield made
 
 

@@ -56,6 +56,21 @@ async def test_a_step_that_runs_again_counts_nothing_twice(database: Database, i
     assert (await record.history("grp_1", API)).first_revision == "6"
 
 
+async def test_crashes_that_agents_told_of_are_known_by_their_nodes(
+    database: Database, incidents: IncidentStore
+) -> None:
+    record = CrashGroups(database)
+    one = await incident(incidents)
+    for number in range(2):
+        told = Place(workload=API.workload, node=f"n{number}", pod=f"p{number}")
+        await record.arrived(one.id, "i1", told)
+    history = await record.grouped(one.id, crash(), Place(), identity="i1", analysed=True)
+    assert history.nodes == ["n0", "n1"] and history.sentence.endswith("2 times on 2 nodes so far.")
+    await record.arrived(one.id, "i1", Place(node="n2"))  # of the group and workload of those before
+    assert (await record.history("grp_1", API)).nodes == ["n0", "n1", "n2"]
+    assert await record.pods_last_hour("grp_1") == 2
+
+
 async def test_groups_are_taken_up_again_with_all_their_hashes(database: Database, incidents: IncidentStore) -> None:
     record = CrashGroups(database)
     one, two = await incident(incidents), await incident(incidents)
