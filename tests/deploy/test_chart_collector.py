@@ -268,6 +268,8 @@ def test_cert_manager_takes_the_jobs_place() -> None:
     service = _one(documents, "Service", "-webhook")["metadata"]["name"]
     assert f"{service}.ops.svc" in certificate["spec"]["dnsNames"]
     assert certificate["spec"]["issuerRef"]["name"] == _one(documents, "Issuer", "")["metadata"]["name"]
+    secret = _one(documents, "Secret", "-webhook-tls")  # the chart's, so that it goes with the release
+    assert secret["metadata"]["name"] == certificate["spec"]["secretName"] and not {"data", "stringData"} & set(secret)
 
 
 @pytest.mark.parametrize(
