@@ -14,7 +14,7 @@ import numpy.typing as npt
 from diagnosis.metrics.config import RcaConfig
 from diagnosis.metrics.detectors import Usual, detect
 from diagnosis.metrics.episodes import episodes
-from diagnosis.metrics.evaluate import Evaluation, first_change
+from diagnosis.metrics.evaluate import Evaluation, lasting, stretches
 from diagnosis.metrics.grid import Grid
 from diagnosis.metrics.series import BoolArray
 from diagnosis.metrics.shift import evenly
@@ -52,7 +52,7 @@ def changes(
     fired = {name: set(np.flatnonzero(mark.any(axis=1)).tolist()) for name, mark in marks.items()}
     stamps = cache(lambda index: stamp(at(grid, index)))  # the series of one grid share their times
     points = cache(lambda: _points(np.arange(grid.bins), found.onset))  # and those without gaps what is told of them
-    onset_at = at(grid, found.onset)
+    onset_at, last_at = at(grid, found.onset), at(grid, grid.bins - 1)
     told: dict[int, MetricChange] = {}
     evidence: dict[str, Evidence] = {}
     for place, row in enumerate(chosen):
@@ -64,7 +64,7 @@ def changes(
         said = _said(grid, found, row)
         missing = np.isnan(values[place])
         chosen_points = _points(np.flatnonzero(~missing), found.onset) if missing.any() else points()
-        cited = _evidence(grid, row, said, chosen_points, stamps)
+        cited = _evidence(grid, row, said, chosen_points, stamps, last_at)
         evidence[cited.id] = cited
         series = grid.series[row]
         told[row] = MetricChange(
@@ -117,8 +117,8 @@ def _onset(grid: Grid, found: Evaluation, row: int) -> datetime | None:
         return at(grid, int(np.flatnonzero(~np.isnan(values))[-1]))
     if found.began[row]:
         return at(grid, int(np.flatnonzero(~np.isnan(values))[0]))
-    place = first_change(values, found.shift, row, found.onset - 2, found.onset)
-    return None if place is None else at(grid, place)
+    known = stretches(values, found.shift, row, found.onset - 2)
+    return at(grid, lasting(known, found.onset)) if known else None
 
 
 def _points(known: npt.NDArray[np.intp], onset: int) -> list[int]:
@@ -127,7 +127,9 @@ def _points(known: npt.NDArray[np.intp], onset: int) -> list[int]:
     return sorted({*known[low:high].tolist(), *known[evenly(len(known), _POINTS // 2)].tolist()})
 
 
-def _evidence(grid: Grid, row: int, said: _Said, points: Sequence[int], stamps: Callable[[int], str]) -> Evidence:
+def _evidence(
+    grid: Grid, row: int, said: _Said, points: Sequence[int], stamps: Callable[[int], str], seen_at: datetime
+) -> Evidence:
     """What was measured, in words and with a few of the points."""
     series, values = grid.series[row], grid.values[row]
     unit = (f" {series.unit}" if series.unit else "") + (" per second" if grid.rated[row] else "")
@@ -139,7 +141,7 @@ def _evidence(grid: Grid, row: int, said: _Said, points: Sequence[int], stamps: 
         *[f"{stamps(index)} {value:.6g}" for index, value in zip(points, values[points].tolist(), strict=True)],
     ]
     source = f"{series.source}: {series.key}" if series.source else series.key
-    return Evidence.of(EvidenceKind.METRIC, source[:1000], "\n".join(lines), at(grid, grid.bins - 1))
+    return Evidence.of(EvidenceKind.METRIC, source[:1000], "\n".join(lines), seen_at)
 
 
 def at(grid: Grid, index: int) -> datetime:

@@ -15,7 +15,7 @@ from diagnosis.metrics.scoring import Own, gather, strengths
 from diagnosis.metrics.series import BoolArray, FloatArray
 from diagnosis.metrics.shift import Blocks, Shift, shifts
 from diagnosis.metrics.signals import WEIGHTS, WORK, Signal, signal_of, signal_of_node
-from diagnosis.metrics.starved import Work
+from diagnosis.metrics.starved import WAITS, Work
 from diagnosis.metrics.subject import Owners, Subject, subject_of
 
 CANDIDATES = 4
@@ -134,49 +134,36 @@ def _beginnings(grid: Grid, rows: Rows, found: Evaluation, first: int) -> tuple[
         ]
     )
     strong = np.flatnonzero(scores >= max(_SURE, 0.5 * float(scores.max()))).tolist()
-    begun = [
-        [
-            place
-            for onset in (0, found.onset)
-            if (place := first_change(grid.values[row], found.shift, row, first, onset)) is not None
-        ]
-        for row in strong
-    ]
+    begun = [stretches(grid.values[row], found.shift, row, first) for row in strong]
     known = [each for each in begun if each]
     if not known:
         return found.onset, found.onset
-    return min(each[0] for each in known), min(each[1] for each in known)
+    return min(lasting(each, 0) for each in known), min(lasting(each, found.onset) for each in known)
 
 
-def first_change(values: FloatArray, shift: Shift, row: int, begin: int, onset: int) -> int | None:
-    """The first bin from `begin` on of the stretch that lasts past the onset, or begins next after it, in which the
-    series is past three deviations in the direction of the shift; one bin within it may be usual. A short blip before
-    is none of it. None when no bin is past them."""
+def stretches(values: FloatArray, shift: Shift, row: int, begin: int) -> list[tuple[int, int]]:
+    """(first, last) bin of each stretch from `begin` on in which the series is past three deviations in the direction
+    of the shift; one bin within it may be usual."""
     begin = max(0, begin)
     later = values[begin:]
     away = (later - shift.before[row]) * shift.sign[row] > _SIGMAS * shift.scale[row]
+    if not away.any():
+        return []
     missing = np.isnan(later)
-    gaps = missing.any()
-    order: list[int] = np.flatnonzero(away[~missing] if gaps else away).tolist()
-    if not order:
-        return None
-    known = np.flatnonzero(~missing) if gaps else None
+    places = np.arange(begin, len(values))
+    if missing.any():
+        away, places = away[~missing], places[~missing]
+    order = np.flatnonzero(away)
+    cuts = np.flatnonzero(order[1:] - order[:-1] > _USUAL_WITHIN + 1)
+    starts, ends = [0, *(cuts + 1).tolist()], [*cuts.tolist(), len(order) - 1]
+    return list(zip(places[order[starts]].tolist(), places[order[ends]].tolist(), strict=True))
 
-    def place(index: int) -> int:
-        return begin + (index if known is None else int(known[index]))
 
-    start = order[0]  # of the stretch that is walked through
-    first: int | None = None  # of those that last for two values at least, the beginning of the first
-    for at, following in zip(order, [*order[1:], None], strict=True):
-        if following is not None and following - at <= _USUAL_WITHIN + 1:
-            continue
-        if at != start:
-            if place(at) >= onset:
-                return place(start)
-            first = start if first is None else first
-        if following is not None:
-            start = following
-    return place(order[0] if first is None else first)
+def lasting(found: Sequence[tuple[int, int]], onset: int) -> int:
+    """The beginning of the stretch of more than one bin that lasts past the onset, or begins next after it. A short
+    blip before is none of it, but where there is nothing else."""
+    long = [each for each in found if each[1] > each[0]]
+    return next((low for low, high in long if high >= onset), (long or found)[0][0])
 
 
 def short_bins(grid: Grid) -> int:
@@ -211,9 +198,11 @@ def evaluate(grid: Grid, rows: Rows, onset: int, onset_strength: float, usual_en
         elif presence:
             told.append((entity, Signal.PRESENCE, _PRESENCE))
         else:
-            work.note(entity, signal, fell, value)
             if fell and signal in WORK:
+                work.note_less(entity, value)
                 less.append(len(told))
+            elif not fell and signal in WAITS:
+                work.note_wait(entity, value)
             told.append((entity, signal, value))
     starved = work.starved(rows.calls)
     for place in less if starved else ():

@@ -98,27 +98,24 @@ def shifts(
     just_before = median(values[:, max(0, onset - _JUST_BEFORE) : onset])
     needed = max(_FEWEST, min(_TOLD, usual.shape[1] // 2))
     told = usual.shape[1] >= needed if whole else (~np.isnan(usual)).sum(axis=1) >= needed
-    best: Shift | None = None
-    for end in ends:
-        now = values[:, onset:end]
-        after, unit = median(now), scale
-        if sparse is not None:
-            single = sparse & (after == 0)
-            after, unit = np.where(single, _mean(now), after), np.where(single, rare, scale)
-        change, fresh = after - before, after - just_before
-        if not whole:
-            fresh = np.where(np.isnan(fresh), change, fresh)
-        far = np.abs(change)
-        with np.errstate(invalid="ignore", divide="ignore"):
-            score = (far + np.where(change * fresh > 0, np.minimum(far, np.abs(fresh)), 0.0)) / 2 / unit
-        score = np.where(np.isfinite(score) & told, score, 0.0)
-        if best is not None:
-            better = score > best.score
-            after, unit = np.where(better, after, best.after), np.where(better, unit, best.scale)
-            score = np.maximum(score, best.score)
-        best = Shift(score, np.where(after >= before, 1.0, -1.0), before, after, unit)
-    assert best is not None  # ends has one at least
-    return best
+    after, units = (
+        np.array([median(values[:, onset:end]) for end in ends]),
+        np.broadcast_to(scale, (len(ends), len(scale))),
+    )
+    if sparse is not None:
+        single = sparse & (after == 0)
+        after = np.where(single, np.array([_mean(values[:, onset:end]) for end in ends]), after)
+        units = np.where(single, rare, scale)
+    change, fresh = after - before, after - just_before
+    if not whole:
+        fresh = np.where(np.isnan(fresh), change, fresh)
+    far = np.abs(change)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        scores = (far + np.where(change * fresh > 0, np.minimum(far, np.abs(fresh)), 0.0)) / 2 / units
+    scores = np.where(np.isfinite(scores) & told, scores, 0.0)
+    most = scores.argmax(axis=0), np.arange(len(values))
+    sign = np.where(after[most] >= before, 1.0, -1.0)
+    return Shift(scores[most], sign, before, after[most], units[most])
 
 
 def _distance(values: FloatArray, middle: FloatArray) -> FloatArray:
@@ -157,8 +154,10 @@ def quantile(values: FloatArray, share: float) -> FloatArray:
     ordered.sort(axis=1)  # on few columns the function np.sort takes twice as long
     if not np.isnan(ordered[:, -1]).any():  # NaN sorts last: here there is none, and all rows have the same places
         at = (columns - 1) * share
-        lower, upper = ordered[:, int(at)], ordered[:, min(int(at) + 1, columns - 1)]
-        between: FloatArray = lower + (upper - lower) * (at - int(at))
+        lower = ordered[:, int(at)]
+        if at == int(at):
+            return lower.copy()  # a view would hold all of the sorted values
+        between: FloatArray = lower + (ordered[:, int(at) + 1] - lower) * (at - int(at))
         return between
     count = columns - np.isnan(ordered).sum(axis=1)
     place = np.maximum(count - 1, 0) * share

@@ -12,11 +12,11 @@ from dataclasses import dataclass, field
 
 from diagnosis.metrics.calls import Calls
 from diagnosis.metrics.scoring import Own
-from diagnosis.metrics.signals import WORK, Signal
+from diagnosis.metrics.signals import Signal
 
 _PASSES_ON = 0.5
 """A workload whose own work fell by so much of what its callee's did passes on what it is asked itself."""
-_WAITS = {Signal.SERVED_LATENCY, Signal.CALL_LATENCY}
+WAITS = {Signal.SERVED_LATENCY, Signal.CALL_LATENCY}
 
 
 @dataclass
@@ -29,12 +29,14 @@ class Work:
     waits: dict[str, float] = field(default_factory=dict)
     waits_for: dict[tuple[str, str], float] = field(default_factory=dict)
 
-    def note(self, entity: str, signal: Signal, fell: bool, value: float) -> None:
-        """Of a workload's own series."""
-        if fell and signal in WORK and not entity.startswith("node/"):
+    def note_less(self, entity: str, value: float) -> None:
+        """Of a workload's own series of a kind of `WORK` that fell."""
+        if not entity.startswith("node/"):
             self.less[entity] = max(self.less.get(entity, 0.0), value)
-        elif not fell and signal in _WAITS:
-            self.waits[entity] = max(self.waits.get(entity, 0.0), value)
+
+    def note_wait(self, entity: str, value: float) -> None:
+        """Of a workload's own series of a kind of `WAITS` that did not fall."""
+        self.waits[entity] = max(self.waits.get(entity, 0.0), value)
 
     def note_call(self, caller: str, callee: str, signal: Signal, fell: bool, value: float) -> None:
         """Of a series of the calls of one workload to another."""
