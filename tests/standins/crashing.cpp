@@ -11,7 +11,6 @@
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
-#include <fstream>
 #include <stdexcept>
 #include <string>
 #include <vector>
@@ -154,9 +153,12 @@ bool others_sleep() {
     DIR* tasks = opendir("/proc/self/task");
     while (dirent* task = readdir(tasks)) {
         if (task->d_name[0] == '.') continue;
-        std::string line;
-        std::getline(std::ifstream("/proc/self/task/" + std::string(task->d_name) + "/stat"), line);
-        sleeping += line.find(") S ") != std::string::npos;
+        char line[512] = "";
+        if (FILE* stat = fopen(("/proc/self/task/" + std::string(task->d_name) + "/stat").c_str(), "r")) {
+            fgets(line, sizeof line, stat);
+            fclose(stat);
+        }
+        sleeping += strstr(line, ") S ") != nullptr;
     }
     closedir(tasks);
     return sleeping == 5;

@@ -7,13 +7,15 @@ a mount namespace in which that folder is ours; where it is a pipe, gdb runs the
 from __future__ import annotations
 
 import atexit
+import fcntl
 import os
 import resource
 import shutil
 import signal
 import subprocess
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from functools import cache
 from pathlib import Path
 
@@ -44,22 +46,66 @@ def folder() -> Path:
 
 
 @cache
+def programs() -> Path:
+    """Where programs are compiled to: one folder for all workers of a run, removed by the last that ends."""
+    run = os.environ.get("PYTEST_XDIST_TESTRUNUID")
+    if run is None:
+        return folder()
+    shared = Path(tempfile.gettempdir()).resolve() / f"paramedic-programs-{run}"
+    user = shared / "users" / str(os.getpid())
+    with _locked(shared):
+        user.parent.mkdir(parents=True, exist_ok=True)
+        user.touch()
+    atexit.register(_leave, user)
+    return shared
+
+
+@contextmanager
+def _locked(path: Path) -> Iterator[None]:
+    """One process at a time; the lock is the file beside `path`."""
+    with path.with_name(f"{path.name}.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+def _leave(user: Path) -> None:
+    shared = user.parent.parent
+    with _locked(shared):
+        user.unlink(missing_ok=True)
+        with suppress(OSError):  # another one is there
+            user.parent.rmdir()
+            shutil.rmtree(shared, ignore_errors=True)
+            shared.with_name(f"{shared.name}.lock").unlink(missing_ok=True)
+
+
+def made(name: str, make: Callable[[Path], object]) -> Path:
+    """The file `name` in the folder of programs, by `make` where no worker has made it yet."""
+    target = programs() / name
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with _locked(target):
+        if not target.exists():
+            make(target)
+    return target
+
+
+def compiled(name: str, *command: str) -> Path:
+    """The program `name`, by a compiler's `command` without its output."""
+    return made(name, lambda target: subprocess.run([*command, "-o", str(target)], check=True, timeout=2 * _LIMIT))
+
+
+@cache
 def program(name: str = "shop", *options: str) -> Path:
     """The program; other `options` make another build with another build-id."""
-    target = folder() / name
-    flags = options or ("-O0",)
-    command = ["g++", "-std=c++17", "-g", "-w", "-fstack-protector-all", "-Wl,--build-id", *flags, "-o", str(target)]
-    subprocess.run([*command, str(SOURCE), "-pthread"], check=True, timeout=_LIMIT)
-    return target
+    flags = ["-std=c++17", "-g", "-w", "-fstack-protector-all", "-Wl,--build-id", *(options or ("-O0",))]
+    return compiled(name, "g++", *flags, str(SOURCE), "-pthread")
 
 
 @cache
 def stripped() -> Path:
     """The same program without symbols; its build-id stays."""
-    target = folder() / "stripped" / "shop"
-    target.parent.mkdir()
-    subprocess.run(["strip", "-o", str(target), str(program())], check=True, timeout=_LIMIT)
-    return target
+    return made(
+        "stripped/shop", lambda target: subprocess.run(["strip", "-o", str(target), str(program())], check=True)
+    )
 
 
 def core(mode: str, run: int = 0, executable: Path | None = None) -> Path:
@@ -160,6 +206,10 @@ def _allow_cores() -> None:
 def _crash_in_gdb(executable: Path, arguments: list[str], where: Path) -> Path:
     target = where / "core"
     commands = [
+        "-iex",
+        "set debuginfod enabled off",
+        "-iex",
+        "set debug-file-directory /nonexistent",  # libc's takes half a second to read
         "-ex",
         "set disable-randomization off",
         "-ex",

@@ -62,7 +62,12 @@ def _compiles_for_i386() -> bool:
     target = crashing.folder() / "i386-probe"
     command = ["g++", *_NATIVE, "-xc++", "-o", str(target), "-"]
     done = subprocess.run(
-        command, check=False, input="#include <string>\nint main() {}", text=True, capture_output=True, timeout=_LIMIT
+        command,
+        check=False,
+        input="#include <bits/c++config.h>\nint main() {}",
+        text=True,
+        capture_output=True,
+        timeout=_LIMIT,
     )
     return done.returncode == 0 and subprocess.run([target], check=False, timeout=_LIMIT).returncode == 0
 
@@ -71,19 +76,14 @@ def _compiles_for_i386() -> bool:
 def program(build: Build) -> Path:
     plus = build.source == "crashing"
     compiler = (["g++"] if plus else ["gcc"]) + _NATIVE
-    prefix = ""
     if build.machine != "i386":
-        prefix = f"{build.machine}-linux-gnu-"
-        compiler = [f"{prefix}{'g++' if plus else 'gcc'}-12"]
+        compiler = [f"{build.machine}-linux-gnu-{'g++' if plus else 'gcc'}-12"]
     options = ["-std=c++17"] if plus else ["-std=gnu11", "-fno-builtin"]
     options += ["-g", "-w", "-fstack-protector-strong", "-Wl,--build-id", "-pthread", build.level]
     options += ["-static"] if build.static else []
-    target = crashing.folder() / str(build)
+    options += ["-s"] if build.stripped else []
     source = crashing.SOURCE.with_name(f"{build.source}.{'cpp' if plus else 'c'}")
-    subprocess.run([*compiler, *options, "-o", str(target), str(source)], check=True, timeout=_LIMIT)
-    if build.stripped:
-        subprocess.run([f"{prefix}strip", str(target)], check=True, timeout=_LIMIT)
-    return target
+    return crashing.compiled(str(build), *compiler, *options, str(source))
 
 
 @cache

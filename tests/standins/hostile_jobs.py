@@ -1,6 +1,7 @@
 """Jobs as a parser that was taken over by a hostile core would run them: a program, asked and answering in JSON.
 
-It registers its own jobs with the worker's server, which is forked off it, and runs one of them from the trusted end.
+It registers its own jobs with the worker's server, which is forked off it, and runs them from the trusted end, one
+after the other.
 """
 
 from __future__ import annotations
@@ -143,6 +144,8 @@ if __name__ == "__main__":
     kept_open = os.open(__file__, os.O_RDONLY)  # a handle of the service
     contained._EXTRA_SECONDS = 0.0
     server.prepare()
-    settings = GdbSettings(**given["settings"])
-    print(json.dumps([asyncio.run(_main(job, Path(given["core"]), settings, given["more"])) for job in given["jobs"]]))
+    answers = {}
+    for name, (job, asked, more) in given["jobs"].items():
+        answers[name] = asyncio.run(_main(job, Path(given["core"]), GdbSettings(**asked), more))
+    print(json.dumps(answers))
     server.finish()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
 import tempfile
 from functools import cache
 from pathlib import Path
@@ -15,19 +14,15 @@ SOURCE = Path(__file__).with_suffix(".c")
 @cache
 def program(level: str) -> Path:
     """Compiled with `-O0` or `-O2`."""
-    target = crashing.folder() / f"misusing{level}"
     flags = ["-std=gnu11", "-g", "-w", "-fstack-protector-strong", "-fno-builtin", "-D_FORTIFY_SOURCE=0", level]
-    subprocess.run(["gcc", *flags, "-o", str(target), str(SOURCE)], check=True, timeout=60)
-    return target
+    return crashing.compiled(f"misusing{level}", "gcc", *flags, str(SOURCE))
 
 
 @cache
 def fortified() -> Path:
     """Compiled so that libc checks what it copies, and stripped."""
-    target = crashing.folder() / "fortified"
     flags = ["-std=gnu11", "-w", "-O2", "-s", "-D_FORTIFY_SOURCE=2"]
-    subprocess.run(["gcc", *flags, "-o", str(target), str(SOURCE)], check=True, timeout=60)
-    return target
+    return crashing.compiled("fortified", "gcc", *flags, str(SOURCE))
 
 
 @cache

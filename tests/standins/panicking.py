@@ -160,12 +160,10 @@ def require(*programs: str) -> None:
 @cache
 def rust_program(*options: str) -> Path:
     """The program, stripped when `options` say so; panics abort."""
-    target = crashing.folder() / f"panics{len(options)}{''.join(c for c in ''.join(options) if c.isalnum())}"
-    source = crashing.folder() / "panics.rs"
-    source.write_text(_RUST)
-    command = ["rustc", "-C", "panic=abort", "-C", "link-arg=-Wl,--build-id", *options, "-o", str(target), str(source)]
-    subprocess.run(command, check=True, timeout=_LIMIT, capture_output=True)
-    return target
+    source = crashing.made("panics.rs", lambda target: target.write_text(_RUST))
+    name = f"panics{len(options)}{''.join(c for c in ''.join(options) if c.isalnum())}"
+    command = ["rustc", "-C", "panic=abort", "-C", "link-arg=-Wl,--build-id", *options]
+    return crashing.compiled(name, *command, str(source))
 
 
 @cache
@@ -186,15 +184,16 @@ def cgo_program(*flags: str) -> Path:
 
 
 def _go_build(name: str, source: str, flags: tuple[str, ...]) -> Path:
-    folder = crashing.folder() / f"{name}{''.join(c for c in ''.join(flags) if c.isalnum())}"
-    folder.mkdir()
-    (folder / "main.go").write_text(source)
-    (folder / "go.mod").write_text("module shop\n\ngo 1.19\n")
     environment = {**os.environ, "GOFLAGS": "-mod=mod -buildvcs=false", "GOTOOLCHAIN": "local"}
     environment["CGO_ENABLED"] = "1" if name == "cgo" else "0"
-    command = ["go", "build", *flags, "-o", "shop", "."]
-    subprocess.run(command, check=True, timeout=_LIMIT, cwd=folder, env=environment)
-    return folder / "shop"
+
+    def build(target: Path) -> None:
+        (target.parent / "main.go").write_text(source)
+        (target.parent / "go.mod").write_text("module shop\n\ngo 1.19\n")
+        command = ["go", "build", *flags, "-o", "shop", "."]
+        subprocess.run(command, check=True, timeout=_LIMIT, cwd=target.parent, env=environment)
+
+    return crashing.made(f"{name}{''.join(c for c in ''.join(flags) if c.isalnum())}/shop", build)
 
 
 def line_of(text: str) -> int:
@@ -216,7 +215,7 @@ def _go_crash(program: Path, mode: str) -> Path:
     before = os.environ.get("GOTRACEBACK")
     os.environ["GOTRACEBACK"] = "crash"
     try:
-        return crashing.crash(program, [mode], program.parent / f"run-{mode}")
+        return crashing.crash(program, [mode], crashing.folder() / f"{program.parent.name}-{mode}")
     finally:
         if before is None:
             del os.environ["GOTRACEBACK"]

@@ -41,7 +41,8 @@ def reduced(source: Path, target: Path) -> Shrunk:
 
 def debugger(executable: Path, core: Path) -> list[str]:
     asked = [part for command in ASKED for part in ("-ex", command)]
-    command = ["gdb", "-batch", "-nx", "-iex", "set debuginfod enabled off", *asked, str(executable), str(core)]
+    plain = ["-iex", "set debuginfod enabled off", "-iex", "set debug-file-directory /nonexistent"]
+    command = ["gdb", "-batch", "-nx", *plain, *asked, str(executable), str(core)]
     lines = subprocess.run(command, capture_output=True, text=True, timeout=100, check=True).stdout.splitlines()
     assert len(lines) > 40
     return lines
@@ -51,10 +52,9 @@ def debugger(executable: Path, core: Path) -> list[str]:
 def store() -> tuple[Path, Path]:
     """The benchmark's server, small: 8 threads, 24 MB of heap."""
     crashing.require_tools()
-    executable = crashing.folder() / "store"
     source = ROOT / "benchmarks" / "big_core.cpp"
-    command = ["g++", "-std=c++17", "-g", "-O2", "-Wl,--build-id", "-o", str(executable), str(source), "-pthread"]
-    subprocess.run(command, check=True, timeout=100)
+    flags = ["-std=c++17", "-g", "-O1", "-Wl,--build-id"]
+    executable = crashing.compiled("store", "g++", *flags, str(source), "-pthread")
     return executable, crashing.crash(executable, ["10", "24"], crashing.folder() / "store-run")
 
 

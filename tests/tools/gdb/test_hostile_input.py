@@ -7,7 +7,6 @@ import io
 import os
 import re
 import struct
-import subprocess
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
@@ -45,11 +44,9 @@ async def analyze(core: Path, **more: object) -> CrashAnalysis:
 @cache
 def hostile_core() -> Path:
     """An exception's text, names of process and threads, argv and environment that want to steer who reads them."""
-    program = crashing.folder() / "hostile" / "hostile"
-    program.parent.mkdir()
     source = Path(crashing.__file__).with_name("hostile.cpp")
-    subprocess.run(["g++", "-std=c++17", "-g", "-o", str(program), str(source), "-pthread"], check=True, timeout=60)
-    return crashing.crash(program, [NAME, TEXT], program.parent / "run")
+    program = crashing.compiled("hostile", "g++", "-std=c++17", "-g", str(source), "-pthread")
+    return crashing.crash(program, [NAME, TEXT], crashing.folder() / "hostile-run")
 
 
 async def test_hostile_text_stays_text() -> None:

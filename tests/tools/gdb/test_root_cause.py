@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from incidents.crash_report import CrashReport
-from settings import GdbSettings
-from tests.standins import crashing, misusing
-from tools.gdb.analysis import analyze_core
+from tests.standins import analysed, crashing, misusing
+from tools.gdb.analysis import CrashAnalysis
 
 # mode, class, first CWE, CASR's class, what the mechanism must say
 CAUSES = [
@@ -47,9 +45,8 @@ def _tools() -> None:
     crashing.require_tools()
 
 
-async def report(mode: str, level: str) -> CrashReport:
-    found = await analyze_core(misusing.core(mode, level), executable=misusing.program(level), settings=GdbSettings())
-    return found.report
+async def analysis(mode: str, level: str = "-O0") -> CrashAnalysis:
+    return await analysed.examined(misusing.core(mode, level), misusing.program(level))
 
 
 ROWS = [(*row, level) for row in CAUSES for level in ("-O0", "-O2") if level == "-O0" or row[0] in OPTIMISED]
@@ -61,7 +58,7 @@ ROWS = [(*row, level) for row in CAUSES for level in ("-O0", "-O2") if level == 
 async def test_the_cause_is_told_with_its_object(
     mode: str, cause: str, cwe: str | None, severity: str, words: str, level: str
 ) -> None:
-    found = await report(mode, level)
+    found = (await analysis(mode, level)).report
     assert found.root_cause is not None
     assert found.root_cause.cause_class == cause
     assert (found.root_cause.cwe or [None])[0] == cwe
@@ -74,19 +71,17 @@ async def test_the_cause_is_told_with_its_object(
 
 
 async def test_every_claim_cites_evidence_that_is_there() -> None:
-    analysis = await analyze_core(
-        misusing.core("heap", "-O0"), executable=misusing.program("-O0"), settings=GdbSettings()
-    )
-    known = {item.id for item in analysis.diagnosis.evidence}
-    assert analysis.report.root_cause is not None
-    assert set(analysis.report.root_cause.evidence_ids) <= known
-    texts = "\n".join(item.source for item in analysis.diagnosis.evidence)
+    found = await analysis("heap")
+    known = {item.id for item in found.diagnosis.evidence}
+    assert found.report.root_cause is not None
+    assert set(found.report.root_cause.evidence_ids) <= known
+    texts = "\n".join(item.source for item in found.diagnosis.evidence)
     assert "core memory at 0x" in texts
 
 
 async def test_a_pointer_that_was_only_at_hand_is_not_blamed() -> None:
     """Optimised away, the freed pointer's name is gone; another pointer of a caller must not take its place."""
-    found = await report("not_heap", "-O2")
+    found = (await analysis("not_heap", "-O2")).report
     assert found.root_cause is not None
     assert found.root_cause.object in (None, "name")
 
@@ -94,7 +89,7 @@ async def test_a_pointer_that_was_only_at_hand_is_not_blamed() -> None:
 async def test_a_checked_function_that_refused_is_told_without_symbols() -> None:
     program = misusing.fortified()
     core = crashing.crash(program, ["smash"], crashing.folder() / "fortified-smash")
-    found = (await analyze_core(core, executable=program, settings=GdbSettings())).report
+    found = (await analysed.confined(core, program)).report
     assert found.runtime is not None
     assert found.runtime.glibc is not None
     assert found.runtime.glibc.fortify == "*** buffer overflow detected ***: terminated"
@@ -110,8 +105,6 @@ async def test_a_checked_function_that_refused_is_told_without_symbols() -> None
     ("mode", "advice"), [("freed", "find who freed it"), ("heap", "check the length"), ("callback", "function pointer")]
 )
 async def test_the_root_cause_says_what_to_do_next(mode: str, advice: str) -> None:
-    analysis = await analyze_core(
-        misusing.core(mode, "-O0"), executable=misusing.program("-O0"), settings=GdbSettings()
-    )
-    assert any(advice in step for step in analysis.diagnosis.next_steps)
-    assert len(analysis.diagnosis.next_steps) == len(set(analysis.diagnosis.next_steps))
+    steps = (await analysis(mode)).diagnosis.next_steps
+    assert any(advice in step for step in steps)
+    assert len(steps) == len(set(steps))

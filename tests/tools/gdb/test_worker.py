@@ -25,29 +25,54 @@ LANDLOCK = ctypes.CDLL(None).syscall(444, None, 0, 1) > 0
 confined_only = pytest.mark.skipif(not NAMESPACES, reason="no namespaces may be made here: run in a privileged place")
 
 
-def run(job: str, settings: dict[str, Any] | None = None, **more: object) -> dict[str, Any]:
-    (answer,) = run_all([job], settings, **more)
-    return answer
+LOOKED_FOR = ["/etc/passwd", "/proc/self", "/sys/kernel", "/home", "/var", str(ROOT / "README.md"), "/opt"]
+MARKS = {sandbox: f"{random.randrange(10**6, 10**7)}" for sandbox in ("auto", "rlimits")}
 
 
-def run_all(jobs: list[str], settings: dict[str, Any] | None = None, **more: object) -> list[dict[str, Any]]:
-    """The jobs in a program of its own, whose server is forked off it."""
-    request = {"jobs": jobs, "core": str(crashing.core("null")), "settings": settings or {}, "more": more}
-    command = [sys.executable, "-m", "tests.standins.hostile_jobs", json.dumps(request)]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=100, check=False)
+@pytest.fixture(scope="module")
+def secrets(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
+    """Paths of what is no program."""
+    folder = tmp_path_factory.mktemp("secrets")
+    key = folder / "id_rsa"
+    key.write_text("-----BEGIN OPENSSH PRIVATE KEY-----")
+    link = folder / "link"
+    link.symlink_to(key)
+    pipe = folder / "pipe"
+    os.mkfifo(pipe)
+    core = crashing.core("exception")
+    machine = ["/etc/shadow", "/proc/self/environ", "/dev/kmsg", f"{folder}/../x"]
+    return [*machine, *map(str, (core, key, link, pipe))]
+
+
+@pytest.fixture(scope="module")
+def answers(secrets: list[str]) -> dict[str, dict[str, Any]]:
+    """All jobs, in a program of its own whose server is forked off it."""
+    busy = {"cpu_seconds": 1}
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        reach = {"port": listening.getsockname()[1]}
+        jobs: dict[str, tuple[str, dict[str, object], dict[str, object]]] = {
+            "bare": ("look_around", {"sandbox": "rlimits"}, {"looked_for": [], "secret": secrets[-3], **reach}),
+            "hang rlimits": ("hang", {"deadline": 4, "sandbox": "rlimits"}, {"mark": MARKS["rlimits"]}),
+            **{name: (name, busy, {}) for name in ("flood", "eat", "spin", "shout")},
+        }
+        if NAMESPACES:
+            jobs |= {
+                "confined": ("look_around", {}, {"looked_for": LOOKED_FOR, "secret": "/etc/passwd", **reach}),
+                "hang auto": ("hang", {"deadline": 4, "sandbox": "auto"}, {"mark": MARKS["auto"]}),
+                "secrets": ("ask_for_secrets", {}, {"looked_for": [*secrets, str(crashing.program())]}),
+            }
+        request = {"jobs": jobs, "core": str(crashing.core("null"))}
+        command = [sys.executable, "-m", "tests.standins.hostile_jobs", json.dumps(request)]
+        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=110, check=False)
     assert done.returncode == 0, done.stderr
-    answers: list[dict[str, Any]] = json.loads(done.stdout)
+    answers: dict[str, dict[str, Any]] = json.loads(done.stdout)
     return answers
 
 
 @confined_only
-def test_a_taken_over_parser_sees_the_case_and_can_do_nothing() -> None:
-    looked_for = ["/etc/passwd", "/proc/self", "/sys/kernel", "/home", "/var", str(ROOT / "README.md"), "/opt"]
-    with socket.create_server(("127.0.0.1", 0)) as listening:
-        found = run("look_around", looked_for=looked_for, port=listening.getsockname()[1], secret="/etc/passwd")[
-            "result"
-        ]
-    assert found["seen"] == dict.fromkeys(looked_for, False)
+def test_a_taken_over_parser_sees_the_case_and_can_do_nothing(answers: dict[str, dict[str, Any]]) -> None:
+    found = answers["confined"]["result"]
+    assert found["seen"] == dict.fromkeys(LOOKED_FOR, False)
     assert found["core"] == "\x7fELF"
     assert hostile_jobs.SECRET not in found["environment"]
     assert found["network"] in ("done: []", "done: ['lo']")
@@ -60,13 +85,9 @@ def test_a_taken_over_parser_sees_the_case_and_can_do_nothing() -> None:
     assert len(found["handles"]) <= 4  # its connection, and the event loop's own
 
 
-def test_without_namespaces_there_is_still_no_network_and_no_way_to_more(tmp_path: Path) -> None:
+def test_without_namespaces_there_is_still_no_network_and_no_way_to_more(answers: dict[str, dict[str, Any]]) -> None:
     """As in a pod that may make none: the filter of system calls is left, and Landlock where the kernel has it."""
-    secret = tmp_path / "secret"
-    secret.write_text("token")
-    with socket.create_server(("127.0.0.1", 0)) as listening:
-        port = listening.getsockname()[1]
-        found = run("look_around", {"sandbox": "rlimits"}, looked_for=[], port=port, secret=str(secret))["result"]
+    found = answers["bare"]["result"]
     refused = ["connect", "unshare", "mount", "chroot", "big_file"]
     if LANDLOCK:
         refused += ["write_core", "write_root", "write_beside", "read_secret"]
@@ -76,12 +97,13 @@ def test_without_namespaces_there_is_still_no_network_and_no_way_to_more(tmp_pat
 
 
 @pytest.mark.parametrize("sandbox", ["rlimits", pytest.param("auto", marks=confined_only)])
-def test_a_parser_that_hangs_is_ended_with_all_that_it_started(sandbox: str) -> None:
-    mark = f"{random.randrange(10**6, 10**7)}"
-    answer = run("hang", {"deadline": 4, "sandbox": sandbox}, mark=mark)
+def test_a_parser_that_hangs_is_ended_with_all_that_it_started(
+    answers: dict[str, dict[str, Any]], sandbox: str
+) -> None:
+    answer = answers[f"hang {sandbox}"]
     assert answer["error"] == "ToolTimeout"
     assert answer["progress"] == ["started"]
-    assert not [pid for pid in os.listdir("/proc") if pid.isdigit() and mark in _command(pid)]
+    assert not [pid for pid in os.listdir("/proc") if pid.isdigit() and MARKS[sandbox] in _command(pid)]
 
 
 def _command(pid: str) -> str:
@@ -91,8 +113,10 @@ def _command(pid: str) -> str:
         return ""
 
 
-def test_limits_end_a_parser_that_takes_too_much_and_what_it_says_is_checked() -> None:
-    flood, eat, spin, shout = run_all(["flood", "eat", "spin", "shout"], {"cpu_seconds": 1})
+def test_limits_end_a_parser_that_takes_too_much_and_what_it_says_is_checked(
+    answers: dict[str, dict[str, Any]],
+) -> None:
+    flood, eat, spin, shout = (answers[name] for name in ("flood", "eat", "spin", "shout"))
     assert (flood["error"], "wrote more than" in flood["message"]) == ("WorkerDied", True)
     assert not any("\x1b" in text for text in flood["progress"])
     assert eat["error"] == "WorkerDied"
@@ -101,24 +125,10 @@ def test_limits_end_a_parser_that_takes_too_much_and_what_it_says_is_checked() -
 
 
 @confined_only
-def test_a_core_that_names_secrets_is_shown_programs_only(tmp_path: Path) -> None:
-    key = tmp_path / "id_rsa"
-    key.write_text("-----BEGIN OPENSSH PRIVATE KEY-----")
-    core = crashing.core("exception")
-    link = tmp_path / "link"
-    link.symlink_to(key)
-    pipe = tmp_path / "pipe"
-    os.mkfifo(pipe)
-    names = [
-        "/etc/shadow",
-        "/proc/self/environ",
-        "/dev/kmsg",
-        f"{tmp_path}/../x",
-        str(core),
-        *map(str, (key, link, pipe)),
-    ]
-    answer = run("ask_for_secrets", looked_for=[*names, str(crashing.program())])
-    assert answer["result"] == {**dict.fromkeys(names, False), str(crashing.program()): True}
+def test_a_core_that_names_secrets_is_shown_programs_only(
+    answers: dict[str, dict[str, Any]], secrets: list[str]
+) -> None:
+    assert answers["secrets"]["result"] == {**dict.fromkeys(secrets, False), str(crashing.program()): True}
 
 
 async def test_a_parser_that_dies_is_asked_again_for_notes_and_memory(monkeypatch: pytest.MonkeyPatch) -> None:

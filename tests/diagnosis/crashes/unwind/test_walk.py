@@ -74,7 +74,8 @@ def walked(core: Path, executable: Path) -> Walk:
 def gdb_stacks(core: Path, executable: Path, where: Path) -> dict[int, list[int]]:
     script = where / "stacks.gdb"
     script.write_text(_GDB)
-    options = ["-iex", "set debuginfod enabled off", "-ex", "set backtrace past-main on"]
+    options = ["-iex", "set debuginfod enabled off", "-iex", "set debug-file-directory /nonexistent"]
+    options += ["-ex", "set backtrace past-main on"]
     command = ["gdb", "-batch", "-nx", *options, "-x", str(script), str(executable), str(core)]
     text = subprocess.run(command, check=True, capture_output=True, text=True, timeout=60).stdout
     answer = next(line for line in text.splitlines() if line.startswith("JSON "))
