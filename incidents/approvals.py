@@ -7,6 +7,7 @@ UPDATE inside one transaction that also appends to the audit log.
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Callable, Collection, Sequence
 from datetime import datetime, timedelta
 from typing import Any, cast
@@ -47,7 +48,8 @@ class ApprovalStore:
             query = query.where(ApprovalRow.incident_id == incident_id)
         async with self._db.read() as session:
             rows = (await session.scalars(query)).all()
-            return [approval_of(row, await votes_of(session, row.id)) for row in rows]
+            votes = await _votes(session, [row.id for row in rows])
+        return [approval_of(row, votes[row.id]) for row in rows]
 
     async def request(self, plan: Plan, *, target_key: str, seconds: float) -> Approval:
         """Ask for approval of exactly this plan, valid for `seconds`.
@@ -158,8 +160,16 @@ async def load(session: AsyncSession, approval_id: str) -> Approval:
 
 
 async def votes_of(session: AsyncSession, approval_id: str) -> Sequence[VoteRow]:
-    query = select(VoteRow).where(VoteRow.approval_id == approval_id).order_by(VoteRow.at, VoteRow.identity)
-    return (await session.scalars(query)).all()
+    return (await _votes(session, [approval_id]))[approval_id]
+
+
+async def _votes(session: AsyncSession, approval_ids: list[str]) -> defaultdict[str, list[VoteRow]]:
+    """The votes of each approval, in the order they were given."""
+    found: defaultdict[str, list[VoteRow]] = defaultdict(list)
+    query = select(VoteRow).where(VoteRow.approval_id.in_(approval_ids)).order_by(VoteRow.at, VoteRow.identity)
+    for vote in await session.scalars(query) if approval_ids else ():
+        found[vote.approval_id].append(vote)
+    return found
 
 
 async def move(

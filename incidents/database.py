@@ -78,10 +78,9 @@ class Database:
 
 def _sqlite_connect(connection: Any, _record: object) -> None:
     connection.isolation_level = None  # SQLAlchemy's recipe: the driver must not begin transactions by itself
-    cursor = connection.cursor()
-    for pragma in ("journal_mode=WAL", f"synchronous={SYNCHRONOUS}", "foreign_keys=ON", "busy_timeout=10000"):
-        cursor.execute(f"PRAGMA {pragma}")
-    cursor.close()
+    pragmas = ("journal_mode=WAL", f"synchronous={SYNCHRONOUS}", "foreign_keys=ON", "busy_timeout=10000")
+    script = "".join(f"PRAGMA {pragma};" for pragma in pragmas)
+    connection.run_async(lambda driver: driver.executescript(script))
 
 
 def _sqlite_begin(connection: Any) -> None:

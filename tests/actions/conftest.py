@@ -90,7 +90,7 @@ class World:
             self.cluster,
             self.helm,
             now=self.clock,
-            lease_seconds=0.3,
+            lease_seconds=60,
             on_step=self._stepped,
         )
         return self._gate

@@ -118,7 +118,7 @@ class Service:
         self.notifier = Notifier(settings, self.database, now=lambda: utcnow() + self.ahead)
         self.stack.push_async_callback(self.notifier.close)
         self.gate = Gate(
-            self.database, self.settings, cluster, None, lease_seconds=0.3, on_step=lambda step: self._stepped(step)
+            self.database, self.settings, cluster, None, lease_seconds=60, on_step=lambda step: self._stepped(step)
         )
         self.storms = StormStore(self.database, now=lambda: self.clock)
         self.recall = Recall(Memory(self.database))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import copy
+import json
 from typing import Any
 
 
@@ -10,8 +10,13 @@ class PatchRefused(Exception):
     """A test failed or a path is not there; the API server answers 422."""
 
 
+def copied(document: Any) -> Any:
+    """A deep copy of what came as JSON: several times as fast as copy.deepcopy."""
+    return json.loads(json.dumps(document))
+
+
 def apply_patch(document: Any, operations: list[dict[str, Any]]) -> Any:
-    result = copy.deepcopy(document)
+    result = copied(document)
     for operation in operations:
         _apply(result, operation)
     return result
@@ -29,12 +34,12 @@ def _apply(root: Any, operation: dict[str, Any]) -> None:
                 raise PatchRefused(f"test failed at {operation['path']}")
         case "add":
             if isinstance(holder, list):
-                holder.insert(len(holder) if last == "-" else int(last), copy.deepcopy(operation["value"]))
+                holder.insert(len(holder) if last == "-" else int(last), copied(operation["value"]))
             else:
-                holder[last] = copy.deepcopy(operation["value"])
+                holder[last] = copied(operation["value"])
         case "replace":
             _child(holder, last)
-            holder[int(last) if isinstance(holder, list) else last] = copy.deepcopy(operation["value"])
+            holder[int(last) if isinstance(holder, list) else last] = copied(operation["value"])
         case "remove":
             _child(holder, last)
             del holder[int(last) if isinstance(holder, list) else last]

@@ -8,7 +8,6 @@ log does, and lets a test interfere between two requests, be away, or lose an an
 
 from __future__ import annotations
 
-import copy
 import itertools
 import json
 import re
@@ -20,7 +19,7 @@ from typing import Any
 
 from aiohttp import web
 
-from tests.standins.json_patch import PatchRefused, apply_patch
+from tests.standins.json_patch import PatchRefused, apply_patch, copied
 
 Object = dict[str, Any]
 
@@ -157,7 +156,7 @@ class KubeApi:
 
     def put(self, obj: Object) -> Object:
         """Create or replace an object, as kubectl would: uid, resourceVersion and generation are the server's."""
-        obj = copy.deepcopy(obj)
+        obj = copied(obj)
         key = self._key(obj)
         old = self.objects.get(key)
         meta = obj["metadata"]
@@ -174,7 +173,7 @@ class KubeApi:
         """Change an object as somebody else would. Status changes do not move the generation."""
         found = self.get(kind, namespace, name)
         assert found is not None
-        new = copy.deepcopy(found)
+        new = copied(found)
         change(new)
         self._store(self._key(new), new, found)
         return new
@@ -186,7 +185,7 @@ class KubeApi:
 
     def recreate(self, kind: str, namespace: str, name: str) -> Object:
         """Delete and create again: the same in all but uid."""
-        found = copy.deepcopy(self.get(kind, namespace, name))
+        found = copied(self.get(kind, namespace, name))
         assert found is not None
         self.remove(kind, namespace, name)
         found["metadata"].pop("uid")
@@ -319,7 +318,7 @@ class KubeApi:
         _validate(new)
         if self.mutate:
             self.mutate(new)
-        new["status"] = copy.deepcopy(found.get("status") or {})  # the main resource cannot write it
+        new["status"] = copied(found.get("status") or {})  # the main resource cannot write it
         if dry_run:
             self._advance(new, found)
             new["metadata"]["resourceVersion"] = found["metadata"]["resourceVersion"]

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import copy
 import hashlib
 import json
 from dataclasses import dataclass, field
 from typing import Any
 
+from tests.standins.json_patch import copied
 from tests.standins.kube_api import KubeApi, Object
 
 
@@ -88,7 +88,7 @@ class Controllers:
     def roll(self, obj: Object) -> None:
         """Bring a Deployment to the end of its rollout: one ReplicaSet with pods, older ones empty."""
         namespace, name = obj["metadata"]["namespace"], obj["metadata"]["name"]
-        template = copy.deepcopy(obj["spec"]["template"])
+        template = copied(obj["spec"]["template"])
         mark = hashlib.sha256(json.dumps(template, sort_keys=True).encode()).hexdigest()[:10]
         set_name = f"{name}-{mark}"
         number = self.revisions[name] = self.revisions.get(name, 0) + 1
@@ -195,7 +195,7 @@ class Controllers:
                     }
                 ],
             },
-            "spec": copy.deepcopy(template["spec"]),
+            "spec": copied(template["spec"]),
             "status": {
                 "phase": "Running",
                 "conditions": [{"type": "Ready", "status": "True" if self.healthy else "False"}],

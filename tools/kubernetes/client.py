@@ -12,7 +12,8 @@ import json
 import os
 from types import TracebackType
 from typing import Any, cast
-from urllib.parse import quote, urlencode
+from urllib.parse import quote, urlencode, urlsplit
+from urllib.request import getproxies, proxy_bypass
 
 import aiohttp
 
@@ -55,7 +56,9 @@ class Cluster:
         self._configuration = configuration
         self._timeout = aiohttp.ClientTimeout(total=settings.request_timeout)
         self._session = aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(ssl=ssl_context or True, limit=32), trust_env=True, read_bufsize=2**21
+            connector=aiohttp.TCPConnector(ssl=ssl_context or True, limit=32),
+            proxy=_proxy(str(configuration.host)),
+            read_bufsize=2**21,
         )
         # aiohttp sends a DELETE again by itself when the connection breaks; only the gate may decide that
         self._session._retry_connection = False
@@ -222,6 +225,18 @@ class Cluster:
             method, url, data=body, headers=headers, timeout=self._timeout, allow_redirects=False
         ) as response:
             return response.status, (await response.read()).decode("utf-8", "backslashreplace")
+
+
+def _proxy(server: str) -> str | None:
+    """The proxy that the environment names for this server.
+
+    aiohttp's `trust_env` looks for it, and for a .netrc, in threads at every request, and takes a password of the
+    .netrc for one of the API server.
+    """
+    url = urlsplit(server)
+    if url.hostname is None or proxy_bypass(url.hostname):
+        return None
+    return getproxies().get(url.scheme)
 
 
 def _error(code: int, text: str, request: str) -> KubernetesError:
