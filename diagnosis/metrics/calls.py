@@ -8,7 +8,7 @@ caller's calls got slower at once: then it is the caller, or the network at its 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
 
@@ -20,11 +20,12 @@ _GATEWAYS = ("gateway", "ingress", "loadgenerator", "load-generator", "envoy", "
 _PASSED_ON = 0.3
 _OF_A_NODE = 0.6
 """What a pod does shows on its node too: the pod's workload comes first where both show it."""
+_OF_NO_HARM = 0.3
 _ALL = 0.6
 """Share of a caller's other calls that have to be slow before the caller is blamed for them."""
 _LEFT = 0.3
 """Of what a caller shows, so much stays its own though a callee shows it too: there may be two troubles."""
-_SLOW = 0.35  # a strength: some ten times its noise
+SLOW = 0.35  # a strength: some ten times its noise
 
 
 @dataclass
@@ -94,27 +95,28 @@ def credit(owns: dict[str, Own], slow: Mapping[tuple[str, str], float]) -> None:
     for caller, calls in outgoing.items():
         for callee, value in calls:
             others = [other for name, other in calls if name != callee]
-            shared = sum(other >= _SLOW for other in others) / len(others) if others else 0.0
+            shared = sum(other >= SLOW for other in others) / len(others) if others else 0.0
             blamed = caller if len(others) >= 2 and shared >= _ALL else callee
             own = owns.setdefault(blamed, Own(blamed))
             own.strongest[Signal.CALLED_LATENCY] = max(own.strongest.get(Signal.CALLED_LATENCY, 0.0), value)
 
 
-def ranked(owns: Mapping[str, Own], calls: Calls) -> list[tuple[str, float]]:
+def ranked(owns: Mapping[str, Own], calls: Calls, harmless: Collection[str] = ()) -> list[tuple[str, float]]:
     """Entities with their score, best first. What travels along calls counts for a caller only as far as no callee
-    shows it as strongly; latency, errors and traffic of gateways and load generators that nobody calls count little,
-    for they only pass them on. Ties go by name."""
+    shows it as strongly, but for nodes that are `harmless`; latency, errors and traffic of gateways and load generators
+    that nobody calls count little, for they only pass them on. Ties go by name."""
     serving = {entity: own.serving for entity, own in owns.items()}
     trouble = {entity: max(own.resources, serving[entity]) for entity, own in owns.items()}
     found = []
     for entity, own in owns.items():
-        explained = max((trouble.get(callee, 0.0) for callee in calls.callees.get(entity, ())), default=0.0)
+        leant_on = (callee for callee in calls.callees.get(entity, ()) if callee not in harmless)
+        explained = max((trouble.get(callee, 0.0) for callee in leant_on), default=0.0)
         needed = max(serving[entity], own.strongest.get(Signal.CALL_LATENCY, 0.0), 1e-9)
-        left = max(_LEFT, 1.0 - explained / needed) if explained >= _SLOW / 2 else 1.0
+        left = max(_LEFT, 1.0 - explained / needed) if explained >= SLOW / 2 else 1.0
         if _passes_on(entity) and not calls.callers.get(entity):
             left *= _PASSED_ON
         score = own.total(left)
-        if entity.startswith("node/"):
-            score *= _OF_A_NODE
+        if entity.startswith("node/") and Signal.SLOWS not in own.strongest:
+            score *= _OF_NO_HARM if entity in harmless else _OF_A_NODE
         found.append((entity, score))
     return sorted(found, key=lambda item: (-item[1], item[0]))

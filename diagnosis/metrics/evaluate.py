@@ -10,11 +10,12 @@ import numpy as np
 from diagnosis.metrics.calls import Calls, credit, ranked
 from diagnosis.metrics.edges import Edge
 from diagnosis.metrics.grid import Grid
+from diagnosis.metrics.nodes import PREFIX, Rises, credit_nodes
 from diagnosis.metrics.onset import find_onsets
 from diagnosis.metrics.scoring import Own, gather, strengths
 from diagnosis.metrics.series import BoolArray, FloatArray
 from diagnosis.metrics.shift import Blocks, Shift, shifts
-from diagnosis.metrics.signals import WEIGHTS, WORK, Signal, signal_of, signal_of_node
+from diagnosis.metrics.signals import WEIGHTS, WORK, Signal, signal_of, signal_of_node, worse
 from diagnosis.metrics.starved import WAITS, Work
 from diagnosis.metrics.subject import Owners, Subject, subject_of
 
@@ -25,7 +26,7 @@ _SHORT_SECONDS = 240.0
 _SHORT_BINS = 4
 _PRESENCE = float(strengths(np.array(12.0)))
 """Of a series that began or ended."""
-_SIGMAS = 3.0
+_SIGMAS, _BEGINS = 3.0, 0.1
 _SURE = 6.0
 _USUAL_WITHIN = 1
 _SHARPER, _CLEARER = 0.8, 1.2
@@ -60,6 +61,13 @@ class Rows:
     signals: Sequence[Signal]
     calls: Calls
     blocks: Blocks
+    worse: FloatArray
+    """Which way is worse: 1 up, -1 down, 0 either."""
+
+    @property
+    def of_nodes(self) -> bool:
+        """Whether any row is a node's."""
+        return bool(self.worse.any())
 
     @classmethod
     def of(cls, grid: Grid, edges: Sequence[Edge], owners: Owners | None) -> Rows:
@@ -74,11 +82,16 @@ class Rows:
         entities, callings = [one.entity for one in subjects], [one.calling for one in subjects]
         called = [Edge(calling, entity) for calling, entity in zip(callings, entities, strict=True) if calling]
         signals = [
-            signal_of_node(one.name) if entity.startswith("node/") else signal_of(one.name)
+            signal_of_node(one.name) if entity.startswith(PREFIX) else signal_of(one.name)
             for one, entity in zip(grid.series, entities, strict=True)
         ]
         calls = Calls.of([*edges, *called], {*entities, *callings} - {""})
-        return cls(subjects, entities, callings, signals, calls, Blocks.of(grid.values, short_bins(grid), grid.whole))
+        directed = [
+            worse(one.name) if entity.startswith(PREFIX) else 0.0
+            for one, entity in zip(grid.series, entities, strict=True)
+        ]
+        blocks = Blocks.of(grid.values, short_bins(grid), grid.whole)
+        return cls(subjects, entities, callings, signals, calls, blocks, np.array(directed))
 
 
 def best_onset(
@@ -142,11 +155,13 @@ def _beginnings(grid: Grid, rows: Rows, found: Evaluation, first: int) -> tuple[
 
 
 def stretches(values: FloatArray, shift: Shift, row: int, begin: int) -> list[tuple[int, int]]:
-    """(first, last) bin of each stretch from `begin` on in which the series is past three deviations in the direction
-    of the shift; one bin within it may be usual."""
+    """(first, last) bin of each stretch from `begin` on in which the series is past three deviations, and past a tenth
+    of the shift, in its direction; one bin within it may be usual. Unrest that is small beside the shift is none."""
     begin = max(0, begin)
     later = values[begin:]
-    away = (later - shift.before[row]) * shift.sign[row] > _SIGMAS * shift.scale[row]
+    change = (later - shift.before[row]) * shift.sign[row]
+    least = _BEGINS * abs(shift.after[row] - shift.before[row])
+    away = change > max(_SIGMAS * shift.scale[row], least)
     if not away.any():
         return []
     missing = np.isnan(later)
@@ -182,12 +197,13 @@ def evaluate(grid: Grid, rows: Rows, onset: int, onset_strength: float, usual_en
     less: list[int] = []
     slow: dict[tuple[str, str], float] = {}
     work = Work()
+    values = strengths(np.where(rows.worse * shift.sign < 0, 0.0, shift.score))
     for entity, calling, signal, fell, value, presence in zip(
         rows.entities,
         rows.callings,
         rows.signals,
         (shift.sign < 0).tolist(),
-        strengths(shift.score).tolist(),
+        values.tolist(),
         (began | ended).tolist(),
         strict=True,
     ):
@@ -212,7 +228,11 @@ def evaluate(grid: Grid, rows: Rows, onset: int, onset_strength: float, usual_en
     owns = gather(told)
     credit(owns, slow)
     work.credit(owns, starved, rows.calls)
-    return Evaluation(onset, onset_strength, shift, began, ended, owns, ranked(owns, rows.calls))
+    harmless: set[str] = set()
+    if rows.of_nodes:
+        rises = Rises.of(grid.series, rows.entities, rows.signals, shift.after - shift.before)
+        harmless = credit_nodes(owns, rows.calls, rises)
+    return Evaluation(onset, onset_strength, shift, began, ended, owns, ranked(owns, rows.calls, harmless))
 
 
 def _presence(values: FloatArray, onset: int, whole: bool) -> tuple[BoolArray, BoolArray]:

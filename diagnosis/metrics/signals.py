@@ -26,6 +26,7 @@ class Signal(StrEnum):
     ASKS_LESS = "asks less of others"  # of those who call such
     OTHER = "other"
     PRESENCE = "presence"  # the series itself began or ended
+    SLOWS = "latency of most of what runs on it"  # of a node
     NODE = "node"  # of the machine: says nothing of one pod on it
 
 
@@ -43,6 +44,7 @@ WEIGHTS = {
     Signal.TRAFFIC: 0.5,
     Signal.LESS_WORK: 0.5,
     Signal.ASKS_LESS: 1.0,
+    Signal.SLOWS: 1.0,
 }
 TRAVELS = {Signal.SERVED_LATENCY, Signal.CALLED_LATENCY, Signal.ERRORS, Signal.CALL_LATENCY, Signal.TRAFFIC,
            Signal.LESS_WORK, Signal.ASKS_LESS}  # fmt: skip
@@ -56,13 +58,14 @@ _FORMS = (
     (Signal.ERRORS, r"error|fail|success|5xx|4xx|exception|refused|abort|reject"),
     (Signal.CALL_LATENCY, r"client.*(latency|duration|time|seconds)|upstream.*(latency|duration|time)"),
     (Signal.SERVED_LATENCY, r"latenc|duration|response_?time|request.*seconds|delay|p(50|90|95|99)\b|rtt"),
-    (Signal.CPU, r"cpu|throttl|load\d*$"),
+    (Signal.CPU, r"cpu|throttl|load\d*$|procs_running"),
     (Signal.MEMORY, r"mem|heap|rss|working_?set|gc_"),
     (Signal.DISK, r"disk|(^|_)fs(_|$)|filesystem|(^|[_-])io(ps)?([_-]|$)|iowait|diskio|volume"),
     (Signal.TRAFFIC, r"network|(^|_)net|receive|transmit|packet|workload|load$|qps|rps|ops\b|throughput"),
     (Signal.TRAFFIC, r"request|socket|connection"),
 )  # fmt: skip
 _COMPILED = tuple((signal, re.compile(form)) for signal, form in _FORMS)
+_SPARE = re.compile(r"avail|free|idle")
 _WORDS = re.compile(r"(?<=[a-z])(?=[A-Z])")
 
 
@@ -77,6 +80,12 @@ def signal_of(name: str) -> Signal:
 def signal_of_node(name: str) -> Signal:
     """What a node's own metric measures: its name without the word for the node."""
     return signal_of(re.sub(r"^(node|machine|kubelet)_+", "", _plain(name)))
+
+
+@lru_cache(maxsize=4096)
+def worse(name: str) -> float:
+    """Which way a node's metric goes when it has less to give: 1 up, -1 down."""
+    return -1.0 if _SPARE.search(_plain(name)) else 1.0
 
 
 def _plain(name: str) -> str:

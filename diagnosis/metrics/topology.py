@@ -7,10 +7,11 @@ Service leans on the workloads that it selects. The workload of a pod is the top
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
 from diagnosis.metrics.edges import Edge
+from diagnosis.metrics.subject import Owners, subject_of
 from diagnosis.workloads.addresses import addresses_of
 from diagnosis.workloads.config_addresses import map_addresses
 from diagnosis.workloads.fields import text
@@ -41,15 +42,26 @@ def topology(snapshot: Snapshot, namespace: str) -> Topology:
             Edge(name, f"{namespace}/{chosen.ref.name}") for chosen in services.selected_templates(service)
         )
     owners: dict[tuple[str, str], ObjectRef] = {}
-    nodes: dict[str, Counter[str]] = {}
+    placed: dict[tuple[str, str], str] = {}
     for pod in snapshot.all("Pod", namespace):
-        owner = owners[namespace, text(pod, "metadata", "name")] = snapshot.workload_of(pod)
-        nodes.setdefault(owner.name, Counter())[text(pod, "spec", "nodeName")] += 1
-    for workload, placed in nodes.items():
-        for node, pods in placed.items():
-            if node and pods > _MOST_PODS * placed.total():
-                edges[Edge(f"{namespace}/{workload}", f"node/{node}")] = None
+        key = namespace, text(pod, "metadata", "name")
+        owners[key], placed[key] = snapshot.workload_of(pod), text(pod, "spec", "nodeName")
+    edges |= dict.fromkeys(beside_nodes(placed, owners))
     return Topology([edge for edge in edges if edge.caller != edge.callee], owners)
+
+
+def beside_nodes(placed: Mapping[tuple[str, str], str], owners: Owners) -> list[Edge]:
+    """From each workload to the node that most of its pods are on. `placed` is (namespace, pod) to the node."""
+    nodes: dict[str, Counter[str]] = {}
+    for (namespace, pod), node in placed.items():
+        entity = subject_of({"namespace": namespace, "pod": pod}, owners).entity
+        nodes.setdefault(entity, Counter())[node] += 1
+    return [
+        Edge(entity, f"node/{node}")
+        for entity, counted in nodes.items()
+        for node, pods in counted.items()
+        if node and pods > _MOST_PODS * counted.total()
+    ]
 
 
 def _references(services: Services, namespace: str, template: Template) -> Iterator[Edge]:

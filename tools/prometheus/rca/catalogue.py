@@ -14,7 +14,7 @@ from typing import Literal
 from diagnosis.metrics.series import Kind
 from tools.prometheus.selectors import one_of, quoted, selector
 
-Form = Literal["value", "rate", "increase", "ratio", "quantile", "mean", "errors"]
+Form = Literal["value", "rate", "increase", "ratio", "left", "quantile", "mean", "errors"]
 Matcher = tuple[str, str, str]
 QUANTILE = 0.9
 
@@ -31,6 +31,19 @@ _PARTS = ("cpu", "device", "interface")
 _THROTTLED, _SECONDS = 0.01, 1e-3
 """Shares of throttled periods, and latencies, that matter: what is less may be ten times what it was only because its
 machine does something else for a moment. The client libraries' own buckets begin at 5 ms."""
+_WAITING = 0.01
+"""Share of the time in which something waits, or a disk works: less is nothing, whatever it was before."""
+_OF_NODES = ("cpu", "mode", "device")
+_DISKS: tuple[Matcher, ...] = (("device", "!~", quoted("(loop|ram|zram|sr|fd|dm-|md).*")),)
+"""Disks themselves: what is laid over them would count once more."""
+_FILESYSTEMS: tuple[Matcher, ...] = (
+    ("fstype", "!~", quoted("tmpfs|ramfs|devtmpfs|overlay|squashfs|erofs|iso9660|fuse.*|nfs.*|autofs")),
+)
+_WIRES: tuple[Matcher, ...] = (
+    ("device", "!~", quoted("(lo|veth|cali|cilium|lxc|lxd|cni|docker|br-|virbr|flannel|vxlan|geneve|weave|kube|"
+                            "nodelocaldns|ifb|dummy|tun|tap|wg|ovs|gre|sit|ip6tnl|bonding_masters).*")),
+)  # fmt: skip
+"""Without pods' ends and bridges: what they carry is told of the pods, and passes the node's own devices again."""
 _SOURCE: tuple[Matcher, ...] = (("reporter", "=", quoted("source")),)
 """What the caller measured: it holds the network and the callee's queue, and is credited to the callee."""
 _FAILED: tuple[Matcher, ...] = (
@@ -81,6 +94,9 @@ class Wanted:
             case "ratio":
                 whole = rated(self.over)  # what never failed before has no series yet: nought of the whole
                 return f"({rated(self.metric)} or {whole} * 0) / ({whole} > 0)"
+            case "left":  # of what there is, that of which the least is left
+                left, all_of_it = (self._lasting(at(metric), span) for metric in (self.metric, self.over))
+                return f"min by ({by}) ({left} / ({all_of_it} > 0))"
             case "quantile":
                 return f"histogram_quantile({QUANTILE}, {rated(self.metric, also='le, ')})"
             case "mean":
@@ -91,7 +107,11 @@ class Wanted:
                 whole = rated(self.metric)
                 return f"(sum by ({by}) ({failed}) or {whole} * 0) / ({whole} > 0)"
             case _:
-                return self._together(f"last_over_time({at(self.metric)}[{span}])" if self.parts else at(self.metric))
+                return self._together(at(self.metric) if self.parts is None else self._lasting(at(self.metric), span))
+
+    @staticmethod
+    def _lasting(rows: str, span: str) -> str:
+        return f"last_over_time({rows}[{span}])"
 
     def _together(self, rows: str, also: str = "") -> str:
         by = f"{also}{', '.join(self.by)}"
@@ -115,6 +135,15 @@ class Wanted:
 
 def _container(name: str, form: Form, unit: str | None = None, over: str = "") -> Wanted:
     return Wanted(name, name, form, CONTAINER, unit, _REAL, over, parts=_PARTS)
+
+
+def _node(
+    name: str, metric: str, form: Form, unit: str | None = None, matchers: tuple[Matcher, ...] = (), *,
+    over: str = "", parts: tuple[str, ...] = _OF_NODES,
+) -> Wanted:  # fmt: skip
+    """Of several devices of a kind the sum, without `parts` the largest."""
+    least = _WAITING if unit == "s/s" else 0.0
+    return Wanted(name, metric or name, form, NODE, unit, matchers, over, inside="", parts=parts, least=least)
 
 
 FIXED: tuple[Wanted, ...] = (
@@ -155,11 +184,18 @@ FIXED: tuple[Wanted, ...] = (
            inside=""),
     Wanted("traces_service_graph_request_failed_share", "traces_service_graph_request_failed_total", "ratio", TRACES,
            "share", over="traces_service_graph_request_total", inside=""),
-    Wanted("node_cpu_busy", "node_cpu_seconds_total", "rate", NODE, "cores",
-           (("mode", "!~", quoted("idle|iowait")),), inside=""),
-    Wanted("node_memory_MemAvailable_bytes", "node_memory_MemAvailable_bytes", "value", NODE, "bytes", inside=""),
-    Wanted("node_disk_io_time_seconds_total", "node_disk_io_time_seconds_total", "rate", NODE, "s/s", inside=""),
-    Wanted("node_network_receive_drop_total", "node_network_receive_drop_total", "rate", NODE, "packets/s", inside=""),
+    _node("node_cpu_busy", "node_cpu_seconds_total", "rate", "cores", (("mode", "!~", quoted("idle|iowait")),)),
+    _node("node_pressure_cpu_waiting_seconds_total", "", "rate", "s/s"),
+    _node("node_procs_running", "", "value"),
+    _node("node_memory_MemAvailable_bytes", "", "value", "bytes"),
+    _node("node_pressure_memory_waiting_seconds_total", "", "rate", "s/s"),
+    _node("node_disk_io_time_seconds_total", "", "rate", "s/s", _DISKS, parts=()),
+    _node("node_pressure_io_waiting_seconds_total", "", "rate", "s/s"),
+    _node("node_filesystem_avail_share", "node_filesystem_avail_bytes", "left", "share", _FILESYSTEMS,
+          over="node_filesystem_size_bytes"),
+    _node("node_network_receive_bytes_total", "", "rate", "bytes/s", _WIRES),
+    _node("node_network_transmit_bytes_total", "", "rate", "bytes/s", _WIRES),
+    _node("node_network_receive_drop_total", "", "rate", "packets/s", _WIRES),
 )  # fmt: skip
 """With every installation that has them."""
 

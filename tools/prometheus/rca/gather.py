@@ -17,6 +17,7 @@ from diagnosis.metrics.edges import Edge
 from diagnosis.metrics.prometheus_json import read_document
 from diagnosis.metrics.series import FloatArray, Kind, MetricSeries
 from diagnosis.metrics.subject import Owners, subject_of
+from diagnosis.metrics.topology import beside_nodes
 from errors import InvalidInput, ToolFailed, ToolTimeout
 from incidents.models import Evidence, Moment, ObjectRef
 from tools.prometheus.client import Prometheus
@@ -37,6 +38,7 @@ from tools.prometheus.rca.discover import Found, discover, probe, vector
 from tools.prometheus.rca.edges import calls
 from tools.prometheus.rca.events import happened
 from tools.prometheus.rca.kinds import kinds_of, told_kinds
+from tools.prometheus.rca.nodes import Nodes, host, nodes_of
 from tools.prometheus.rca.owners import owners_of
 from tools.prometheus.rca.windows import Windows, windows, written
 from tools.prometheus.selectors import quoted
@@ -49,7 +51,7 @@ _MAX_PROGRAM_FAMILIES = 60
 _CONCURRENT = 4
 _COUNT_FROM = 100
 _MAX_TIMEOUTS = 3
-_AROUND = 3
+_AROUND = 4
 """Questions about what is beside the series: `_Work.around`."""
 _UNNAMED = "result"
 _PLACES = ("source_workload_namespace", "destination_workload_namespace")
@@ -66,6 +68,7 @@ class Gathered:
     series: list[MetricSeries] = field(default_factory=list)
     edges: list[Edge] = field(default_factory=list)
     owners: dict[tuple[str, str], ObjectRef] = field(default_factory=dict)
+    nodes: Nodes = field(default_factory=Nodes)
     moments: list[Moment] = field(default_factory=list)
     evidence: list[Evidence] = field(default_factory=list)
     cut: int = 0
@@ -99,7 +102,9 @@ async def gather(
     )
     await asyncio.gather(*(work.family(one) for one in wanted), *(work.query(one) for one in given), work.around())
     out = work.out
+    out.series = out.nodes.named(out.series, None if metrics else namespace)
     out.series = placed(out.series, out.owners, None if metrics else namespace)
+    out.edges += beside_nodes(out.nodes.of_pod, out.owners)
     out.series += joined(out.series, out.owners)
     if not out.series:
         if work.timeouts:
@@ -257,11 +262,14 @@ class _Work:
         await self._guarded(given.name, lambda: self._range(given.name, given.expression, None, None, kinds=kinds))
 
     async def around(self) -> None:
-        """Owners of pods, calls between workloads, and what happened meanwhile."""
+        """Owners of pods, the nodes that they ran on, calls between workloads, and what happened meanwhile."""
         out, spans = self.out, self._spans
 
         async def owners() -> None:
             out.owners = await owners_of(self._server, self._namespace, spans.length, spans.end)
+
+        async def nodes() -> None:
+            out.nodes = await nodes_of(self._server, self._namespace, spans.length, spans.end)
 
         async def edges() -> None:
             out.edges = await calls(self._server, self._namespace, spans.length, spans.end)
@@ -270,6 +278,7 @@ class _Work:
             out.moments, out.evidence = await happened(self._server, self._namespace, spans, self._found)
 
         await self._guarded("the owners of pods", owners)
+        await self._guarded("the nodes of pods", nodes)
         await self._guarded("calls between workloads", edges)
         await self._guarded("restarts and rollouts", events)
 
@@ -360,7 +369,7 @@ def moved(times: FloatArray, values: FloatArray, late: float, step: float, end: 
 def _labels(labels: dict[str, str], *, of_nodes: bool) -> dict[str, str]:
     """With a name to rank by where only scrape labels tell: the job of a program, the instance of a node."""
     if of_nodes:
-        node = labels.get("node") or labels.get("instance", "").rpartition(":")[0] or labels.get("instance", "")
+        node = labels.get("node") or host(labels.get("instance", ""))
         return {"node": node} if node else {}
     named = ("pod", "deployment", "workload", "service", "destination_workload", "server", "statefulset", "daemonset")
     if not any(labels.get(key) for key in named):
