@@ -22,6 +22,7 @@ FILE = Path(__file__).parents[2] / "deploy" / "dashboards" / "paramedic.json"
 _NAME = re.compile(r"\bparamedic_[a-z_]+")
 _LABELS = re.compile(r"by \(([a-z_, ]+)\)")
 _MATCHERS = re.compile(r"\b(paramedic_[a-z_]+)\{([^}]*)\}")
+_SCRAPED = ("job", "instance")  # labels that Prometheus gives
 DOCUMENT = FILE.parents[2] / "docs" / "metrics.md"
 
 
@@ -48,7 +49,28 @@ async def test_every_metric_and_label_is_one_that_is_measured(database: Database
             for labels in _LABELS.findall(expression):
                 assert set(labels.split(", ")) <= measured[name], expression
         for name, matchers in _MATCHERS.findall(expression):
-            assert not measured[name] or set(re.findall(r"([a-z_]+)\s*[=!]", matchers)) <= measured[name], expression
+            asked_for = set(re.findall(r"([a-z_]+)\s*[=!]", matchers)) - set(_SCRAPED)
+            assert not measured[name] or asked_for <= measured[name], expression
+
+
+def test_what_a_linter_of_dashboards_asks_for() -> None:
+    """Everything is chosen by job and instance, a counter is shown as its rate or increase over Grafana's own interval
+    or a day, and each panel says what it shows and in which unit."""
+    board = json.loads(FILE.read_text())
+    variables = {item["name"]: item for item in board["templating"]["list"]}
+    assert set(variables) == {"datasource", *_SCRAPED} and variables["datasource"]["query"] == "prometheus"
+    assert all(variables[name]["multi"] and variables[name]["includeAll"] for name in _SCRAPED)
+    for panel in _panels():
+        assert panel["title"] and panel["description"] and panel["fieldConfig"]["defaults"]["unit"], panel["title"]
+        assert len({target["refId"] for target in panel["targets"]}) == len(panel["targets"]) > 0
+        for target in panel["targets"]:
+            expression = target["expr"]
+            for name in _NAME.findall(expression):
+                chosen = dict(_MATCHERS.findall(expression)).get(name, "")
+                assert all(f'{label}=~"${label}"' in chosen for label in _SCRAPED), expression
+                if name.endswith(("_total", "_bucket")):
+                    grown = re.search(rf"(?:rate|increase)\({name}\{{[^}}]*}}\[(\$__rate_interval|24h)]\)", expression)
+                    assert grown, expression
 
 
 def test_prometheus_can_read_every_expression(tmp_path: Path) -> None:
