@@ -25,7 +25,8 @@ SNAPSHOTS = ROOT / "tests" / "fixtures" / "snapshots"
 
 
 def paramedic(*arguments: str, afresh: bool = False) -> subprocess.CompletedProcess[str]:
-    environment = {**os.environ, "PARAMEDIC_KUBERNETES__ENABLED": "false"}
+    own = {"PARAMEDIC_KUBERNETES__ENABLED": "false", "PARAMEDIC_DATA_DIR": "/nonexistent"}  # no incidents of before
+    environment = {**os.environ, **own}
     return command.paramedic(*arguments, environment=environment, afresh=afresh)
 
 

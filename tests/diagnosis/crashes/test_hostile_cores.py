@@ -25,8 +25,6 @@ from tests.standins import crashing
 from tests.standins.core_mutations import mutate
 from tools.gdb.resolve import in_root
 
-MUTATIONS = 200
-
 
 def read_all(path: Path) -> str:
     """Everything that is read of a core without a debugger. Raises UnusableCore."""
@@ -53,14 +51,20 @@ def read_all(path: Path) -> str:
 
 
 @pytest.mark.gdb
-@pytest.mark.parametrize("mode", ["null", "exception"])
-def test_mutated_cores(mode: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("mode", "mutations"),
+    [
+        *(("null", 80), ("exception", 80)),
+        *(pytest.param(mode, 400, marks=pytest.mark.generated) for mode in ("null", "exception")),
+    ],
+)
+def test_mutated_cores(mode: str, mutations: int, tmp_path: Path) -> None:
     crashing.require_tools()
     original = crashing.core(mode)
     if not crashing.kernel_writes_cores():
         pytest.skip("the mutations know the layout of a core that the kernel wrote")
     answers = refusals = 0
-    for seed in range(MUTATIONS):
+    for seed in range(mutations):
         path = crashing.changed(original, tmp_path / "core", lambda data, seed=seed: mutate(data, random.Random(seed)))
         try:
             read_all(path)
@@ -68,7 +72,7 @@ def test_mutated_cores(mode: str, tmp_path: Path) -> None:
         except UnusableCore as error:
             assert str(error).isprintable()
             refusals += 1
-    assert answers > MUTATIONS / 4  # most damage leaves something to say
+    assert answers > mutations / 4  # most damage leaves something to say
     assert refusals > 5
 
 

@@ -10,8 +10,7 @@ from diagnosis.crashes.groups.clusters import Clusters
 from diagnosis.crashes.identity import identity_of, stack_of
 from incidents.crash_report import CrashReport
 from settings import GdbSettings
-from tests.standins import crashing
-from tools.gdb.analysis import analyze_core
+from tests.standins import analysed, crashing
 from tools.gdb.look import look_at_core
 
 pytestmark = pytest.mark.gdb
@@ -20,7 +19,7 @@ pytestmark = pytest.mark.gdb
 async def report(mode: str, run: int = 0, build: tuple[str, ...] = ()) -> CrashReport:
     program = crashing.program(*build) if build else crashing.program()
     core = crashing.core(mode, run, executable=program)
-    return (await analyze_core(core, executable=program, settings=GdbSettings())).report
+    return (await analysed.examined(core, program)).report
 
 
 def group(clusters: Clusters, crash: CrashReport, called: CrashReport | None = None) -> str:
@@ -48,7 +47,7 @@ async def test_without_symbols_and_without_gdb_it_is_the_same_crash() -> None:
     clusters = Clusters()
     named = await report("offset")
     core = crashing.core("offset", executable=crashing.stripped())
-    bare = (await analyze_core(core, executable=crashing.stripped(), settings=GdbSettings())).report
+    bare = (await analysed.examined(core, crashing.stripped())).report
     assert bare.signature != named.signature
     assert group(clusters, bare) == group(clusters, named)
     assert len(clusters) == 1

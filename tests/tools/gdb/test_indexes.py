@@ -37,12 +37,12 @@ def keeping(tmp_path: Path, least: int = 1) -> GdbSettings:
 
 
 async def analysed(program: Path, settings: GdbSettings) -> CrashAnalysis:
-    return await analyze_core(crashing.core("thread"), executable=program, settings=settings)
+    return await analyze_core(crashing.core("null"), executable=program, settings=settings)
 
 
 async def hits(program: Path, settings: GdbSettings) -> str:
     """What gdb itself says of its cache."""
-    core = crashing.core("thread")
+    core = crashing.core("null")
     settings = settings.model_copy(update={"sandbox": "rlimits"})
     async with opened_core(core, executable=program) as found, private_folder() as folder:
         opened, _ = with_indexes(found, settings)
@@ -71,7 +71,7 @@ async def test_the_second_core_of_a_program_is_opened_by_its_index(tmp_path: Pat
 
 async def test_a_core_that_nobody_in_particular_owns_is_opened_by_it_too(tmp_path: Path, program: Path) -> None:
     settings = keeping(tmp_path)
-    core = Path(shutil.copy(crashing.core("thread"), tmp_path / "core"))
+    core = Path(shutil.copy(crashing.core("null"), tmp_path / "core"))
     core.chmod(0o644)  # read confined as nobody, where we are root
     first = await analyze_core(core, executable=program, settings=settings)
     await keep_indexes(first.not_indexed, settings)
@@ -95,12 +95,15 @@ async def test_a_damaged_index_does_no_harm(tmp_path: Path, program: Path) -> No
     await keep_indexes(first.not_indexed, settings)
     (index,) = (tmp_path / "indexes").iterdir()
     whole = index.read_bytes()
-    for data in (b"", b"no index", whole[:100], whole[:-1]):
-        index.write_bytes(data)
-        again = await analysed(program, settings)
-        assert again.report.status == "OK"
-        assert again.report.signature == first.report.signature
-        assert list(again.not_indexed.values()) == [program], "gdb does not get to see it: it may die of it"
+    async with opened_core(crashing.core("null"), executable=program) as opened:
+        for data in (b"", b"no index", whole[:100], whole[:-1]):
+            index.write_bytes(data)
+            used, missing = with_indexes(opened, settings)
+            assert (dict(used.case.indexes), list(missing.values())) == ({}, [program]), "gdb may die of it"
+    again = await analysed(program, settings)
+    assert again.report.status == "OK"
+    assert again.report.signature == first.report.signature
+    assert list(again.not_indexed.values()) == [program]
     await keep_indexes(again.not_indexed, settings)
     assert index.read_bytes() == whole and not (await analysed(program, settings)).not_indexed
 

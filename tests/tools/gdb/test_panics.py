@@ -6,8 +6,7 @@ import pytest
 
 from incidents.crash_report import CrashReport
 from settings import GdbSettings
-from tests.standins import crashing, panicking
-from tools.gdb.analysis import analyze_core
+from tests.standins import analysed, crashing, panicking
 
 MESSAGES = {
     "formatted": "order formatted not found in shard 1000",
@@ -22,7 +21,7 @@ async def rust(mode: str, *options: str) -> CrashReport:
     panicking.require("rustc")
     program = panicking.rust_program(*options)
     core = panicking.rust_core(mode, program)
-    return (await analyze_core(core, executable=program, settings=GdbSettings())).report
+    return (await analysed.examined(core, program)).report
 
 
 @pytest.mark.parametrize("mode", MESSAGES)
@@ -46,7 +45,7 @@ async def test_with_symbols_the_function_that_panicked_is_the_place() -> None:
 
 
 async def test_an_abort_without_a_panic_is_none() -> None:
-    report = (await analyze_core(crashing.core("abort"), executable=crashing.program(), settings=GdbSettings())).report
+    report = (await analysed.confined(crashing.core("abort"), crashing.program())).report
     assert report.cause_class == "abort"
     assert report.runtime is None or report.runtime.rust is None
 
@@ -58,11 +57,13 @@ GO = {
 }
 
 
-@pytest.mark.parametrize("mode", GO)
+@pytest.mark.parametrize(
+    "mode", ["nil", *(pytest.param(mode, marks=pytest.mark.generated) for mode in ("panic", "divide"))]
+)
 async def test_gos_own_stack_and_goroutines_are_shown(mode: str) -> None:
     panicking.require("go", "dlv")
     program, core = panicking.go_program(), panicking.go_core(mode)
-    report = (await analyze_core(core, executable=program, settings=GdbSettings())).report
+    report = (await analysed.confined(core, program)).report
     cause, place, words = GO[mode]
     assert report.cause_class == cause
     assert report.signature == f"SIGABRT | {place} | main.main"

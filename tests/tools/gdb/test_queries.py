@@ -17,7 +17,8 @@ pytestmark = pytest.mark.gdb
 
 async def ask(name: str, args: dict[str, object], mode: str = "wild", **more: object) -> str:
     core = crashing.core(mode)
-    return await run_query(name, args, core=core, executable=None, settings=GdbSettings(), **more)  # type: ignore[arg-type]
+    files = {"core": core, "executable": None if more else crashing.program()}
+    return await run_query(name, args, settings=GdbSettings(), **files, **more)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(

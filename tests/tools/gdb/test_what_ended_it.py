@@ -4,10 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from incidents.crash_report import CrashReport
-from settings import GdbSettings
-from tests.standins import crashing
-from tools.gdb.analysis import analyze_core
+from tests.standins import analysed, crashing
 
 # mode: cause class, signature, what the sentence must say
 ROWS = {
@@ -24,15 +21,10 @@ ROWS = {
 }
 
 
-async def report(mode: str) -> CrashReport:
-    found = await analyze_core(crashing.core(mode), executable=crashing.program(), settings=GdbSettings())
-    return found.report
-
-
 @pytest.mark.parametrize("mode", ROWS)
 async def test_the_program_is_told_what_ended_it(mode: str) -> None:
     cause, signature, words = ROWS[mode]
-    found = await report(mode)
+    found = (await analysed.examined(crashing.core(mode), crashing.program())).report
     assert found.cause_class == cause
     assert (found.signature or "").startswith(signature)
     assert words in (found.mechanism or "")

@@ -45,7 +45,7 @@ def test_every_instruction_has_the_line_that_the_interpreter_says(which: str) ->
     checked = 0
     for table, first, told in json.loads(answer.stdout):
         data = bytes.fromhex(table)
-        for start, end, told_line in told:
+        for start, end, told_line in told[:: 1 + len(told) // 200]:
             line = told_line or None  # 0: before a module's first line
             assert line_at(KINDS[which], data, first, start) == line
             assert end <= start or line_at(KINDS[which], data, first, end - 1) == line

@@ -93,7 +93,15 @@ def records() -> tuple[Path, Path]:
     return crashing.crash(program, [], crashing.folder() / "records-run"), program
 
 
-@pytest.mark.parametrize("mode", ["null", "thread", "exception", "overflow", "handled_abort"])
+@pytest.mark.parametrize(
+    "mode",
+    [
+        "thread",
+        "exception",
+        "handled_abort",
+        *(pytest.param(m, marks=pytest.mark.generated) for m in ("null", "overflow")),
+    ],
+)
 def test_each_program_counter_of_each_thread_is_the_one_gdb_finds(mode: str, tmp_path: Path) -> None:
     core, program = crashing.core(mode), crashing.program()
     stacks = walked(core, program).stacks
