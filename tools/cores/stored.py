@@ -88,6 +88,8 @@ class StoredCore:
                 if not may_miss:
                     await self._still_there(error)
                 missing.append(f"a program of the core could not be had from the store: {error}")
+                if isinstance(error, StoreUnreachable):
+                    break  # each further one would be waited for as long
         return missing
 
     async def _still_there(self, error: ParamedicError) -> None:

@@ -59,7 +59,9 @@ async def shipped(tmp_path: Path) -> tuple[Depot, str]:
     executable.rename(copy)
     path = depot.core(content=core.read_bytes())
     core.unlink()
-    record = depot.record(path, build_ids={str(executable): build_id}, executable=str(executable))
+    record = depot.record(
+        path, build_ids={str(executable): build_id, "/lib/old.so": "cd" * 20}, executable=str(executable)
+    )
     depot.outbox.add(record, LocalFile.at(path), [Program(copy, build_id, "executable")])
     await depot.ship()
     copy.unlink()
@@ -136,9 +138,12 @@ class Bucket:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.dies = ""
-        self.met = 0
+        self.met = self.listed = 0
 
     async def answer(self, request: web.Request) -> web.StreamResponse:
+        if "list-type" in request.query:
+            self.listed += 1
+            return web.Response(text="<ListBucketResult><IsTruncated>false</IsTruncated></ListBucketResult>")
         key = request.path.removeprefix("/cores/")
         path = self.folder / key
         if not path.is_file():
@@ -213,9 +218,10 @@ async def test_a_store_that_goes_away_while_programs_are_fetched(
             await programs()
         assert served.met, dies
         assert list(uploads.iterdir()) == [], "nothing half-read is left"
-        served.met = 0
+        served.met = served.listed = 0
         count, unseen = await programs(programs_may_miss=True)
         assert count == 0 and "could not be had from the store" in unseen
+        assert served.listed == (error is StoreDenied), "a store that is away is not asked for program after program"
     served.dies = "gone for good"
     count, unseen = await programs()
     assert count == 0 and "refused" in unseen, "the refusal of one program is none of the core"
