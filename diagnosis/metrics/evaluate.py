@@ -63,6 +63,8 @@ class Rows:
     blocks: Blocks
     worse: FloatArray
     """Which way is worse: 1 up, -1 down, 0 either."""
+    floors: FloatArray | None
+    """What no noise counts as less than; None: nothing is known of what nobody would notice."""
 
     @property
     def of_nodes(self) -> bool:
@@ -91,7 +93,9 @@ class Rows:
             for one, entity in zip(grid.series, entities, strict=True)
         ]
         blocks = Blocks.of(grid.values, short_bins(grid), grid.whole)
-        return cls(subjects, entities, callings, signals, calls, blocks, np.array(directed))
+        least = np.array([one.least for one in grid.series])
+        floors = least / _SIGMAS if least.any() else None
+        return cls(subjects, entities, callings, signals, calls, blocks, np.array(directed), floors)
 
 
 def best_onset(
@@ -191,7 +195,7 @@ def evaluate(grid: Grid, rows: Rows, onset: int, onset_strength: float, usual_en
     short fault is over in the second, a leak has hardly begun in the first."""
     short = min(grid.bins, onset + short_bins(grid))
     ends = [short, grid.bins] if grid.bins - onset >= 2 * (short - onset) else [short]
-    shift = shifts(grid.values, onset, ends, usual_end, rows.blocks)
+    shift = shifts(grid.values, onset, ends, usual_end, rows.blocks, rows.floors)
     began, ended = _presence(grid.values, onset, rows.blocks.whole)
     told: list[tuple[str, Signal, float]] = []
     less: list[int] = []

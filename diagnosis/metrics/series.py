@@ -42,6 +42,7 @@ class MetricSeries:
     unit: str | None = None
     source: str = ""
     typed: bool = False  # the kind was told by who measured, not guessed from the name
+    least: float = 0.0  # in its unit: nobody would notice a smaller change
 
     @classmethod
     def of(
@@ -54,6 +55,7 @@ class MetricSeries:
         kind: Kind | None = None,
         unit: str | None = None,
         source: str = "",
+        least: float = 0.0,
     ) -> MetricSeries:
         """Any order of times; of points at one time the last counts; infinite values are gaps. Without a `kind` the
         name's ending decides as OpenMetrics has it (`_total`, `_count`, `_sum` and `_bucket` are counters).
@@ -87,7 +89,7 @@ class MetricSeries:
         if kind is None:
             kind = Kind.COUNTER if name.endswith(_COUNTER_ENDINGS) else Kind.GAUGE
         clean = {plain(str(key)): plain(str(value)) for key, value in labels.items()}
-        return cls(plain(name) or "unnamed", clean, at, measured, kind, unit, source, typed)
+        return cls(plain(name) or "unnamed", clean, at, measured, kind, unit, source, typed, least)
 
     @cached_property
     def key(self) -> str:

@@ -69,17 +69,25 @@ class Blocks:
 
 
 def shifts(
-    values: FloatArray, onset: int, ends: Sequence[int], usual_end: int | None = None, every: Blocks | None = None
+    values: FloatArray,
+    onset: int,
+    ends: Sequence[int],
+    usual_end: int | None = None,
+    every: Blocks | None = None,
+    floors: FloatArray | None = None,
 ) -> Shift:
     """Compare columns [onset, end) of a (series, bins) matrix with those before `usual_end`, by default all before the
     onset; of several ends, ascending, that counts for each series with which it shows most. The noise is that of blocks
-    as wide as the first; `every` holds such of the whole matrix where several onsets are looked at. Series without a
-    value after the onset, or with fewer before it than tell what is usual, have score zero."""
+    as wide as the first; `every` holds such of the whole matrix where several onsets are looked at. `floors` is for
+    each series what its noise counts as at least. Series without a value after the onset, or with fewer before it than
+    tell what is usual, have score zero."""
     end_of_usual = onset if usual_end is None else min(usual_end, onset)
     usual = values[:, :end_of_usual]
     whole = every is not None and every.whole  # then nothing has to be looked for that gaps would need
     before = median(usual)
     scale = np.maximum(_MAD * median(_distance(usual, before)), FLOOR * np.abs(before))
+    if floors is not None:
+        scale = np.fmax(scale, floors)
     width = ends[0] - onset
     shared = every is not None and every.width == width and end_of_usual >= 3 * width
     blocks = every.before(end_of_usual) if shared and every is not None else _block_medians(usual, width)

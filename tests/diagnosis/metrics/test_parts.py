@@ -121,6 +121,8 @@ def test_a_shift_is_two_sided_finite_and_without_units(dice: np.random.Generator
     assert found.sign[1] == 1 and found.sign[2] == -1
     assert found.score[3] <= 200
     assert np.allclose(shifts(values * 1e-9, 40, [50, 60]).score, found.score)
+    least = shifts(values, 40, [50, 60], floors=np.array([0.0, 10.0, 0.0, 0.0]))
+    assert 1.5 < least.score[1] < 2.5 and least.score[2] == found.score[2], "what nobody would notice is noise"
 
 
 def test_the_onset_is_where_series_change_and_not_where_one_spikes(dice: np.random.Generator) -> None:

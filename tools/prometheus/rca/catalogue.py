@@ -28,9 +28,9 @@ _REAL: tuple[Matcher, ...] = (("container", "!=", quoted("")), ("container", "!=
 _WHOLE: tuple[Matcher, ...] = (("container", "=", quoted("")), ("pod", "!=", quoted("")))
 _PARTS = ("cpu", "device", "interface")
 """What cAdvisor counts apart within one container or pod."""
-_THROTTLED, _SECONDS = 0.01, 1e-3
-"""Shares of throttled periods, and latencies, that matter: what is less may be ten times what it was only because its
-machine does something else for a moment. The client libraries' own buckets begin at 5 ms."""
+_THROTTLED, _SECONDS, _CORES = 0.01, 1e-3, 0.01
+"""Shares of throttled periods, latencies, and parts of a processor that matter: what is less may be ten times what it
+was only because its machine does something else for a moment. The client libraries' own buckets begin at 5 ms."""
 _WAITING = 0.01
 """Share of the time in which something waits, or a disk works: less is nothing, whatever it was before."""
 _OF_NODES = ("cpu", "mode", "device")
@@ -60,7 +60,8 @@ class Wanted:
 
     `inside` is the label that a namespace is looked for in; empty: the metric has none. `parts` are labels to sum over;
     rows that differ in others are copies, as of a kubelet whose /metrics/cadvisor and /metrics/resource are both
-    scraped, and the largest counts. None: all is summed. What is below `least` counts as that: nobody would notice.
+    scraped, and the largest counts. None: all is summed. What is below `least` counts as that, and a smaller change is
+    none: nobody would notice.
     """
 
     name: str
@@ -133,8 +134,8 @@ class Wanted:
         return [(self.inside, "=", quoted(namespace))] if namespace and self.inside else []
 
 
-def _container(name: str, form: Form, unit: str | None = None, over: str = "") -> Wanted:
-    return Wanted(name, name, form, CONTAINER, unit, _REAL, over, parts=_PARTS)
+def _container(name: str, form: Form, unit: str | None = None, least: float = 0.0) -> Wanted:
+    return Wanted(name, name, form, CONTAINER, unit, _REAL, parts=_PARTS, least=least)
 
 
 def _node(
@@ -147,7 +148,7 @@ def _node(
 
 
 FIXED: tuple[Wanted, ...] = (
-    _container("container_cpu_usage_seconds_total", "rate", "cores"),
+    _container("container_cpu_usage_seconds_total", "rate", "cores", _CORES),
     _container("container_memory_working_set_bytes", "value", "bytes"),
     Wanted(
         "container_cpu_throttled_share", "container_cpu_cfs_throttled_periods_total", "ratio", CONTAINER, "share",
@@ -164,7 +165,7 @@ FIXED: tuple[Wanted, ...] = (
            CONTAINER, "restarts", parts=()),
     Wanted("kube_deployment_status_replicas_unavailable", "kube_deployment_status_replicas_unavailable", "value",
            ("namespace", "deployment"), "pods", parts=()),
-    Wanted("process_cpu_seconds_total", "process_cpu_seconds_total", "rate", PROGRAM, "cores"),
+    Wanted("process_cpu_seconds_total", "process_cpu_seconds_total", "rate", PROGRAM, "cores", least=_CORES),
     Wanted("process_resident_memory_bytes", "process_resident_memory_bytes", "value", PROGRAM, "bytes"),
     Wanted("process_open_fds", "process_open_fds", "value", PROGRAM),
     Wanted("up", "up", "value", PROGRAM),

@@ -330,7 +330,7 @@ class _Work:
         unit: str | None,
         *,
         late: float = 0.0,
-        least: float = -np.inf,
+        least: float = 0.0,
         of_nodes: bool = False,
         kinds: Mapping[str, Kind] = NO_KINDS,
     ) -> None:
@@ -348,9 +348,10 @@ class _Work:
                     one.name if kind is None and one.name != _UNNAMED else name,
                     _labels(dict(one.labels), of_nodes=of_nodes),
                     times,
-                    np.maximum(values, least),
+                    np.maximum(values, least) if least else values,
                     kind=kind or kinds.get(one.name),
                     unit=unit,
+                    least=least,
                     source=f"{source}: {expression}",
                 )
             )

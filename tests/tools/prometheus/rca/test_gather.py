@@ -135,6 +135,7 @@ async def test_what_nobody_would_notice_is_no_change() -> None:
         "shop_request_duration_seconds:p90": {0.001},
         "shop_request_duration_seconds:mean": {0.001},
     }
+    assert [one.least for one in found.series] == [max(one.values) for one in found.series]
 
 
 async def test_a_query_with_a_million_series_is_refused_before_it_is_fetched() -> None:
