@@ -28,6 +28,9 @@ _REGISTER, _MEMORY = 1, 3  # CS_OP_REG, CS_OP_MEM, the same on all machines in c
 _UNTOUCHED = re.compile(r"^(?:lea|nop|prefetch|endbr|prfm)")
 _STORES = re.compile(r"^v?(?:mov|extract|pextr|pcompress|compress)")
 """Of x86, where memory comes first."""
+_SHOWN = re.compile(r"(?:\w+ ptr )?(?:\w+:)?\[[^\]]*\]")
+_NUMBERED, _LETTERED = re.compile(r"(r\d+)[dwb]"), re.compile(r"[er]?([abcd])x|([abcd])[lh]")
+_INDEX, _AARCH64_HALF = re.compile(r"[er]?(si|di|bp|sp)l?"), re.compile(r"w\d+")
 _RISCV_MEMORY = re.compile(r"(?P<offset>-?(?:0x)?[0-9a-f]+)?\((?P<base>[a-z][a-z0-9]*)\)")
 _RISCV_SIZE = {"b": 1, "h": 2, "w": 4, "d": 8}
 _RISCV_ALIAS = {"fp": "s0"}
@@ -154,7 +157,7 @@ def _flow(groups: set[str | None], mnemonic: str) -> Flow | None:
 
 def _x86(raw: Any, mnemonic: str, machine: str) -> Iterator[MemoryReference]:
     if not _UNTOUCHED.match(mnemonic):
-        shown = re.findall(r"(?:\w+ ptr )?(?:\w+:)?\[[^\]]*\]", raw.op_str)
+        shown = _SHOWN.findall(raw.op_str)
         for index, operand in enumerate(raw.operands):
             if operand.type != _MEMORY:
                 continue
@@ -252,15 +255,15 @@ def whole_register(name: str | None, machine: str) -> str:
     name = name or ""
     if machine == "aarch64":
         return (
-            "x" + name[1:] if re.fullmatch(r"w\d+", name) else {"wsp": "sp", "fp": "x29", "lr": "x30"}.get(name, name)
+            "x" + name[1:] if _AARCH64_HALF.fullmatch(name) else {"wsp": "sp", "fp": "x29", "lr": "x30"}.get(name, name)
         )
     if machine not in ("x86_64", "i386"):
         return name
-    if found := re.fullmatch(r"(r\d+)[dwb]", name):
+    if found := _NUMBERED.fullmatch(name):
         return found[1]
     wide = "r" if machine == "x86_64" else "e"
-    if found := re.fullmatch(r"[er]?([abcd])x|([abcd])[lh]", name):
+    if found := _LETTERED.fullmatch(name):
         return f"{wide}{found[1] or found[2]}x"
-    if found := re.fullmatch(r"[er]?(si|di|bp|sp)l?", name):
+    if found := _INDEX.fullmatch(name):
         return wide + found[1]
     return name

@@ -83,6 +83,8 @@ _PLAIN = re.compile(r"(?!_|mem|str|wcslen|rawmemchr|.*::h[0-9a-f]{16}$)[A-Za-z]\
 _GO = re.compile(r"[\w./%~-]+\.(?:\(\*?\w[^()]*\)\.\w|\w+\[[^\]])")
 """A method, or a function with type arguments, as Go's linker names it: `shop/store.(*Shelf[go.shape.int]).open`."""
 _GO_TYPES = re.compile(r"\[.*\]")
+_OPERATOR = re.compile(r"operator(?:<=>|<<=|>>=|<<|>>|<=|>=|->\*|->|<|>)")
+_QUALIFIERS = re.compile(r"(?:\s+(?:const|volatile|noexcept)|\s*&&?)+$")
 _CONTROL = re.compile(r"[^\x20-\x7e\u00a0-\U0010ffff]+")
 _NAME_LIMIT = 120
 _CACHED_LENGTH = 256
@@ -117,14 +119,14 @@ def _normal_name(function: str) -> str:
         return _GO_TYPES.sub("[...]", name)[:_NAME_LIMIT]
     name = _RUST_HASH.sub("", _CLONE.sub("", name))
     name = name.replace("(anonymous namespace)", "{anon}").replace("operator()", "operator{call}")
-    operator = re.search(r"operator(?:<=>|<<=|>>=|<<|>>|<=|>=|->\*|->|<|>)", name)
+    operator = _OPERATOR.search(name)
     kept = ""
     if operator:
         name = name.replace(operator[0], "operator{op}")
         kept = operator[0]
     name = _without_brackets(name, "(", ")", "")
     name = _without_brackets(name, "<", ">", "<T>")
-    name = re.sub(r"(?:\s+(?:const|volatile|noexcept)|\s*&&?)+$", "", name).strip()
+    name = _QUALIFIERS.sub("", name).strip()
     head, found, tail = name.partition("operator")
     name = head.rsplit(" ", 1)[-1] + found + tail  # without the return type that template functions have
     if kept:

@@ -29,6 +29,7 @@ _TYPE_BEFORE, _COUNT_BEFORE = {8: 80, 4: 48}, {8: 96, 4: 64}
 """By the size of a word: how far in front of the class the type's pointer and the count of references are."""
 _NEXT_BEFORE = {8: 48, 4: 32}
 """The same of the pointer to the exception that was being handled when this one was thrown."""
+_TYPE_NAME = re.compile(rb"\*?[A-Za-z0-9_.$]+")
 _STACK_SEARCHED = 16 << 10
 _MOST_THROWN = 64
 _DEEP = _STACK_SEARCHED
@@ -122,7 +123,7 @@ def _type_names(memory: Memory, type_info: int) -> list[str]:
     for _ in range(8):
         name_at = memory.pointer(type_info + memory.word)
         name = memory.c_string(name_at, 500) if name_at else None
-        if not name or not re.fullmatch(rb"\*?[A-Za-z0-9_.$]+", name):
+        if not name or not _TYPE_NAME.fullmatch(name):
             break
         names.append(name.decode("ascii").lstrip("*"))
         base = memory.pointer(type_info + 2 * memory.word)

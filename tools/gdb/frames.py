@@ -12,6 +12,7 @@ from incidents.crash_report import Frame, Instruction, Variable
 
 _ZEROS = ("add BYTE PTR [rax],al", "add BYTE PTR [eax],al", "udf #0", "unimp", "c.unimp", "andeq r0, r0, r0")
 """How bytes of zero are disassembled on x86-64, i386, aarch64, riscv64 and arm."""
+_SPACES = re.compile(r"\s+")
 _VALUE_LIMIT = 500
 _NAME_LIMIT = 1000
 _VARIABLES = 64
@@ -87,7 +88,7 @@ def disassembly_of(payload: Mapping[str, Any], pc: int) -> list[Instruction]:
         found.append(
             Instruction(
                 address=hex(address),
-                text=re.sub(r"\s+", " ", str(item.get("inst", "")))[:300],
+                text=_SPACES.sub(" ", str(item.get("inst", "")))[:300],
                 function=_name(item.get("func-name")),
                 offset=number(item.get("offset")),
                 is_pc=address == pc,

@@ -80,7 +80,7 @@ def serve(control: socket.socket) -> NoReturn:
     """Fork a supervisor for each connection that comes over `control`; end when that is closed."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the service decides when we end
     gc.disable()
-    for name in JOBS.values():
+    for name in (*JOBS.values(), "concurrent.futures.thread"):  # the last is what asyncio imports for its first thread
         importlib.import_module(name.partition(":")[0])
     gc.freeze()  # a collection in a child would copy every page
     while True:

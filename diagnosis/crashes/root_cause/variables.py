@@ -9,6 +9,7 @@ from typing import NamedTuple
 from diagnosis.crashes.frames import normalize
 from incidents.crash_report import Frame, Variable
 
+_QUALIFIED = re.compile(r"(?:\s*(?:const|volatile|restrict|__restrict))+$")
 _POINTER = re.compile(r"^(?:\([^()]*(?:\([^()]*\))?[^()]*\) ?)?(0x[0-9a-f]{1,16})\b")
 _INNERMOST = 4
 _DEEPEST = 16
@@ -96,7 +97,7 @@ def array_length(variable: Variable) -> int | None:
 
 
 def _is_pointer(kind: str) -> bool:
-    kind = re.sub(r"(?:\s*(?:const|volatile|restrict|__restrict))+$", "", kind.strip())
+    kind = _QUALIFIED.sub("", kind.strip())
     return kind.endswith(("*", "&")) or "(*)" in kind
 
 
