@@ -111,6 +111,7 @@ class CoreEvents:
 
         Cores of one crash are worked on in the order in which they were told: the first one opens the incident.
         """
+        before = set(working)  # one of these may end while the queue is read: it is not done a second time
         try:
             queued = await self._jobs.queued()
         except Exception:  # the database is away: what it has waits with it
@@ -119,6 +120,8 @@ class CoreEvents:
         now = asyncio.get_running_loop().time()
         waits = []
         for job in queued:
+            if job.id in before:
+                continue
             others = [one.job for one in working.values() if one.job.event_type == job.event_type]
             if len(others) >= _AT_ONCE or _crash(job) in map(_crash, others):
                 continue
