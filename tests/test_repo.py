@@ -129,7 +129,7 @@ def test_scripts_are_executable_and_parse() -> None:
     scripts += [ROOT / "deploy" / "dev-cluster" / name for name in ("cluster", "native", "kind", "e2e")]
     for script in scripts:
         assert script.stat().st_mode & 0o111, script
-        done = subprocess.run(["bash", "-n", script], capture_output=True, text=True, timeout=30)
+        done = subprocess.run(["bash", "-n", script], capture_output=True, text=True, timeout=60)
         assert done.returncode == 0, done.stderr
 
 

@@ -202,6 +202,6 @@ async def world(
             )
             api.put(deployment(name, NAMESPACE))
         api.log.clear()
-        kube = KubernetesSettings(kubeconfig=api.kubeconfig(tmp_path), request_timeout=5.0)
+        kube = KubernetesSettings(kubeconfig=api.kubeconfig(tmp_path), request_timeout=60.0)
         async with await Cluster.connect(kube) as cluster:
             yield World(api, controllers, cluster, database, incidents, Clock(), policy(), tmp_path)

@@ -27,7 +27,7 @@ async def obey(order: dict[str, Any]) -> None:
             os.kill(os.getpid(), signal.SIGKILL)
 
     settings = GateSettings.model_validate(order["settings"])
-    kube = KubernetesSettings(kubeconfig=Path(order["kubeconfig"]), request_timeout=5.0)
+    kube = KubernetesSettings(kubeconfig=Path(order["kubeconfig"]), request_timeout=60.0)
     database = await Database.open(order["database"])
     async with await Cluster.connect(kube) as cluster:
         gate = Gate(database, settings, cluster, None, lease_seconds=0.3, on_step=on_step)

@@ -38,8 +38,8 @@ async def helm(world: World) -> AsyncIterator[HelmStandIn]:
     async with HelmStandIn(world.api, world.folder) as helm:
         helm.install(NAMESPACE, RELEASE, _manifest("example.test/app:1"), {"tag": "1"})
         helm.install(NAMESPACE, RELEASE, _manifest("example.test/app:2"), {"tag": "2"})
-        kube = KubernetesSettings(kubeconfig=world.folder / "kubeconfig")
-        world.helm = Helm(kube, program=str(helm.program), write_timeout=5.0)
+        kube = KubernetesSettings(kubeconfig=world.folder / "kubeconfig", request_timeout=60)
+        world.helm = Helm(kube, program=str(helm.program), write_timeout=60.0)
         world.new_gate()
         yield helm
 

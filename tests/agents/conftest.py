@@ -110,7 +110,7 @@ def _no_backoff(monkeypatch: pytest.MonkeyPatch) -> None:
 def scripted(database: Database) -> Callable[..., tuple[Models, ScriptedChatModel]]:
     def make(*script: Any, **options: object) -> tuple[Models, ScriptedChatModel]:
         client = ScriptedChatModel(script=list(script))
-        settings = LlmSettings.model_validate({"model": "openai:m", "api_key": "none", "timeout": 5.0} | options)
+        settings = LlmSettings.model_validate({"model": "openai:m", "api_key": "none", "timeout": 60.0} | options)
         return Models(settings, UsageStore(database), client=client), client
 
     return make
@@ -134,7 +134,7 @@ def served(request: pytest.FixtureRequest, server: LlmStandIn, database: Databas
     options: dict[str, object] = {"model": "ollama:scripted:8b", "base_url": server.ollama_url}
     if request.param == "openai":
         options = {"model": f"openai:{OPENAI_MODEL}", "base_url": server.openai_url, "api_key": KEY}
-    settings = LlmSettings.model_validate(options | {"timeout": 20.0, "max_steps": 4})
+    settings = LlmSettings.model_validate(options | {"timeout": 60.0, "max_steps": 4})
     return Models(settings, UsageStore(database))
 
 

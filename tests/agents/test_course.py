@@ -287,7 +287,7 @@ async def bench(
         probe = {"httpGet": {"path": "/ready", "port": 8081, "scheme": "HTTP"}}
         made["spec"]["template"]["spec"]["containers"][1]["readinessProbe"] = probe
         api.put(made)
-        kube = KubernetesSettings(kubeconfig=api.kubeconfig(tmp_path), request_timeout=5.0)
+        kube = KubernetesSettings(kubeconfig=api.kubeconfig(tmp_path), request_timeout=60.0)
         async with await Cluster.connect(kube) as cluster:
             yield Bench(api, incidents, Gate(database, GateSettings(), cluster, None))
 

@@ -79,19 +79,19 @@ def prometheus(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     command = [f"--config.file={folder}/prometheus.yml", f"--storage.tsdb.path={folder}/data", "--log.level=error"]
     command += ["--storage.tsdb.retention.time=90d", f"--web.listen-address=127.0.0.1:{port}"]
     with subprocess.Popen(["prometheus", *command], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
-        with httpx.Client(trust_env=False) as client:
-            for _ in range(150):
+        with httpx.Client(trust_env=False, timeout=10) as client:
+            for _ in range(1200):
                 with contextlib.suppress(httpx.HTTPError):
                     if client.get(f"{url}/-/ready").status_code == 200:
                         break
-                time.sleep(0.1)
+                time.sleep(0.05)
         yield url
         process.terminate()
 
 
 async def test_history_of_a_real_prometheus_forecasts_and_outlives_it(prometheus: str, tmp_path: Path) -> None:
     clock = NOW
-    async with Prometheus(PrometheusSettings(url=prometheus)) as server:
+    async with Prometheus(PrometheusSettings(url=prometheus, timeout=60)) as server:
         forecaster = Forecaster(settings(), server, tmp_path, now=lambda: clock)
         found = await forecaster.predict()
         truth = wave(np.array([found.target_time.timestamp()]))[0]
@@ -124,7 +124,7 @@ async def test_history_of_a_real_prometheus_forecasts_and_outlives_it(prometheus
 
 
 async def test_a_query_of_many_series_of_none_and_of_nonsense(prometheus: str, tmp_path: Path) -> None:
-    async with Prometheus(PrometheusSettings(url=prometheus)) as server:
+    async with Prometheus(PrometheusSettings(url=prometheus, timeout=60)) as server:
         for query, said in (
             ("requests", "gives 2 series; it must give one"),
             ("sum(nothing)", "no value of the query"),
@@ -232,7 +232,7 @@ async def test_a_question_waits_for_no_training_and_many_begin_one(
     def slowly(*given: Any, **options: Any) -> Any:
         nonlocal begun
         begun += 1
-        assert go.wait(20)
+        assert go.wait(100)
         return train(*given, **options)
 
     def write(until: datetime) -> None:
@@ -266,7 +266,7 @@ async def test_a_question_waits_for_no_training_and_many_begin_one(
 
 
 async def until(forecaster: Forecaster, seen: Callable[[Prediction], bool]) -> Prediction:
-    for _ in range(200):
+    for _ in range(1200):
         found = await forecaster.predict()
         if seen(found):
             return found
@@ -275,7 +275,7 @@ async def until(forecaster: Forecaster, seen: Callable[[Prediction], bool]) -> P
 
 
 async def test_the_present_load_is_that_of_the_moment_and_not_of_the_grid(prometheus: str, tmp_path: Path) -> None:
-    async with Prometheus(PrometheusSettings(url=prometheus)) as server:
+    async with Prometheus(PrometheusSettings(url=prometheus, timeout=60)) as server:
         clock = NOW + timedelta(seconds=123)
 
         def ticking() -> datetime:
@@ -296,7 +296,7 @@ async def test_a_prometheus_that_hangs_delays_no_forecast(prometheus: str, tmp_p
     clock = NOW
     with silent() as url:
         async with (
-            Prometheus(PrometheusSettings(url=prometheus)) as server,
+            Prometheus(PrometheusSettings(url=prometheus, timeout=60)) as server,
             Prometheus(PrometheusSettings(url=url, timeout=30)) as hangs,
         ):
             await Forecaster(settings(), server, tmp_path, now=lambda: clock).predict()

@@ -69,7 +69,7 @@ async def planned(
             if item["kind"] != "Event":
                 api.put(copy.deepcopy(item))
         folder.mkdir()
-        kube = KubernetesSettings(kubeconfig=api.kubeconfig(folder), request_timeout=5.0)
+        kube = KubernetesSettings(kubeconfig=api.kubeconfig(folder), request_timeout=60.0)
         async with await Cluster.connect(kube) as cluster:
             target = found.causes[0].object.model_copy(update={"container": None})
             incident = await incidents.create(target, "x", requested_by="local", via=Via.CLI)

@@ -71,7 +71,9 @@ async def api() -> AsyncIterator[ApiWithLogs]:
 
 @pytest.fixture
 async def tools(api: ApiWithLogs, tmp_path: Path) -> AsyncIterator[dict[str, ReadTool]]:
-    async with await Cluster.connect(KubernetesSettings(kubeconfig=api.kubeconfig(tmp_path))) as cluster:
+    async with await Cluster.connect(
+        KubernetesSettings(kubeconfig=api.kubeconfig(tmp_path), request_timeout=60)
+    ) as cluster:
         yield {tool.name: tool for tool in cluster_tools(cluster, ["shop"])}
 
 

@@ -72,7 +72,7 @@ async def test_what_is_suggested_is_previewed(
         for item in saved.items():
             if item["kind"] in ("Deployment", "Node", "ResourceQuota", "Secret", "ConfigMap"):
                 api.put(copy.deepcopy(item))
-        kube = KubernetesSettings(kubeconfig=api.kubeconfig(tmp_path), request_timeout=5.0)
+        kube = KubernetesSettings(kubeconfig=api.kubeconfig(tmp_path), request_timeout=60.0)
         async with await Cluster.connect(kube) as cluster:
             target = found.causes[0].object.model_copy(update={"container": None})
             incident = await incidents.create(target, "x", requested_by="local", via=Via.CLI)

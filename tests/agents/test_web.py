@@ -38,7 +38,7 @@ def server(_server: SearxngStandIn) -> SearxngStandIn:
 
 @pytest.fixture
 def search(server: SearxngStandIn) -> SearxNG:
-    return SearxNG(SearchSettings(searxng_url=server.url, timeout=5.0))
+    return SearxNG(SearchSettings(searxng_url=server.url, timeout=60.0))
 
 
 async def test_each_result_is_evidence_with_its_own_address(search: SearxNG) -> None:

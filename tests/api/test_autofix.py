@@ -158,7 +158,9 @@ async def test_namespace_diagnosis_without_a_cluster_is_a_503_problem(service):
 async def test_namespace_diagnosis_reads_the_cluster_and_changes_nothing(parts, tmp_path: Path):
     async with KubeApi() as api:
         api.put({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "shop"}, "spec": {}})
-        async with await Cluster.connect(KubernetesSettings(kubeconfig=api.kubeconfig(tmp_path))) as cluster:
+        async with await Cluster.connect(
+            KubernetesSettings(kubeconfig=api.kubeconfig(tmp_path), request_timeout=60)
+        ) as cluster:
             parts.cluster = cluster
             async with served(parts) as service:
                 answer = await service.client.post("/api/v1/autofix/diagnose", json={"namespace": "shop"})

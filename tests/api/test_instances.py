@@ -34,7 +34,7 @@ async def test_instances_with_pods_versions_restarts_and_crashes(service: Served
     async with KubeApi() as api:
         for item in (pod("a", "blue"), pod("b", "blue"), pod("c", "green"), pod("d", "blue", "other")):
             api.put(item)
-        kube = KubernetesSettings(kubeconfig=api.kubeconfig(tmp_path), request_timeout=5.0)
+        kube = KubernetesSettings(kubeconfig=api.kubeconfig(tmp_path), request_timeout=60.0)
         async with await Cluster.connect(kube) as cluster:
             parts.cluster = cluster
             parts.storms = StormStore(parts.database)  # type: ignore[attr-defined]
@@ -67,6 +67,6 @@ async def _command(url: str, *arguments: str) -> str:
     process = await asyncio.create_subprocess_exec(
         sys.executable, str(cli), *arguments, env=env, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE
     )
-    out, error = await asyncio.wait_for(process.communicate(), 30)
+    out, error = await asyncio.wait_for(process.communicate(), 90)
     assert process.returncode == 0, error.decode()
     return out.decode()

@@ -62,7 +62,7 @@ def declared() -> list[dict[str, Any]]:
 async def test_a_bad_rollout_is_found_with_its_event_and_charts(
     service: Served, parts: Parts, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async with open_shop(tmp_path) as shop, Prometheus(PrometheusSettings(url=shop.prometheus)) as server:
+    async with open_shop(tmp_path) as shop, Prometheus(PrometheusSettings(url=shop.prometheus, timeout=60)) as server:
         parts.monitoring = Monitoring(server)
         await asyncio.sleep(QUIET)
         began = await shop.roll_out("db", "latency")
@@ -108,7 +108,9 @@ async def test_a_bad_rollout_is_found_with_its_event_and_charts(
         monkeypatch.setattr("agents.analyst.BEFORE", incident.created_at - began + timedelta(seconds=BEFORE))
         async with (
             KubeApi() as api,
-            await Cluster.connect(KubernetesSettings(kubeconfig=api.kubeconfig(tmp_path))) as cluster,
+            await Cluster.connect(
+                KubernetesSettings(kubeconfig=api.kubeconfig(tmp_path), request_timeout=60)
+            ) as cluster,
         ):
             for item in declared():
                 api.put(item)

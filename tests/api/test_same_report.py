@@ -42,7 +42,7 @@ async def test_the_api_the_card_and_the_chat_tell_the_same_crash(tmp_path: Path)
                 answer = (await service.client.post("/api/v1/autofix?wait=60", json=body)).json()
                 incident, diagnosis = answer["incident"]["id"], answer["diagnosis"]
                 crash = diagnosis["crash"]
-                for _ in range(100):
+                for _ in range(1200):
                     await services.notifier.deliver_due()
                     if feishu.messages:
                         break

@@ -62,7 +62,7 @@ async def test_sigterm_drains_then_ends_with_success(tmp_path: Path):
     try:
         line = (await asyncio.wait_for(process.stdout.readline(), 60)).decode()
         url = line.split()[-1]
-        async with httpx.AsyncClient(base_url=url, verify=False, trust_env=False) as client:
+        async with httpx.AsyncClient(base_url=url, verify=False, trust_env=False, timeout=60) as client:
             assert (await client.get("/readyz")).status_code == 200
             process.send_signal(signal.SIGTERM)
             codes = []
@@ -73,7 +73,7 @@ async def test_sigterm_drains_then_ends_with_success(tmp_path: Path):
                 await asyncio.sleep(0.01)
             assert codes[-1] == 503
             assert (await client.get("/livez")).status_code == 200
-        assert await asyncio.wait_for(process.wait(), 30) == 0
+        assert await asyncio.wait_for(process.wait(), 60) == 0
     finally:
         if process.returncode is None:
             process.kill()

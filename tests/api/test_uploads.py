@@ -59,13 +59,13 @@ async def test_a_client_that_leaves_in_the_middle_leaves_nothing(service: Served
     head = f"POST {URL} HTTP/1.1\r\nHost: localhost\r\nContent-Type: {RAW['Content-Type']}\r\nContent-Length: 900000"
     writer.write(head.encode() + b"\r\n\r\n" + b"x" * 400_000)
     await writer.drain()
-    for _ in range(500):
+    for _ in range(6000):
         if left(service):
             break
         await asyncio.sleep(0.01)
     assert [name for name in left(service) if name.endswith(".part")]
     writer.close()
-    for _ in range(500):
+    for _ in range(6000):
         if not left(service):
             break
         await asyncio.sleep(0.01)

@@ -230,7 +230,7 @@ async def test_it_goes_on_after_a_look_that_failed_as_nobody_foresaw(node: Node)
     stop = asyncio.Event()
     node.agent._settings = node.settings.model_copy(update={"watch": "poll", "poll_seconds": 0.1, "restarts": False})
     node.agent.look = look  # type: ignore[method-assign]
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(90):
         await node.agent.run(stop)
     assert looks == 2
 

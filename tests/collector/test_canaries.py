@@ -200,7 +200,7 @@ async def test_no_canary_gets_out(running: Running, capsys: pytest.CaptureFixtur
     made = running
     headers = {"Authorization": f"Bearer {SERVICE_KEY}"}
     pages: dict[str, str] = {}
-    async with httpx.AsyncClient(base_url=made.urls["service"], headers=headers, trust_env=False) as client:
+    async with httpx.AsyncClient(base_url=made.urls["service"], headers=headers, trust_env=False, timeout=60) as client:
 
         async def ended() -> list[str]:
             try:
@@ -244,7 +244,7 @@ async def test_no_canary_gets_out(running: Running, capsys: pytest.CaptureFixtur
             page = await client.get(address)
             assert page.status_code == 200, (address, page.text)
             pages[address] = page.text
-        async with httpx.AsyncClient(base_url=made.urls["agent"], trust_env=False) as agent:
+        async with httpx.AsyncClient(base_url=made.urls["agent"], trust_env=False, timeout=60) as agent:
 
             async def removed() -> bool:
                 pages["agent"] = (await agent.get("/metrics")).text

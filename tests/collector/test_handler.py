@@ -85,16 +85,12 @@ async def test_it_gets_what_is_known_and_nothing_of_ours_once(tmp_path: Path, mo
 
 async def test_what_hangs_is_killed_with_its_children_and_holds_nothing_up(tmp_path: Path) -> None:
     depot = Depot(tmp_path, parallel=1)
-    hangs = """
-import os, subprocess, sys, time
-child = subprocess.Popen([sys.executable, "-I", "-S", "-c", "import time; time.sleep(600)"])
-print(os.getpid(), child.pid, file=open(sys.argv[1], "a"), flush=True)
-time.sleep(600)
-"""
+    hangs = 'sleep 600 & echo $$ $! >> "$0"; wait'
     path = depot.add("core0", "core_0")
     for number in (1, 2):
         depot.outbox.add(depot.record(None, f"core_{number}", completeness=Completeness.MISSING), None)
-    settings = python(hangs, tmp_path / "pids", timeout=0.5, parallel=1)
+    command = ["/bin/sh", "-c", hangs, str(tmp_path / "pids")]
+    settings = HandlerSettings.model_validate({"command": command, "timeout": 1.5, "parallel": 1})
     told_before_any_ended: list[int] = []
 
     def done() -> bool:
@@ -104,11 +100,11 @@ time.sleep(600)
 
     await depot.ship(done, handler=settings)
     assert told_before_any_ended[0] < 3, "events wait for the program"
-    assert set(outcomes(depot).values()) == {"ended after 0.5 s"} and not path.exists()
+    assert set(outcomes(depot).values()) == {"ended after 1.5 s"} and not path.exists()
     pids = [int(pid) for line in (tmp_path / "pids").read_text().splitlines() for pid in line.split()]
     assert len(pids) == 6
     for pid in pids:
-        for _ in range(50):
+        for _ in range(1200):
             stat = Path(f"/proc/{pid}/stat")
             if not stat.exists() or stat.read_text().rsplit(")", 1)[1].split()[0] == "Z":
                 break

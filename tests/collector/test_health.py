@@ -241,7 +241,7 @@ async def test_bad_requests_get_one_answer_and_never_stop_it() -> None:
         writer.close()
         return answer
 
-    async with asyncio.timeout(30), listening("127.0.0.1", 0, answers) as port:
+    async with asyncio.timeout(90), listening("127.0.0.1", 0, answers) as port:
         for request, status in (
             (b"GET /livez?x=1 HTTP/1.1\r\n\r\n", b"200"),
             (b"GET /etc/passwd HTTP/1.1\r\n\r\n", b"404"),

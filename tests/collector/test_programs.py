@@ -94,7 +94,7 @@ async def test_a_core_that_names_thousands_of_files_waits_no_longer_for_them(
     named = {f"/lib/lib{number}.so": f"{number:040x}" for number in range(4096)} | record.build_ids
     many = record.model_copy(update={"build_ids": named})
     programs = Programs(tmp_path / "programs", proc, [str(layers / "*")], GdbSettings(), seconds=3.0)
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(90):
         assert [program.kind for program in await programs.gather(many)] == ["executable"]
         assert await programs.gather(many.model_copy(update={"origin": None})) == []
 

@@ -40,7 +40,9 @@ async def api() -> AsyncIterator[KubeApi]:
 
 @pytest.fixture
 async def crashed(node: Node, api: KubeApi, tmp_path: Path) -> AsyncIterator[Node]:
-    async with await Cluster.connect(KubernetesSettings(kubeconfig=api.kubeconfig(tmp_path))) as cluster:
+    async with await Cluster.connect(
+        KubernetesSettings(kubeconfig=api.kubeconfig(tmp_path), request_timeout=60)
+    ) as cluster:
         node.cluster, node.name = cluster, POD["spec"]["nodeName"]
         node.now = LAST + timedelta(seconds=5)
         node.settings = node.settings.model_copy(update={"proc": proc(tmp_path / "proc")})

@@ -216,5 +216,5 @@ async def test_the_service_prunes_again_and_again(store: ObjectStore, folder: Pa
 
     await _put(store, 1)
     limits = NONE.model_copy(update={"max_bytes": 0, "interval_seconds": 0.01})
-    await asyncio.wait_for(keep_pruned(opened, limits, examples, stop), 10)
+    await asyncio.wait_for(keep_pruned(opened, limits, examples, stop), 60)
     assert _files(folder) == []

@@ -264,7 +264,7 @@ async def test_many_at_once(tmp_path: Path) -> None:
     for n in range(12):
         path = depot.core(f"core{n}", content=os.urandom(1000 + n))
         await shipper.take(depot.record(path, f"core_{n}", completeness=Completeness.NOT_A_CORE), LocalFile.at(path))
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(90):
         while depot.states() != {State.REMOVED: 12}:
             await asyncio.sleep(0.02)
     stop.set()

@@ -18,7 +18,7 @@ async def test_the_webhook_warns_by_what_the_agent_told(tmp_path: Path) -> None:
     settings = CollectorSettings(proc=tmp_path / "proc", socket=tmp_path / "core.socket")
     async with KubeApi() as api:
         api.put({"apiVersion": "v1", "kind": "Node", "metadata": {"name": "node1"}, "spec": {}})
-        kubernetes = KubernetesSettings(kubeconfig=api.kubeconfig(tmp_path))
+        kubernetes = KubernetesSettings(kubeconfig=api.kubeconfig(tmp_path), request_timeout=60)
         async with await Cluster.connect(kubernetes) as cluster:
             assert await tell(cluster, "node1", settings)
             assert not await tell(cluster, "node1", settings), "what stands there already is not written again"

@@ -40,7 +40,7 @@ class Site:
 
     async def ready(self) -> bool:
         try:
-            async with httpx.AsyncClient(base_url=self.service, trust_env=False) as client:
+            async with httpx.AsyncClient(base_url=self.service, trust_env=False, timeout=60) as client:
                 return (await client.get("/readyz")).status_code == 200
         except httpx.TransportError:
             return False

@@ -22,7 +22,7 @@ MINE = Path("/nowhere/of-this-test.kubeconfig")
 def proxy() -> Iterator[int]:
     command = ["kube-proxy", "-c", "import time; time.sleep(60)", f"--kubeconfig={MINE}"]
     process = subprocess.Popen(command, executable=sys.executable)
-    for _ in range(100):  # the kernel tells of the exec a moment before it shows the arguments
+    for _ in range(6000):  # the kernel tells of the exec a moment before it shows the arguments
         if Path(f"/proc/{process.pid}/cmdline").read_bytes():
             break
         time.sleep(0.01)
@@ -32,7 +32,7 @@ def proxy() -> Iterator[int]:
 
 
 async def until(pid: int, stopped: bool) -> bool:
-    for _ in range(100):
+    for _ in range(1200):
         state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
         if (state == "T") == stopped:
             return True

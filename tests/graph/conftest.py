@@ -110,7 +110,7 @@ class Service:
             AsyncSqliteSaver.from_conn_string(str(self.folder / "checkpoints.db"))
         )
         await saver.conn.execute("PRAGMA synchronous=OFF")  # see tests/conftest.py
-        kube = KubernetesSettings(kubeconfig=self.api.kubeconfig(self.folder), request_timeout=5.0)
+        kube = KubernetesSettings(kubeconfig=self.api.kubeconfig(self.folder), request_timeout=60.0)
         self.cluster = cluster = await self.stack.enter_async_context(await Cluster.connect(kube))
         self.incidents = IncidentStore(self.database, self.folder / "evidence")
         self.approvals = ApprovalStore(self.database)
@@ -159,22 +159,22 @@ class Service:
 
     async def until(self, incident: Incident, *statuses: IncidentStatus) -> Incident:
         """Wait (bounded) until the incident has one of the statuses, or has ended."""
-        for _ in range(150):
+        for _ in range(500):
             now = await self.incidents.get(incident.id)
             if now.status in statuses or now.status.ended:
                 return now
             await self.incidents.wait_change(incident.id, 0.2)
-        raise AssertionError(f"still {now.status} after 30 s: {[s.text for s in await self.incidents.steps(now.id)]}")
+        raise AssertionError(f"still {now.status}: {[step.text for step in await self.incidents.steps(now.id)]}")
 
     async def asked(self, incident: Incident) -> Approval:
         """The approval that the incident waits for."""
         found = await self.until(incident, IncidentStatus.AWAITING_APPROVAL)
         assert found.status is IncidentStatus.AWAITING_APPROVAL, found
         (approval,) = await self.approvals.list(incident_id=incident.id)
-        for _ in range(200):  # until the graph rests at its interrupt
+        for _ in range(4000):  # until the graph rests at its interrupt
             if (await self.graph.aget_state({"configurable": {"thread_id": incident.id}})).interrupts:
                 return approval
-            await asyncio.sleep(0.05)
+            await asyncio.sleep(0.02)
         raise AssertionError("the graph never came to its interrupt")
 
     async def vote(

@@ -378,7 +378,7 @@ async def test_only_observed_workloads_are_started_by_callers_who_may(parts):
 
 def with_model(parts: Parts, *script: object) -> ScriptedChatModel:
     client = ScriptedChatModel(script=list(script))
-    settings = LlmSettings.model_validate({"model": "openai:m", "api_key": "none", "timeout": 5.0})
+    settings = LlmSettings.model_validate({"model": "openai:m", "api_key": "none", "timeout": 60.0})
     parts.models = Models(settings, UsageStore(parts.database), client=client)
     return client
 

@@ -40,7 +40,7 @@ def _short_of_memory(limit: str) -> Diagnosis:
 
 async def _next_asked(service: Service, incident: Incident, number: int) -> Approval:
     """The `number`th approval of the incident, waiting."""
-    for _ in range(600):
+    for _ in range(4000):
         found = await service.approvals.list(incident_id=incident.id)
         waiting = [approval for approval in found if approval.state is ApprovalState.PENDING]
         if len(found) == number and waiting:

@@ -216,7 +216,7 @@ async def test_a_helm_release_goes_back_else_two_people_may_remove_it(
             program.install(SPACE, "db", [deployment("db", SPACE, replicas=1, containers=[image])], {})
         marks = {"meta.helm.sh/release-name": "db", "meta.helm.sh/release-namespace": SPACE}
         _mark(service, "db", annotations=marks)
-        helm = Helm(service.cluster.settings, program=str(program.program), write_timeout=5.0)
+        helm = Helm(service.cluster.settings, program=str(program.program), write_timeout=60.0)
         gate = Gate(service.database, service.settings, service.cluster, helm)
         release = ObjectRef(kind="HelmRelease", namespace=SPACE, name="db")
         target = ObjectRef(kind="Deployment", namespace=SPACE, name="db")

@@ -10,6 +10,7 @@ import pytest
 from errors import Conflict
 from incidents.database import Database
 from incidents.locks import Locks
+from incidents.tables import LockRow
 
 
 class _Clock:
@@ -40,15 +41,24 @@ async def test_a_lease_ends_by_time_and_its_old_holder_notices(database: Databas
 
 
 async def test_a_lease_is_kept_alive_while_its_holder_works(database: Database) -> None:
-    locks = Locks(database)
+    clock = _Clock()
+    locks = Locks(database, now=clock)
     async with locks.lease("x", "first", seconds=0.3, wait=0) as lease:
-        await asyncio.sleep(0.5)
+        for _ in range(3):  # longer than the lease, by a clock that goes on when the holder has extended it
+            clock.time += timedelta(seconds=0.2)
+            while not await _extended(database, clock.time + timedelta(seconds=0.3)):
+                await asyncio.sleep(0.01)
         with pytest.raises(Conflict, match="another action"):
             async with locks.lease("x", "second", seconds=0.3, wait=0):
                 pass
         await lease.extend(1)
     async with locks.lease("x", "second", seconds=0.3, wait=0):
         pass
+
+
+async def _extended(database: Database, until: datetime) -> bool:
+    async with database.read() as session:
+        return (await session.get_one(LockRow, "x")).expires_at == until
 
 
 async def test_a_holder_that_lost_its_lease_has_no_effect(database: Database) -> None:

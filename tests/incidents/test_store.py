@@ -67,7 +67,7 @@ async def test_following_gives_old_and_new_steps_and_ends_with_the_incident(inci
     await incidents.add_step(incident.id, "hop", "second")
     await incidents.add_step(incident.id, "done", "third")
     await incidents.update(incident.id, status=IncidentStatus.FIXED)
-    assert await asyncio.wait_for(following, 5) == ["first", "second", "third"]
+    assert await asyncio.wait_for(following, 60) == ["first", "second", "third"]
 
 
 async def test_following_resumes_after_a_step(incidents: IncidentStore) -> None:

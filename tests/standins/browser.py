@@ -31,7 +31,7 @@ class Page:
         self._number += 1
         await self._socket.send_json({"id": self._number, "method": method, "params": params})
         while True:
-            message = await self._socket.receive_json(timeout=30)
+            message = await self._socket.receive_json(timeout=90)
             if message.get("id") == self._number:
                 assert "error" not in message, message
                 return message["result"]
@@ -42,7 +42,7 @@ class Page:
         assert "exceptionDetails" not in result, result
         return result["result"].get("value")
 
-    async def until(self, condition: str, seconds: float = 30) -> None:
+    async def until(self, condition: str, seconds: float = 90) -> None:
         """Wait until a JavaScript condition holds. Raises AssertionError with the page's text when it never does."""
         for _ in range(int(seconds / 0.05)):
             # while a page loads, what the condition looks at may not be there yet
@@ -77,7 +77,7 @@ async def browse(url: str, profile: Path) -> AsyncIterator[Page]:
         with contextlib.suppress(ProcessLookupError):
             process.terminate()
         try:
-            await asyncio.wait_for(process.wait(), 10)
+            await asyncio.wait_for(process.wait(), 60)
         except TimeoutError:
             process.kill()
             await process.wait()

@@ -272,7 +272,7 @@ class FeishuStandIn:
         """Push any event, sealed as `variant` says; the raw answer."""
         assert self.callback_url is not None
         sent = seal(self, event, variant)
-        async with httpx.AsyncClient(timeout=3.0, verify=False) as client:
+        async with httpx.AsyncClient(timeout=self.answer_seconds, verify=False) as client:
             return await client.post(self.callback_url, content=sent.body, headers=sent.headers)
 
     async def verify_url(self, challenge: str = "ajls384kdjx98XX", token: str | None = None) -> httpx.Response:

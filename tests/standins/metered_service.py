@@ -4,7 +4,8 @@
 (loopback by default). GET /work does a little and calls the downstream; GET /metrics tells, of this process as the
 kernel counts it and of its requests, and, where $CALLEE names the downstream, of the calls to it; GET /fault/KIND
 breaks it: cpu (burns a core), memory (keeps 8 MB more each $PACE seconds, a tenth by default), latency (each request
-waits), errors (each second request fails). Where the file $KEEP is given, the next process has the fault as well.
+waits $DELAY seconds, 0.08 by default), errors (each second request fails). Where the file $KEEP is given, the next
+process has the fault as well.
 """
 
 from __future__ import annotations
@@ -54,14 +55,14 @@ class Service:
         began = time.perf_counter()
         code = 200
         if self.fault == "latency":
-            time.sleep(0.08)
+            time.sleep(float(os.environ.get("DELAY", "0.08")))
         if self.fault == "errors" and self.served.count % 2:
             code = 500
         sum(range(500))
         if self.downstream:
             called = time.perf_counter()
             try:
-                with urlopen(f"{self.downstream}/work", timeout=5) as answer:
+                with urlopen(f"{self.downstream}/work", timeout=60) as answer:
                     answer.read()
             except (URLError, OSError):
                 code = 500

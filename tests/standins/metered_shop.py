@@ -33,7 +33,7 @@ class Shop:
     async def break_it(self, name: str, kind: str) -> datetime:
         """Break a service for real; the time when it was done."""
         at = datetime.now(UTC)
-        async with httpx.AsyncClient(trust_env=False) as client:
+        async with httpx.AsyncClient(trust_env=False, timeout=60) as client:
             (await client.get(f"{self.urls[name]}/fault/{kind}")).raise_for_status()
         return at
 
@@ -104,5 +104,5 @@ async def _traffic(url: str) -> None:
                 await client.get(f"{url}/work")
             await asyncio.sleep(0.06)
 
-    async with httpx.AsyncClient(trust_env=False) as client:
+    async with httpx.AsyncClient(trust_env=False, timeout=60) as client:
         await asyncio.gather(caller(client), caller(client))

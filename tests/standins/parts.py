@@ -192,7 +192,7 @@ async def served(parts: Any, host: str = "127.0.0.1") -> AsyncIterator[Served]:
         task = asyncio.create_task(server._serve([listener]))
         while not server.started:
             await asyncio.sleep(0.005)
-        async with httpx.AsyncClient(base_url=f"http://{host}:{port}", timeout=20, verify=False) as client:
+        async with httpx.AsyncClient(base_url=f"http://{host}:{port}", timeout=100, verify=False) as client:
             try:
                 yield Served(f"http://{host}:{port}", parts, app, client)
             finally:

@@ -41,12 +41,12 @@ async def running(url: str, *command: str) -> AsyncIterator[str]:
 
 async def until(ask: Callable[[httpx.AsyncClient], object], seen: Callable[[httpx.Response], bool]) -> None:
     async with httpx.AsyncClient(trust_env=False, verify=False) as client:
-        for _ in range(150):
+        for _ in range(1800):
             try:
                 answer = await ask(client)  # type: ignore[misc]
                 if seen(answer):
                     return
             except httpx.HTTPError:
                 pass
-            await asyncio.sleep(0.1)
-    raise AssertionError("the server did not come to it in 15 s")
+            await asyncio.sleep(0.05)
+    raise AssertionError("the server did not come to it in 90 s")

@@ -72,9 +72,9 @@ class S3Server:
             stderr=subprocess.DEVNULL,
             start_new_session=True,
         )
-        for _ in range(200):
+        for _ in range(1500):
             with contextlib.suppress(httpx.HTTPError):
-                if httpx.get(f"{self.endpoint}{alive}", verify=False, timeout=1, trust_env=False).is_success:
+                if httpx.get(f"{self.endpoint}{alive}", verify=False, timeout=10, trust_env=False).is_success:
                     return self
             assert self._process.poll() is None, "the S3 server ended"
             time.sleep(0.05)
@@ -103,7 +103,7 @@ class S3Server:
         """SIGKILL: nothing is tidied up."""
         if self._process is not None:
             self._process.send_signal(signal.SIGKILL)
-            self._process.wait(10)
+            self._process.wait(60)
             self._process = None
 
     def settings(self, **more: Any) -> StoreSettings:
@@ -113,7 +113,7 @@ class S3Server:
             "access_key": ACCESS,
             "secret_key": SECRET,
             "part_bytes": 5 << 20,
-            "timeout": 10,
+            "timeout": 60,
         }
         return StoreSettings.model_validate({**given, **more})
 

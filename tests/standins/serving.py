@@ -24,7 +24,7 @@ class ServerThread:
 
     def start(self) -> None:
         self._thread.start()
-        for _ in range(1000):
+        for _ in range(9000):
             if self._server.started:
                 return
             time.sleep(0.01)

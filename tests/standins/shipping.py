@@ -96,7 +96,7 @@ class Depot:
             **more,
         )
 
-    async def ship(self, until: Callable[[], bool] | None = None, seconds: float = 30, **more: Any) -> None:
+    async def ship(self, until: Callable[[], bool] | None = None, seconds: float = 90, **more: Any) -> None:
         """Until everything is done, or `until` says so."""
         shipper = self.shipper(**more)
         stop = asyncio.Event()

@@ -77,7 +77,7 @@ def test_each_line_is_answered_when_it_comes() -> None:
         process.stdin.flush()
         assert b"grp_" in os.read(process.stdout.fileno(), 4096)  # nothing else was said, and stdin is still open
         process.stdin.close()
-        assert process.wait(20) == 0
+        assert process.wait(60) == 0
 
 
 def test_without_stdin_it_says_how() -> None:

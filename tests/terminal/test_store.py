@@ -110,13 +110,13 @@ def test_a_link_is_in_the_audit_log_and_reads_the_core(server: s3.S3Server, data
     _put("core_a")
     _put("core_b", kinds=("full",))
     made = _run("link", "core_a")
-    assert httpx.get(made.stdout.strip()).text == "core_a minimal"
+    assert httpx.get(made.stdout.strip(), timeout=60).text == "core_a minimal"
     assert "not in the audit log" in made.stderr
     shutil.copy(migrated, data / "paramedic.db")
     made = _run("link", "core_a", "--full", "--seconds", "60")
-    assert httpx.get(made.stdout.strip()).text == "core_a full"
+    assert httpx.get(made.stdout.strip(), timeout=60).text == "core_a full"
     assert made.stderr == ""
-    assert httpx.get(_run("link", "core_b").stdout.strip()).text == "core_b full"
+    assert httpx.get(_run("link", "core_b").stdout.strip(), timeout=60).text == "core_b full"
     assert isinstance(_run("link", "core_none").exception, NotFound)
 
     async def entries() -> list[tuple[str, object, object]]:

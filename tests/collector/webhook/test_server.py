@@ -48,7 +48,7 @@ async def url(settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     write(tmp_path, make(NAMES, datetime.now(UTC)))
     told: asyncio.Future[str] = asyncio.get_running_loop().create_future()
     running = asyncio.create_task(server.run(settings, told.set_result))
-    yield (await asyncio.wait_for(told, 30)).replace("127.0.0.1", "localhost")
+    yield (await asyncio.wait_for(told, 90)).replace("127.0.0.1", "localhost")
     running.cancel()
     await asyncio.gather(running, return_exceptions=True)
 
@@ -56,7 +56,7 @@ async def url(settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatc
 async def test_it_answers_over_https_and_takes_a_new_certificate(url: str, tmp_path: Path) -> None:
     body = review(asked())
     first = Certificate(b"", (tmp_path / "tls.crt").read_bytes(), b"")
-    async with httpx.AsyncClient(verify=False) as client:
+    async with httpx.AsyncClient(verify=False, timeout=60) as client:
         answer = await client.post(f"{url}/mutate", content=body)
         assert answer.json()["response"]["allowed"] is True and answer.json()["response"]["patchType"] == "JSONPatch"
         assert (await client.get(f"{url}/readyz")).text == "ok"
@@ -70,10 +70,10 @@ async def test_it_answers_over_https_and_takes_a_new_certificate(url: str, tmp_p
     renewed = make(NAMES, datetime.now(UTC))
     write(tmp_path, renewed)
     assert first.certificate != renewed.certificate
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(90):
         while True:
             try:
-                async with httpx.AsyncClient(verify=trusting(renewed)) as client:
+                async with httpx.AsyncClient(verify=trusting(renewed), timeout=60) as client:
                     await client.get(f"{url}/livez")
                 break
             except httpx.ConnectError:
@@ -102,7 +102,7 @@ def test_a_certificate_is_used_until_a_month_before_its_end_and_for_its_names_on
 @pytest.fixture
 async def api(tmp_path: Path) -> AsyncIterator[tuple[KubeApi, Cluster]]:
     async with KubeApi() as api:
-        kubernetes = KubernetesSettings(kubeconfig=api.kubeconfig(tmp_path))
+        kubernetes = KubernetesSettings(kubeconfig=api.kubeconfig(tmp_path), request_timeout=60)
         async with await Cluster.connect(kubernetes) as cluster:
             yield api, cluster
 

@@ -30,7 +30,7 @@ CARD = approval_card(approval(), language="en")
 
 @pytest.fixture
 async def http() -> AsyncIterator[httpx.AsyncClient]:
-    async with httpx.AsyncClient(timeout=10, verify=False) as client:
+    async with httpx.AsyncClient(timeout=60, verify=False) as client:
         yield client
 
 
@@ -100,7 +100,7 @@ async def test_a_callbacks_token_updates_twice_within_half_an_hour(
     async def update(callback_token: str) -> int:
         body = {"token": callback_token, "card": CARD}
         url = f"{feishu.base_url}/open-apis/interactive/v1/card/update"
-        async with httpx.AsyncClient(verify=False) as client:  # this runs in the server's loop too
+        async with httpx.AsyncClient(verify=False, timeout=60) as client:  # this runs in the server's loop too
             answer = await client.post(url, json=body, headers=headers)
         return int(answer.json()["code"])
 
@@ -154,7 +154,7 @@ def test_it_serves_another_process(tmp_path: Path) -> None:
     root = Path(__file__).parents[3]
     with subprocess.Popen(command, cwd=root) as process:
         try:
-            for _ in range(300):
+            for _ in range(1000):
                 if state_file.exists():
                     break
                 time.sleep(0.1)
@@ -164,7 +164,7 @@ def test_it_serves_another_process(tmp_path: Path) -> None:
                 "app_id": environment["PARAMEDIC_FEISHU__APP_ID"],
                 "app_secret": environment["PARAMEDIC_FEISHU__APP_SECRET"],
             }
-            with httpx.Client(base_url=base, timeout=10) as client:
+            with httpx.Client(base_url=base, timeout=60) as client:
                 issued = client.post("/open-apis/auth/v3/tenant_access_token/internal", json=token).json()
                 message = {"receive_id": state["chat_id"], "msg_type": "interactive", "content": card_json(CARD)}
                 headers = {"Authorization": f"Bearer {issued['tenant_access_token']}"}

@@ -20,7 +20,7 @@ def _script(folder: Path, text: str) -> Helm:
     program = folder / "helm"
     program.write_text("#!/bin/sh\n" + text)
     program.chmod(program.stat().st_mode | stat.S_IXUSR)
-    return Helm(KubernetesSettings(), program=str(program), timeout=10, output_bytes=10_000)
+    return Helm(KubernetesSettings(), program=str(program), timeout=60, output_bytes=10_000)
 
 
 async def test_a_missing_helm_says_how_to_get_it() -> None:

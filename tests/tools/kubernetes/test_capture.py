@@ -35,7 +35,7 @@ def serve(api: KubeApi, name: str) -> str:
 
 
 async def connect(api: KubeApi, folder: Path) -> Cluster:
-    return await Cluster.connect(KubernetesSettings(kubeconfig=api.kubeconfig(folder), request_timeout=5))
+    return await Cluster.connect(KubernetesSettings(kubeconfig=api.kubeconfig(folder), request_timeout=60))
 
 
 async def test_a_captured_fault_is_diagnosed_as_from_files(tmp_path: Path) -> None:

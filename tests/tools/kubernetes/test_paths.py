@@ -14,7 +14,7 @@ from tools.kubernetes.client import Cluster
 
 async def test_a_name_with_slashes_stays_in_its_place(tmp_path: Path) -> None:
     async with KubeApi() as api:
-        cluster = await Cluster.connect(KubernetesSettings(kubeconfig=api.kubeconfig(tmp_path)))
+        cluster = await Cluster.connect(KubernetesSettings(kubeconfig=api.kubeconfig(tmp_path), request_timeout=60))
         try:
             path = await cluster.path("v1", "Pod", "shop", "a/../../../kube-system/pods/b")
             assert path == "/api/v1/namespaces/shop/pods/a%2F..%2F..%2F..%2Fkube-system%2Fpods%2Fb"

@@ -31,7 +31,9 @@ async def test_a_patch_is_sent_as_it_is_and_its_dry_run_changes_nothing(tmp_path
             fingerprint="",
             body=BODY,
         )
-        async with await Cluster.connect(KubernetesSettings(kubeconfig=api.kubeconfig(tmp_path))) as cluster:
+        async with await Cluster.connect(
+            KubernetesSettings(kubeconfig=api.kubeconfig(tmp_path), request_timeout=60)
+        ) as cluster:
             writer = Writer(cluster)
             rehearsed = await writer.patch(write, dry_run=True)
             assert rehearsed["metadata"]["generation"] == 2
@@ -52,7 +54,9 @@ async def test_a_deletion_names_its_uid_and_asks_for_the_dry_run_in_the_body(tmp
         write = DeleteWrite(
             **fields, uid=made["metadata"]["uid"], resource_version="", fingerprint="", grace_period_seconds=5
         )
-        async with await Cluster.connect(KubernetesSettings(kubeconfig=api.kubeconfig(tmp_path))) as cluster:
+        async with await Cluster.connect(
+            KubernetesSettings(kubeconfig=api.kubeconfig(tmp_path), request_timeout=60)
+        ) as cluster:
             writer = Writer(cluster)
             await writer.delete(write, dry_run=True)
             assert api.get("ConfigMap", "n", "c")

@@ -42,7 +42,7 @@ def _no_backoff(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 def openai(server: LlmStandIn, usage: UsageStore) -> MakeModels:
     def make(**options: object) -> Models:
-        fixed = {"model": f"openai:{OPENAI_MODEL}", "base_url": server.openai_url, "api_key": KEY, "timeout": 5.0}
+        fixed = {"model": f"openai:{OPENAI_MODEL}", "base_url": server.openai_url, "api_key": KEY, "timeout": 60.0}
         return Models(LlmSettings.model_validate(fixed | options), usage)
 
     return make
@@ -51,7 +51,7 @@ def openai(server: LlmStandIn, usage: UsageStore) -> MakeModels:
 @pytest.fixture
 def ollama(server: LlmStandIn, usage: UsageStore) -> MakeModels:
     def make(**options: object) -> Models:
-        fixed = {"model": "ollama:scripted:8b", "base_url": server.ollama_url, "timeout": 5.0}
+        fixed = {"model": "ollama:scripted:8b", "base_url": server.ollama_url, "timeout": 60.0}
         return Models(LlmSettings.model_validate(fixed | options), usage)
 
     return make

@@ -24,7 +24,7 @@ def make(request: pytest.FixtureRequest, server: LlmStandIn, usage: UsageStore) 
 
     def make(**options: object) -> Embeddings:
         url = server.openai_url if request.param == "openai" else server.ollama_url
-        settings = LlmSettings.model_validate({"base_url": url, "api_key": KEY, "timeout": 10.0} | options)
+        settings = LlmSettings.model_validate({"base_url": url, "api_key": KEY, "timeout": 60.0} | options)
         return Embeddings(settings, f"{request.param}:{EMBEDDING_MODEL}", usage)
 
     return make

@@ -88,16 +88,16 @@ async def test_a_link_works_for_its_time_and_only_in_our_part(server: S3Server) 
     store = ObjectStore(server.settings(prefix="ours"))
     await store.put(b"core", "ours/a.core.zst", sha256=_sha256(b"core"))
     link = await store.presign("ours/a.core.zst", 60)
-    assert httpx.get(link).content == b"core"
+    assert httpx.get(link, timeout=60).content == b"core"
     assert SECRET not in link
-    assert httpx.get(link.replace("a.core", "b.core")).status_code == 403
+    assert httpx.get(link.replace("a.core", "b.core"), timeout=60).status_code == 403
     brief = await store.presign("ours/a.core.zst", 1)
-    for _ in range(30):
-        if httpx.get(brief).status_code == 403:
+    for _ in range(600):
+        if httpx.get(brief, timeout=60).status_code == 403:
             break
         time.sleep(0.1)
     else:
-        raise AssertionError("a link of a second is valid after three")
+        raise AssertionError("a link of a second is valid after a minute")
     with pytest.raises(NotFound):
         await store.presign("ours/none.core.zst", 60)
     with pytest.raises(InvalidInput, match="begin with ours/"):
@@ -317,7 +317,7 @@ async def test_a_host_of_its_own_over_tls_in_another_region(tmp_path: Path, monk
             link = await store.presign("paramedic/a", 60)
             assert link.startswith(f"https://{BUCKET}.{DOMAIN}/paramedic/a?")
             assert "ap-guangzhou" in link
-            async with httpx.AsyncClient(verify=ssl.create_default_context(cafile=certificate)) as client:
+            async with httpx.AsyncClient(verify=ssl.create_default_context(cafile=certificate), timeout=60) as client:
                 assert (await client.get(link)).content == data
             for source, digest in ((path, _sha256(data)), (b"small", _sha256(b"small"))):
                 with pytest.raises(ParamedicError) as wrong:

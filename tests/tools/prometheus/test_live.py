@@ -26,7 +26,7 @@ HOSTILE = ['a"} or vector(1) #', "a\\", 'b"\n{', "x|.*", "a.b", ".*"]
 
 
 async def test_everything_about_a_namespace_is_read_in_one_go(prometheus: str, tmp_path: Path) -> None:
-    async with monitoring(PrometheusSettings(url=prometheus), AlertmanagerSettings()) as servers:
+    async with monitoring(PrometheusSettings(url=prometheus, timeout=60), AlertmanagerSettings()) as servers:
         found = await servers.measure("shop", ["n1", "10.0.0.1"])
     assert found.unseen == []
     by_name = {series.name: series for series in found.series}
@@ -53,7 +53,7 @@ async def test_everything_about_a_namespace_is_read_in_one_go(prometheus: str, t
 
 
 async def test_queries_ranges_and_counts(prometheus: str) -> None:
-    async with Prometheus(PrometheusSettings(url=f"{prometheus}/")) as server:
+    async with Prometheus(PrometheusSettings(url=f"{prometheus}/", timeout=60)) as server:
         assert await server.series_count("container_memory_working_set_bytes") == 4
         assert await server.series_count('nothing{a="b"}') == 0
         now = datetime.now(UTC)
@@ -107,12 +107,12 @@ async def _stays_a_name(server: Prometheus, name: str) -> None:
 async def test_alerts_of_a_namespace_and_of_none(alertmanager: str) -> None:
     labels = [{"namespace": "shop"}, {"namespace": "shop2"}, {"namespace": "other"}, {"node": "n1"}]
     posted = [{"labels": {"alertname": "A", **more}, "annotations": {"summary": "s"}} for more in labels]
-    async with httpx.AsyncClient(trust_env=False, verify=False) as client:
+    async with httpx.AsyncClient(trust_env=False, verify=False, timeout=60) as client:
         (await client.post(f"{alertmanager}/api/v2/alerts", json=posted)).raise_for_status()
-    async with monitoring(PrometheusSettings(), AlertmanagerSettings(url=alertmanager)) as servers:
+    async with monitoring(PrometheusSettings(), AlertmanagerSettings(url=alertmanager, timeout=60)) as servers:
         found = await servers.measure("shop", [])
     assert found.unseen == []
     assert sorted(str(alert.labels.get("namespace")) for alert in found.alerts) == ["None", "shop"]
     assert all(alert.active and alert.started for alert in found.alerts)
-    async with Alertmanager(AlertmanagerSettings(url=alertmanager)) as server:
+    async with Alertmanager(AlertmanagerSettings(url=alertmanager, timeout=60)) as server:
         assert [alert["labels"] for alert in await server.alerts('a"}|.*')] == [{"alertname": "A", "node": "n1"}]

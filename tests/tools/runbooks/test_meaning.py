@@ -25,7 +25,7 @@ def server() -> Iterator[LlmStandIn]:
 
 @pytest.fixture
 def runbooks(make: Make, server: LlmStandIn, database: Database) -> Runbooks:
-    settings = LlmSettings.model_validate({"base_url": server.openai_url, "api_key": KEY, "timeout": 10.0})
+    settings = LlmSettings.model_validate({"base_url": server.openai_url, "api_key": KEY, "timeout": 60.0})
     return make(Embeddings(settings, f"openai:{EMBEDDING_MODEL}", UsageStore(database)))
 
 

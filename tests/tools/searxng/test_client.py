@@ -28,7 +28,7 @@ def server(_server: SearxngStandIn) -> SearxngStandIn:
 
 
 def client(server: SearxngStandIn, **options: object) -> SearxNG:
-    return SearxNG(SearchSettings.model_validate({"searxng_url": server.url, "timeout": 5.0} | options))
+    return SearxNG(SearchSettings.model_validate({"searxng_url": server.url, "timeout": 60.0} | options))
 
 
 async def test_results_in_the_servers_order_each_address_once(server: SearxngStandIn) -> None:
