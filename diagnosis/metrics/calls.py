@@ -20,12 +20,12 @@ _GATEWAYS = ("gateway", "ingress", "loadgenerator", "load-generator", "envoy", "
 _PASSED_ON = 0.3
 _OF_A_NODE = 0.6
 """What a pod does shows on its node too: the pod's workload comes first where both show it."""
-_OF_NO_HARM = 0.3
+_OF_NO_HARM = 0.2
 _ALL = 0.6
 """Share of a caller's other calls that have to be slow before the caller is blamed for them."""
 _LEFT = 0.3
 """Of what a caller shows, so much stays its own though a callee shows it too: there may be two troubles."""
-SLOW = 0.35  # a strength: some ten times its noise
+_SLOW = 0.35  # a strength: some ten times its noise
 
 
 @dataclass
@@ -95,7 +95,7 @@ def credit(owns: dict[str, Own], slow: Mapping[tuple[str, str], float]) -> None:
     for caller, calls in outgoing.items():
         for callee, value in calls:
             others = [other for name, other in calls if name != callee]
-            shared = sum(other >= SLOW for other in others) / len(others) if others else 0.0
+            shared = sum(other >= _SLOW for other in others) / len(others) if others else 0.0
             blamed = caller if len(others) >= 2 and shared >= _ALL else callee
             own = owns.setdefault(blamed, Own(blamed))
             own.strongest[Signal.CALLED_LATENCY] = max(own.strongest.get(Signal.CALLED_LATENCY, 0.0), value)
@@ -112,7 +112,7 @@ def ranked(owns: Mapping[str, Own], calls: Calls, harmless: Collection[str] = ()
         leant_on = (callee for callee in calls.callees.get(entity, ()) if callee not in harmless)
         explained = max((trouble.get(callee, 0.0) for callee in leant_on), default=0.0)
         needed = max(serving[entity], own.strongest.get(Signal.CALL_LATENCY, 0.0), 1e-9)
-        left = max(_LEFT, 1.0 - explained / needed) if explained >= SLOW / 2 else 1.0
+        left = max(_LEFT, 1.0 - explained / needed) if explained >= _SLOW / 2 else 1.0
         if _passes_on(entity) and not calls.callers.get(entity):
             left *= _PASSED_ON
         score = own.total(left)

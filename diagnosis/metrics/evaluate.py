@@ -234,7 +234,7 @@ def evaluate(grid: Grid, rows: Rows, onset: int, onset_strength: float, usual_en
     work.credit(owns, starved, rows.calls)
     harmless: set[str] = set()
     if rows.of_nodes:
-        rises = Rises.of(grid.series, rows.entities, rows.signals, shift.after - shift.before)
+        rises = Rises.of(grid.series, rows.entities, rows.signals, shift.before, shift.after)
         harmless = credit_nodes(owns, rows.calls, rises)
     return Evaluation(onset, onset_strength, shift, began, ended, owns, ranked(owns, rows.calls, harmless))
 

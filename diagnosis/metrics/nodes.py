@@ -13,7 +13,7 @@ from statistics import median
 
 import numpy as np
 
-from diagnosis.metrics.calls import SLOW, Calls
+from diagnosis.metrics.calls import Calls
 from diagnosis.metrics.scoring import Own, strengths
 from diagnosis.metrics.series import FloatArray, MetricSeries
 from diagnosis.metrics.signals import Signal
@@ -21,11 +21,14 @@ from diagnosis.metrics.signals import Signal
 PREFIX = "node/"
 _MOST = 0.6
 """Share of the workloads measured on a node that have to be slow."""
-_OWN_PART = 0.25
+_OWN_PART = 0.1
 """Of the largest own part: who adds less to its callees' latency is slow because of them."""
-_STRAINED = float(strengths(np.array(3.0)))
+_TELLS = float(strengths(np.array(3.0)))
+"""Three times its own noise: of a node enough to be strained; of what runs there, when it is most, to be slow."""
 _PODS_SHARE = 0.5
 """Of what a node's processors do more: where its pods do so much of it, it is one of them."""
+_LEAST_CORES = 0.1
+"""What pods do more, to count at all: a node that was full before does no more than it did."""
 _LATENCIES = (Signal.SERVED_LATENCY, Signal.CALLED_LATENCY)
 
 
@@ -35,17 +38,24 @@ class Rises:
     measured in cores, the largest for latencies."""
 
     latencies: dict[str, dict[str, float]] = field(default_factory=lambda: defaultdict(dict))
+    """Without those that were below what is noticed and stayed so: they tell nothing."""
     cores: dict[str, dict[str, float]] = field(default_factory=lambda: defaultdict(dict))
 
     @classmethod
     def of(
-        cls, series: Sequence[MetricSeries], entities: Sequence[str], signals: Sequence[Signal], more: FloatArray
+        cls,
+        series: Sequence[MetricSeries],
+        entities: Sequence[str],
+        signals: Sequence[Signal],
+        before: FloatArray,
+        after: FloatArray,
     ) -> Rises:
         found = cls()
-        for one, entity, signal, rise in zip(series, entities, signals, more.tolist(), strict=True):
+        rows = zip(series, entities, signals, (after - before).tolist(), after.tolist(), strict=True)
+        for one, entity, signal, rise, now in rows:
             if rise != rise:  # it has no past, or nothing after
                 continue
-            if signal in _LATENCIES:
+            if signal in _LATENCIES and (rise or now > one.least):
                 known = found.latencies[entity]
                 known[one.name] = max(known.get(one.name, 0.0), rise)
             elif signal is Signal.CPU and one.unit == "cores":
@@ -73,18 +83,18 @@ def credit_nodes(owns: Mapping[str, Own], calls: Calls, rises: Rises) -> set[str
     measured on them runs well, or what is slow is so because of one of them."""
     harmless = set()
     for node in [entity for entity in owns if entity.startswith(PREFIX)]:
-        here = [entity for entity in calls.callers.get(node, ()) if entity in owns and owns[entity].serves]
+        here = [entity for entity in calls.callers.get(node, ()) if entity in owns and entity in rises.latencies]
         if len(here) < 2:
             continue
-        if sum(owns[entity].serving >= SLOW for entity in here) < _MOST * len(here):
+        if sum(owns[entity].serving >= _TELLS for entity in here) < _MOST * len(here):
             harmless.add(node)
             continue
-        slow = {entity for entity in here if _slower(owns[entity]) >= SLOW}
+        slow = {entity for entity in here if _slower(owns[entity]) >= _TELLS}
         parts = {entity: rises.own_part(entity, calls.callees.get(entity, set()) & slow) for entity in slow}
         own = [entity for entity, part in parts.items() if part > 0.0 and part >= _OWN_PART * max(parts.values())]
         if len(slow) >= 2 and len(own) < max(2.0, _MOST * len(slow)):
             harmless.add(node)
-        elif len(own) >= 2 and owns[node].resources >= _STRAINED and not _of_its_pods(node, owns, calls, rises):
+        elif len(own) >= 2 and owns[node].resources >= _TELLS and not _of_its_pods(node, owns, calls, rises):
             owns[node].note(Signal.SLOWS, median(_slower(owns[entity]) for entity in own))
     return harmless
 
@@ -97,5 +107,5 @@ def _of_its_pods(node: str, owns: Mapping[str, Own], calls: Calls, rises: Rises)
     here = calls.callers.get(node, set())
     if node in rises.cores:
         more = sum(max(0.0, rises.more_cores(entity)) for entity in here)
-        return more >= _PODS_SHARE * rises.more_cores(node)
+        return more >= max(_PODS_SHARE * rises.more_cores(node), _LEAST_CORES)
     return max((owns[entity].resources for entity in here if entity in owns), default=0.0) >= owns[node].resources

@@ -47,11 +47,6 @@ class Own:
         return max([value for signal, value in self.strongest.items() if signal not in TRAVELS], default=0.0)
 
     @property
-    def serves(self) -> bool:
-        """Whether it is measured how it answers."""
-        return any(signal in self.strongest for signal in _SERVED)
-
-    @property
     def serving(self) -> float:
         """How much slower or more erroneous it answers."""
         return max([self.strongest.get(signal, 0.0) for signal in _SERVED])

@@ -35,7 +35,9 @@ def _report(
     node: str = "node_cpu_busy",
 ) -> MetricReport:
     """`busy` is the node's measurement before and after, `pods` what cart uses after."""
-    series = [_series(node, {"node": "n1"}, *busy, unit="cores" if node == "node_cpu_busy" else "bytes")]
+    series = [_series(node, {"node": "n1"}, *busy, unit="cores" if node == "node_cpu_busy" else None)]
+    if node == "node_procs_running":
+        series.append(_series("node_cpu_busy", {"node": "n1"}, 2.0, 1.98, unit="cores"))
     for name in CHAIN:
         labels = {"namespace": "shop", "pod": f"{name}-0"}
         series.append(_series("request_duration_seconds:mean", labels, USUAL[name], slow.get(name, USUAL[name]), "s"))
@@ -55,6 +57,11 @@ def test_a_node_with_more_to_spare_slows_nobody(node: str) -> None:
     busy = (1.9, 0.5) if node == "node_cpu_busy" else (1e9, 8e9)
     report = _report(STARVED, busy, node=node)
     assert not report.workloads or report.workloads[0].object.kind != "Node", report.summary
+
+
+def test_a_node_that_was_full_before_is_told_by_what_waits_for_it() -> None:
+    report = _report(STARVED, (4.0, 40.0), node="node_procs_running")
+    assert report.workloads[0].object.kind == "Node", report.summary
 
 
 def test_what_one_service_does_is_not_its_nodes_though_that_became_busier() -> None:

@@ -143,7 +143,7 @@ def _node(
     over: str = "", parts: tuple[str, ...] = _OF_NODES,
 ) -> Wanted:  # fmt: skip
     """Of several devices of a kind the sum, without `parts` the largest."""
-    least = _WAITING if unit == "s/s" else 0.0
+    least = {"s/s": _WAITING, "cores": _CORES}.get(unit or "", 0.0)
     return Wanted(name, metric or name, form, NODE, unit, matchers, over, inside="", parts=parts, least=least)
 
 
@@ -185,7 +185,8 @@ FIXED: tuple[Wanted, ...] = (
            inside=""),
     Wanted("traces_service_graph_request_failed_share", "traces_service_graph_request_failed_total", "ratio", TRACES,
            "share", over="traces_service_graph_request_total", inside=""),
-    _node("node_cpu_busy", "node_cpu_seconds_total", "rate", "cores", (("mode", "!~", quoted("idle|iowait")),)),
+    _node("node_cpu_busy", "node_cpu_seconds_total", "rate", "cores", (("mode", "!~", quoted("idle|iowait|steal")),)),
+    _node("node_cpu_stolen", "node_cpu_seconds_total", "rate", "cores", (("mode", "=", quoted("steal")),)),
     _node("node_pressure_cpu_waiting_seconds_total", "", "rate", "s/s"),
     _node("node_procs_running", "", "value"),
     _node("node_memory_MemAvailable_bytes", "", "value", "bytes"),
