@@ -33,6 +33,8 @@ _THROTTLED, _SECONDS, _CORES = 0.01, 1e-3, 0.01
 was only because its machine does something else for a moment. The client libraries' own buckets begin at 5 ms."""
 _WAITING = 0.01
 """Share of the time in which something waits, or a disk works: less is nothing, whatever it was before."""
+_WIRE = 1e5
+"""Bytes per second, less than a hundredth of what the slowest networks of clusters carry."""
 _OF_NODES = ("cpu", "mode", "device")
 _DISKS: tuple[Matcher, ...] = (("device", "!~", quoted("(loop|ram|zram|sr|fd|dm-|md).*")),)
 """Disks themselves: what is laid over them would count once more."""
@@ -143,7 +145,7 @@ def _node(
     over: str = "", parts: tuple[str, ...] = _OF_NODES,
 ) -> Wanted:  # fmt: skip
     """Of several devices of a kind the sum, without `parts` the largest."""
-    least = {"s/s": _WAITING, "cores": _CORES}.get(unit or "", 0.0)
+    least = {"s/s": _WAITING, "cores": _CORES, "bytes/s": _WIRE, "packets/s": 1.0}.get(unit or "", 0.0)
     return Wanted(name, metric or name, form, NODE, unit, matchers, over, inside="", parts=parts, least=least)
 
 
