@@ -58,8 +58,8 @@ eval: setup ## break workloads on the development cluster and score diagnosis an
 cluster: ## start (or find) a development cluster: kind where a Docker engine answers, else a native one
 	@$(CLUSTER) up
 
-bench: setup ## the benchmarks, one table each
-	@set -e; for name in $(filter-out big_core,$(basename $(notdir $(wildcard benchmarks/*.py)))); do \
+bench: setup ## the benchmarks, one table each, but for the one of an hour
+	@set -e; for name in $(filter-out big_core live_quiet,$(basename $(notdir $(wildcard benchmarks/*.py)))); do \
 	  echo "== $$name"; $(BIN)/python -m benchmarks.$$name; done
 
 lock: setup ## write both lock files anew from pyproject.toml (add UV_ARGS=--upgrade for newer versions)

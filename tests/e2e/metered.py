@@ -21,6 +21,8 @@ PORT = 8080
 MEMORY_LIMIT = "160Mi"
 _LEAK_PACE = "2"
 """Seconds for each 8 MB: the kernel kills after more than half a minute."""
+_DELAY = "0.4"
+"""Seconds of a slow request: many times what one takes on a machine that is busy with other work."""
 _BUYER = """
 import sys, time, urllib.request
 while True:
@@ -116,7 +118,9 @@ class Shop:
         position = self.services.index(service) + 1
         callee = [f"http://{name}:{PORT}" for name in self.services[position : position + 1]]
         command = ["python3", "/service.py", service, str(PORT), *callee]
-        made = self._container(service, command, ADDRESS="0.0.0.0", PACE=_LEAK_PACE, KEEP="/kept/fault", **env)
+        made = self._container(
+            service, command, ADDRESS="0.0.0.0", PACE=_LEAK_PACE, DELAY=_DELAY, KEEP="/kept/fault", **env
+        )
         made["ports"] = [{"name": "http", "containerPort": PORT}]
         made["volumeMounts"] = [{"name": "kept", "mountPath": "/kept"}]
         made["readinessProbe"] = {"tcpSocket": {"port": PORT}, "periodSeconds": 1}

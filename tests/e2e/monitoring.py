@@ -1,5 +1,5 @@
-"""Debian's Prometheus and a real kube-state-metrics as processes beside a cluster: the kubelets' cAdvisor and
-/metrics/resource and the pods are scraped through the API server."""
+"""Debian's Prometheus and node_exporter and a real kube-state-metrics as processes beside a cluster: the kubelets'
+cAdvisor and /metrics/resource and the pods are scraped through the API server."""
 
 from __future__ import annotations
 
@@ -25,6 +25,13 @@ from tests.standins.prometheus_server import free_port
 SCRAPE = 5
 """Seconds."""
 _PODS = "pods.json"
+_PODS_ENDS = "^(veth.*|cali.*|lxc.*)$"
+_OF_CLUSTERS = (
+    f"--collector.netclass.ignored-devices={_PODS_ENDS}",
+    f"--collector.netdev.device-exclude={_PODS_ENDS}",
+    "--collector.filesystem.mount-points-exclude=^/(dev|proc|sys|run)($|/)|/kubelet/pods/",
+)
+"""As clusters run node_exporter: with each pod's network and volumes it would tell hundreds of series more."""
 _RESOURCES = "pods,deployments,replicasets,statefulsets,daemonsets,jobs,nodes"
 Object = dict[str, Any]
 
@@ -44,10 +51,13 @@ def program(name: str) -> str:
 def monitoring(folder: Path, kube: Kube, namespaces: Sequence[str]) -> Iterator[str]:
     """The URL of a Prometheus that scrapes the cluster; of pods and objects, those of the namespaces."""
     prometheus, state_metrics = program("prometheus"), program("kube-state-metrics")
-    port, state_port, own_port = free_port(), free_port(), free_port()
+    node_exporter = program("prometheus-node-exporter")
+    port, state_port, own_port, node_port = free_port(), free_port(), free_port(), free_port()
     server, files = _credentials(folder, kube.kubeconfig)
-    nodes = [node["metadata"]["name"] for node in kube.call("GET", "api/v1/nodes")["items"]]
-    config = _config(folder, server, files, nodes, f"127.0.0.1:{state_port}")
+    nodes = kube.call("GET", "api/v1/nodes")["items"]
+    names = [node["metadata"]["name"] for node in nodes]
+    config = _config(folder, server, files, names, f"127.0.0.1:{state_port}")
+    config["scrape_configs"].append(_of_machine(nodes[0], node_port))
     (folder / "prometheus.yml").write_text(json.dumps(config))
     commands = [
         [state_metrics, f"--kubeconfig={kube.kubeconfig}", "--host=127.0.0.1", f"--port={state_port}",
@@ -55,6 +65,7 @@ def monitoring(folder: Path, kube: Kube, namespaces: Sequence[str]) -> Iterator[
          f"--namespaces={','.join(namespaces)}"],
         [prometheus, f"--config.file={folder}/prometheus.yml", f"--storage.tsdb.path={folder}/tsdb",
          f"--web.listen-address=127.0.0.1:{port}", "--log.level=warn"],
+        [node_exporter, *_OF_CLUSTERS, f"--web.listen-address=127.0.0.1:{node_port}", "--log.level=error"],
     ]  # fmt: skip
     stop, processes = threading.Event(), []
     discovery = threading.Thread(target=_discover, args=(stop, kube, folder, server, namespaces))
@@ -127,6 +138,14 @@ def _config(folder: Path, server: str, tls: Object, nodes: Sequence[str], state_
             {"job_name": "kube-state-metrics", "honor_labels": True, "static_configs": [{"targets": [state_metrics]}]},
         ],
     }
+
+
+def _of_machine(node: Object, port: int) -> Object:
+    """The job of the machine's node_exporter. Its target is called as where it runs on each node: by the node's address
+    and the usual port, not by the node's name."""
+    addresses = {item["type"]: item["address"] for item in node["status"]["addresses"]}
+    labels = {"instance": f"{addresses['InternalIP']}:9100"}
+    return {"job_name": "node-exporter", "static_configs": [{"targets": [f"127.0.0.1:{port}"], "labels": labels}]}
 
 
 def _pods(kube: Kube, server: str, namespaces: Sequence[str]) -> list[Object]:
