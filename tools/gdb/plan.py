@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import dataclass, replace
 
 from diagnosis.crashes.core_file import CoreFile
@@ -17,6 +18,7 @@ from tools.gdb.frames import arguments_of, disassembly_of, frames_of, number, va
 from tools.gdb.layout import layouts, rendered
 from tools.gdb.opened import OpenedCore
 from tools.gdb.session import Answer, GdbSession, GdbStopped
+from tools.gdb.unread import LIST, WAIT, Unread, unread
 
 _LOCALS_FRAMES = 8
 _CODE_AFTER, _CODE_BEFORE = 48, 512
@@ -52,7 +54,8 @@ async def look(
     crashed_stack = walk.stacks.get(core.crashed.tid) if walk else None
     if crashed_stack is not None and len(crashed_stack.pcs) > depth.frames:
         depth = replace(depth, frames=min(depth.frames, DEEP_FRAMES))
-    ids = await load(session, opened, depth.frames, deadline, printers=depth.variables)
+    left = await asyncio.to_thread(unread, opened, walk)
+    ids = await load(session, opened, depth.frames, deadline, printers=depth.variables, left=left)
     crashed = ids.get(core.crashed.tid, 1)
     await _crash_thread(session, core, modules, depth, deadline, view, crashed)
     if depth.variables:
@@ -64,11 +67,12 @@ async def look(
 
 
 async def load(
-    session: GdbSession, opened: OpenedCore, frames: int, deadline: float, *, printers: bool
+    session: GdbSession, opened: OpenedCore, frames: int, deadline: float, *, printers: bool, left: Unread | None = None
 ) -> dict[int, int]:
     """Open the core in gdb; gdb's own thread numbers by kernel thread id. Raises GdbStopped.
 
-    gdb numbers threads in the order of their notes. Its `-thread-info` takes longer than all stacks together.
+    The symbols of the libraries `left` wait until an answer needs them. gdb numbers threads in the order of their
+    notes. Its `-thread-info` takes longer than all stacks together.
     """
     core = opened.core
     commands = [f"-gdb-set backtrace limit {frames}"]
@@ -76,8 +80,14 @@ async def load(
         commands.append(f'-interpreter-exec console "{_STD_PRINTERS}"')
     if opened.case.executable is not None:
         commands.append("-file-exec-and-symbols exe")
-    commands.append("-target-select core core")
-    await session.run(commands, deadline)
+    if left:
+        commands.append(WAIT)
+    await session.run([*commands, "-target-select core core"], deadline)
+    if left:
+        (listed,) = await session.run([LIST], deadline)
+        if others := left.others(listed.payload, opened.modules):
+            await session.run(others, deadline)
+        session.unread = left
     return {status.tid: index for index, status in enumerate(core.threads, 1)}
 
 

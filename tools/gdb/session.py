@@ -19,6 +19,7 @@ from typing import Any
 from errors import ToolFailed
 from tools.gdb.mi import result_record, stream_text
 from tools.gdb.sandbox import Launch
+from tools.gdb.unread import Unread
 
 OPTIONS = (
     "--interpreter=mi3", "-q", "-nx", "-nh",
@@ -92,6 +93,8 @@ class GdbSession:
         self._token = 0
         self._buffer = bytearray()
         self.warnings: list[str] = []
+        self.unread: Unread | None = None
+        """Libraries whose symbols wait: when an answer needs them they are read, and the commands are sent again."""
 
     async def run(self, commands: Sequence[str], deadline: float) -> list[Answer]:
         """Send all `commands`, return their answers in order. `deadline` is in the event loop's time.
@@ -120,6 +123,11 @@ class GdbSession:
         if failure is not None:
             await self.kill()
             raise GdbStopped(failure, answers)
+        if self.unread:
+            said = [line for item in raw.values() for line in (item.line, *item.console)]
+            if missing := await asyncio.to_thread(self.unread.needed_by, said):
+                await self.run(missing, deadline)
+                return await self.run(commands, deadline)
         return [answer for answer in answers if answer is not None]
 
     async def _write(self, data: bytes) -> None:
