@@ -18,7 +18,7 @@ from settings import GdbSettings
 from tests.standins import crashing, hostile_jobs
 from tools.gdb.analysis import analyze_core
 
-pytestmark = pytest.mark.gdb
+pytestmark = [pytest.mark.gdb, pytest.mark.timeout(300)]  # the first test waits for all jobs
 ROOT = Path(__file__).parents[3]
 NAMESPACES = subprocess.run(["unshare", "--net", "--mount", "--pid", "--fork", "true"], check=False).returncode == 0
 LANDLOCK = ctypes.CDLL(None).syscall(444, None, 0, 1) > 0
@@ -63,7 +63,7 @@ def answers(secrets: list[str]) -> dict[str, dict[str, Any]]:
             }
         request = {"jobs": jobs, "core": str(crashing.core("null"))}
         command = [sys.executable, "-m", "tests.standins.hostile_jobs", json.dumps(request)]
-        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=110, check=False)
+        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=280, check=False)
     assert done.returncode == 0, done.stderr
     answers: dict[str, dict[str, Any]] = json.loads(done.stdout)
     return answers
