@@ -97,7 +97,13 @@ def _dumped_by_kernel(program: Path, folder: Path) -> Path | None:
 
 def _dumped_by_gdb(program: Path, folder: Path) -> Path:
     core = folder / "core"
-    gdb = ["gdb", "-nx", "-batch", "-iex", "set debuginfod enabled off", "-ex", "run", "-ex", "generate-core-file core"]
+    plain = [
+        "-iex",
+        "set debuginfod enabled off",
+        "-iex",
+        "set debug-file-directory /nonexistent",
+    ]  # no names are asked
+    gdb = ["gdb", "-nx", "-batch", *plain, "-ex", "run", "-ex", "generate-core-file core"]
     said = _run([*gdb, "--args", f"./{program.name}"], 2 * _RUN_SECONDS, cwd=folder, failed="gdb failed")
     if not core.is_file() or core.stat().st_size == 0:
         raise ToolFailed(

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from terminal.demo_crash import SOURCE
+from tests.standins.command import paramedic
 
 needs_tools = pytest.mark.skipif(
     not (shutil.which("gdb") and shutil.which("g++")), reason="gdb or g++ is not installed: apt-get install gdb g++"
@@ -61,7 +62,7 @@ def test_gdb_writes_the_core_where_the_kernel_may_not(tmp_path: Path) -> None:
 
 
 def test_missing_programs_are_named_in_one_sentence(tmp_path: Path) -> None:
-    done = _demo(PATH=str(tmp_path))
+    done = paramedic("demo", environment=os.environ | {"PATH": str(tmp_path)})
     assert done.returncode == 3
     assert "the demo needs gdb and g++" in done.stderr
     assert "Traceback" not in done.stderr
