@@ -1,4 +1,4 @@
-"""Systems made for the benchmark of rankings: without a fault, and with one of five kinds. And the simple rivals.
+"""Systems made for the benchmark of rankings: without a fault, and with one of six kinds. And the simple rivals.
 
 The faults were made after all thresholds had been chosen: they are the check beside the one real day.
 """
@@ -63,7 +63,7 @@ def made_quiet() -> tuple[int, int]:
     """(false root causes, cases) of made systems of 8 workloads where nothing happens but noise of five bad kinds."""
     false = cases = 0
     length, step = 240, 15.0
-    times = 1.7e9 + np.arange(length) * step
+    times = np.asarray(1.7e9 + np.arange(length) * step, dtype=np.float64)
     for kind in ("tails", "memory", "walk", "bursts", "steps"):
         for seed in range(10):
             dice = np.random.default_rng(seed)
@@ -84,7 +84,9 @@ def made_quiet() -> tuple[int, int]:
                     noise += (dice.random(length) < 0.01) * dice.exponential(20, length)
                 else:
                     noise += np.repeat(dice.integers(0, 4, length // 20), 20) * 2
-                values = (dice.random(length) < 0.02) * 1.0 if name == "errors" else np.maximum(10 + 1.5 * noise, 0)
+                values = np.maximum(10 + 1.5 * noise, 0.0, dtype=np.float64)
+                if name == "errors":
+                    values = np.asarray(dice.random(length) < 0.02, dtype=np.float64)
                 series.append(MetricSeries.of(name, {"pod": f"svc{number // 6}-0"}, times, values))
             report = analyze(series, window=(_time(times[160]), _time(times[-1])))
             false += report.status is MetricStatus.FOUND
@@ -117,7 +119,7 @@ def made_faults() -> Iterator[tuple[str, tuple[float, float], tuple[float, float
 def _shop(kind: str, culprit: str, dice: np.random.Generator) -> tuple[list[MetricSeries], list[MetricSeries], float]:
     """(series of pods, latencies of calls as callers measure them, when the fault began)."""
     length, step, onset = 200, 15.0, 160
-    times = 1.7e9 + np.arange(length) * step
+    times = np.asarray(1.7e9 + np.arange(length) * step, dtype=np.float64)
     on = np.arange(length) >= onset
     above = {culprit}
     for _ in SERVICES:
@@ -153,9 +155,9 @@ def _shop(kind: str, culprit: str, dice: np.random.Generator) -> tuple[list[Metr
             errors = errors + on * size * noisy(2.0, 0.2)
         for metric, values in (("cpu_usage", cpu), ("memory_bytes", memory), ("request_latency_seconds", latency),
                                ("requests_per_second", requests), ("errors_per_second", errors)):  # fmt: skip
-            pods.append(MetricSeries.of(metric, labels, times, values))
+            pods.append(MetricSeries.of(metric, labels, times, np.asarray(values, dtype=np.float64)))
     for caller, callee in CALLS:
-        values = noisy(0.05, 0.15) * (1 + on * size * (slows and callee in above))
+        values = np.asarray(noisy(0.05, 0.15) * (1 + on * size * (slows and callee in above)), dtype=np.float64)
         calls.append(
             MetricSeries.of("latency", {"source_workload": caller, "destination_workload": callee}, times, values)
         )

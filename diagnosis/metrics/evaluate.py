@@ -31,6 +31,8 @@ _SURE = 6.0
 _USUAL_WITHIN = 1
 _SHARPER, _CLEARER = 0.8, 1.2
 _LEAST_BASELINE = 12
+_CHANCE = 0.001
+"""With gaps as frequent as a series has them: of so many bins without a value being nothing but gaps."""
 _PAST_CANDIDATES = 2
 
 
@@ -240,13 +242,15 @@ def evaluate(grid: Grid, rows: Rows, onset: int, onset_strength: float, usual_en
 
 
 def _presence(values: FloatArray, onset: int, whole: bool) -> tuple[BoolArray, BoolArray]:
-    """Series that have no value before the onset, and those that have none after it. When most end or begin at once it
-    is the measuring that did, and none counts. `whole`: none has a gap."""
+    """Series that have no value before the onset, and those that have none after it, but for those whose usual gaps
+    would leave none there now and then. When most end or begin at once it is the measuring that did, and none counts.
+    `whole`: none has a gap."""
     if whole:
         return np.zeros(len(values), dtype=np.bool_), np.zeros(len(values), dtype=np.bool_)
     known = ~np.isnan(values)
     before, after = known[:, :onset].mean(axis=1), known[:, onset:].mean(axis=1)
-    began, ended = (before == 0) & (after >= 0.5), (after == 0) & (before >= 0.5)
+    began = (before == 0) & (after >= 0.5) & ((1 - after) ** onset <= _CHANCE)
+    ended = (after == 0) & (before >= 0.5) & ((1 - before) ** (values.shape[1] - onset) <= _CHANCE)
     if (began | ended).mean() > 0.5:
         return np.zeros_like(began), np.zeros_like(ended)
     return began, ended

@@ -106,10 +106,8 @@ def shifts(
     just_before = median(values[:, max(0, onset - _JUST_BEFORE) : onset])
     needed = max(_FEWEST, min(_TOLD, usual.shape[1] // 2))
     told = usual.shape[1] >= needed if whole else (~np.isnan(usual)).sum(axis=1) >= needed
-    after, units = (
-        np.array([median(values[:, onset:end]) for end in ends]),
-        np.broadcast_to(scale, (len(ends), len(scale))),
-    )
+    after = np.array([_held(values[:, onset:end], before, whole) for end in ends])
+    units = np.broadcast_to(scale, after.shape)
     if sparse is not None:
         single = sparse & (after == 0)
         after = np.where(single, np.array([_mean(values[:, onset:end]) for end in ends]), after)
@@ -175,6 +173,19 @@ def quantile(values: FloatArray, share: float) -> FloatArray:
     lower = ordered[index, low]
     found: FloatArray = lower + (ordered[index, high] - lower) * (place - low)
     return found
+
+
+def _held(now: FloatArray, before: FloatArray, whole: bool) -> FloatArray:
+    """The medians of what came after the onset. Any one value may be a spike, which no median of three takes for a
+    change: so of two that counts which is nearer to the usual, and one that gaps left alone says nothing."""
+    found = median(now)
+    columns = now.shape[1]
+    if columns < 2 or (whole and columns > 2):
+        return found
+    counts = columns - np.isnan(now).sum(axis=1)
+    low, high = np.fmin.reduce(now, axis=1), np.fmax.reduce(now, axis=1)
+    nearer = np.where(np.abs(low - before) < np.abs(high - before), low, high)
+    return np.where(counts > 2, found, np.where(counts == 2, nearer, np.nan))
 
 
 def _largest(values: FloatArray) -> FloatArray:

@@ -180,6 +180,19 @@ def test_series_that_end_are_told_as_such() -> None:
     assert report.onset_given
 
 
+def test_gaps_as_a_series_has_them_are_not_its_end() -> None:
+    """Two samples after the onset, and of the database's series both are missing."""
+    end = FAULT + timedelta(seconds=40)
+    whole = [replace(one, values=np.where(one.times >= FAULT.timestamp(), np.nan, one.values))
+             if one.labels["pod"].startswith("db-") else one for one in shop()]  # fmt: skip
+    holed = [replace(one, values=np.where(np.arange(len(one)) % 4 == 1, np.nan, one.values)) for one in whole]
+    told = [
+        {change.direction for each in report.workloads or report.considered for change in each.metrics}
+        for report in (analyze(one, window=(WINDOW[0], end), onset=FAULT) for one in (whole, holed))
+    ]
+    assert Direction.ENDED in told[0] and Direction.ENDED not in told[1]
+
+
 def test_a_gateway_passes_trouble_on_but_may_burn_by_itself() -> None:
     def renamed(metric: str) -> list[MetricSeries]:
         def fault(workload: str, pod: str, name: str, since: np.ndarray, values: np.ndarray) -> np.ndarray:
