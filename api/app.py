@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+from functools import cache
 from importlib import import_module
 from typing import TYPE_CHECKING
 
-from fastapi import FastAPI
+from fastapi import APIRouter, FastAPI
 from fastapi.routing import APIRoute
+from starlette.routing import BaseRoute
 
 from api import problems
 from api.auth import Authentication
@@ -60,14 +62,22 @@ def create_app(services: Services) -> FastAPI:
     app.state.health = HealthCheck()
     app.state.rca_turn = asyncio.Semaphore(services.settings.max_concurrent_analyses)
     problems.install(app)
-    for name in ROUTES:
-        app.include_router(import_module(f"api.routes.{name}").router)
+    app.router.routes.extend(_routes())
     # the last one added is the outermost
     app.add_middleware(BodyLimit, max_body_bytes=settings.max_body_bytes, max_upload_bytes=settings.max_upload_bytes)
     app.add_middleware(Authentication, keys=settings.keys)
     app.add_middleware(Envelope, metrics=app.state.metrics)
     describe(app)
     return app
+
+
+@cache
+def _routes() -> list[BaseRoute]:
+    """Those of all rooms. What they ask and answer is read from their signatures once, not by each app."""
+    router = APIRouter(generate_unique_id_function=_operation_id)
+    for name in ROUTES:
+        router.include_router(import_module(f"api.routes.{name}").router)
+    return router.routes
 
 
 def _operation_id(route: APIRoute) -> str:

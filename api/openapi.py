@@ -22,28 +22,31 @@ COMMITTED = Path(__file__).parent / "openapi.json"
 
 
 def describe(app: FastAPI) -> None:
-    """Add the problem schema and the two ways to present a key to what `app.openapi()` returns."""
-    generate = app.openapi
+    """Let `app.openapi()`, and so `/openapi.json`, answer with the committed copy: to generate it takes a second, in
+    which the event loop would stand still."""
 
-    def complete() -> dict[str, Any]:
+    def committed() -> dict[str, Any]:
         if app.openapi_schema is None:
-            document = generate()
-            components = document.setdefault("components", {})
-            schema = Problem.model_json_schema(ref_template="#/components/schemas/{model}")
-            nested = schema.pop("$defs", {})
-            components.setdefault("schemas", {}).update({"Problem": schema, **nested})
-            components["securitySchemes"] = {
-                "bearer": {"type": "http", "scheme": "bearer"},
-                "key": {"type": "apiKey", "in": "header", "name": "X-API-Key"},
-            }
-            document["security"] = [{"bearer": []}, {"key": []}]
-            for path in OPEN & document["paths"].keys():
-                for operation in document["paths"][path].values():
-                    operation["security"] = []
-        assert app.openapi_schema is not None
+            app.openapi_schema = json.loads(COMMITTED.read_text(encoding="utf-8"))
         return app.openapi_schema
 
-    app.openapi = complete  # type: ignore[method-assign]
+    app.openapi = committed  # type: ignore[method-assign]
+
+
+def _complete(document: dict[str, Any]) -> None:
+    """Add the problem schema and the two ways to present a key."""
+    components = document.setdefault("components", {})
+    schema = Problem.model_json_schema(ref_template="#/components/schemas/{model}")
+    nested = schema.pop("$defs", {})
+    components.setdefault("schemas", {}).update({"Problem": schema, **nested})
+    components["securitySchemes"] = {
+        "bearer": {"type": "http", "scheme": "bearer"},
+        "key": {"type": "apiKey", "in": "header", "name": "X-API-Key"},
+    }
+    document["security"] = [{"bearer": []}, {"key": []}]
+    for path in OPEN & document["paths"].keys():
+        for operation in document["paths"][path].values():
+            operation["security"] = []
 
 
 class _Undriven:
@@ -54,11 +57,13 @@ class _Undriven:
 
 
 def document() -> str:
-    """The description as it is committed."""
+    """The description as it is to be committed, generated from the routes."""
     from api.app import create_app
 
     app = create_app(cast("Services", _Undriven()))
-    return json.dumps(app.openapi(), indent=2, ensure_ascii=False, sort_keys=True) + "\n"
+    generated = FastAPI.openapi(app)
+    _complete(generated)
+    return json.dumps(generated, indent=2, ensure_ascii=False, sort_keys=True) + "\n"
 
 
 if __name__ == "__main__":
