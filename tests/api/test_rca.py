@@ -139,7 +139,7 @@ async def test_a_bad_rollout_is_found_with_its_event_and_charts(
         assert "the server has no metric nothing" in named["report"]["data_quality"]["warnings"]
         told = await streamed(service, start_time=written(began - timedelta(seconds=2)), metrics=["up"])
         assert told[0] == ("step", {"text": "asking Prometheus what it has"})
-        assert ("step", {"text": "1 of 4: up"}) in told
+        assert ("step", {"text": "1 of 5: up"}) in told
         assert told[-1][0] == "done" and [name for name, _ in told[:-1]] == ["step"] * (len(told) - 1)
         assert (await service.client.get(told[-1][1]["links"]["self"])).json() == told[-1][1]
         listed = (await service.client.get("/api/v1/rca/metrics?namespace=shop")).json()["metrics"]
