@@ -31,8 +31,9 @@ _PARTS = ("cpu", "device", "interface")
 _THROTTLED, _SECONDS, _CORES = 0.01, 1e-3, 0.01
 """Shares of throttled periods, latencies, and parts of a processor that matter: what is less may be ten times what it
 was only because its machine does something else for a moment. The client libraries' own buckets begin at 5 ms."""
-_WAITING = 0.01
-"""Share of the time in which something waits, or a disk works: less is nothing, whatever it was before."""
+_WAITING, _WORKING = 0.01, 0.1
+"""Shares of the time in which something waits, and in which a disk works: less is nothing, whatever it was before. A
+disk that is idle for nine tenths of the time holds nobody up."""
 _WIRE = 1e5
 """Bytes per second, less than a hundredth of what the slowest networks of clusters carry."""
 _OF_NODES = ("cpu", "mode", "device")
@@ -142,10 +143,11 @@ def _container(name: str, form: Form, unit: str | None = None, least: float = 0.
 
 def _node(
     name: str, metric: str, form: Form, unit: str | None = None, matchers: tuple[Matcher, ...] = (), *,
-    over: str = "", parts: tuple[str, ...] = _OF_NODES,
+    over: str = "", parts: tuple[str, ...] = _OF_NODES, least: float | None = None,
 ) -> Wanted:  # fmt: skip
     """Of several devices of a kind the sum, without `parts` the largest."""
-    least = {"s/s": _WAITING, "cores": _CORES, "bytes/s": _WIRE, "packets/s": 1.0}.get(unit or "", 0.0)
+    if least is None:
+        least = {"s/s": _WAITING, "cores": _CORES, "bytes/s": _WIRE, "packets/s": 1.0}.get(unit or "", 0.0)
     return Wanted(name, metric or name, form, NODE, unit, matchers, over, inside="", parts=parts, least=least)
 
 
@@ -193,7 +195,7 @@ FIXED: tuple[Wanted, ...] = (
     _node("node_procs_running", "", "value"),
     _node("node_memory_MemAvailable_bytes", "", "value", "bytes"),
     _node("node_pressure_memory_waiting_seconds_total", "", "rate", "s/s"),
-    _node("node_disk_io_time_seconds_total", "", "rate", "s/s", _DISKS, parts=()),
+    _node("node_disk_io_time_seconds_total", "", "rate", "s/s", _DISKS, parts=(), least=_WORKING),
     _node("node_pressure_io_waiting_seconds_total", "", "rate", "s/s"),
     _node("node_filesystem_avail_share", "node_filesystem_avail_bytes", "left", "share", _FILESYSTEMS,
           over="node_filesystem_size_bytes"),
