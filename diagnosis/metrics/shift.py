@@ -106,7 +106,7 @@ def shifts(
     just_before = median(values[:, max(0, onset - _JUST_BEFORE) : onset])
     needed = max(_FEWEST, min(_TOLD, usual.shape[1] // 2))
     told = usual.shape[1] >= needed if whole else (~np.isnan(usual)).sum(axis=1) >= needed
-    after = np.array([_held(values[:, onset:end], before, whole) for end in ends])
+    after = np.array([_held(values[:, onset:end], whole) for end in ends])
     units = np.broadcast_to(scale, after.shape)
     if sparse is not None:
         single = sparse & (after == 0)
@@ -175,17 +175,13 @@ def quantile(values: FloatArray, share: float) -> FloatArray:
     return found
 
 
-def _held(now: FloatArray, before: FloatArray, whole: bool) -> FloatArray:
-    """The medians of what came after the onset. Any one value may be a spike, which no median of three takes for a
-    change: so of two that counts which is nearer to the usual, and one that gaps left alone says nothing."""
+def _held(now: FloatArray, whole: bool) -> FloatArray:
+    """The medians of what came after the onset. Any one value may be a spike, so one that gaps left alone says nothing:
+    NaN."""
     found = median(now)
-    columns = now.shape[1]
-    if columns < 2 or (whole and columns > 2):
+    if whole or now.shape[1] < 2:
         return found
-    counts = columns - np.isnan(now).sum(axis=1)
-    low, high = np.fmin.reduce(now, axis=1), np.fmax.reduce(now, axis=1)
-    nearer = np.where(np.abs(low - before) < np.abs(high - before), low, high)
-    return np.where(counts > 2, found, np.where(counts == 2, nearer, np.nan))
+    return np.where(now.shape[1] - np.isnan(now).sum(axis=1) < 2, np.nan, found)
 
 
 def _largest(values: FloatArray) -> FloatArray:
