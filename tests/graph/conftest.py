@@ -171,10 +171,10 @@ class Service:
         found = await self.until(incident, IncidentStatus.AWAITING_APPROVAL)
         assert found.status is IncidentStatus.AWAITING_APPROVAL, found
         (approval,) = await self.approvals.list(incident_id=incident.id)
-        for _ in range(4000):  # until the graph rests at its interrupt
+        for _ in range(2000):  # until the graph rests at its interrupt
             if (await self.graph.aget_state({"configurable": {"thread_id": incident.id}})).interrupts:
                 return approval
-            await asyncio.sleep(0.02)
+            await asyncio.sleep(0.05)
         raise AssertionError("the graph never came to its interrupt")
 
     async def vote(

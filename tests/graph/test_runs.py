@@ -40,14 +40,14 @@ def _short_of_memory(limit: str) -> Diagnosis:
 
 async def _next_asked(service: Service, incident: Incident, number: int) -> Approval:
     """The `number`th approval of the incident, waiting."""
-    for _ in range(4000):
+    for _ in range(2000):
         found = await service.approvals.list(incident_id=incident.id)
         waiting = [approval for approval in found if approval.state is ApprovalState.PENDING]
         if len(found) == number and waiting:
             graph = await service.graph.aget_state({"configurable": {"thread_id": incident.id}})
             if graph.interrupts:
                 return waiting[0]
-        await asyncio.sleep(0.02)
+        await asyncio.sleep(0.05)
     raise AssertionError(f"{len(found)} approvals, not {number}")
 
 

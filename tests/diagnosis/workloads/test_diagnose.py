@@ -47,7 +47,13 @@ def expected_cause(name: str, found: Diagnosis) -> Cause:
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_the_cause_is_found_in_its_place(name: str) -> None:
+def test_the_cause_is_found_in_its_place_and_no_other_and_stands_in_its_evidence(name: str) -> None:
+    found_in_its_place(name)
+    no_other_class(name)
+    quotations_stand_in_their_evidence(name)
+
+
+def found_in_its_place(name: str) -> None:
     truth, found = truth_of(name), of_case(name)
     truth = truth.get("root") or truth
     if truth["class"] is None:
@@ -71,8 +77,7 @@ def test_the_cause_is_found_in_its_place(name: str) -> None:
         assert (str(fact) if isinstance(value, str) else fact) == value, key
 
 
-@pytest.mark.parametrize("name", CASES)
-def test_no_other_class_is_reported(name: str) -> None:
+def no_other_class(name: str) -> None:
     """Symptoms of the fault are not causes of their own."""
     truth, found = truth_of(name), of_case(name)
     allowed = {truth["class"], truth.get("root", {}).get("class")}
@@ -81,8 +86,7 @@ def test_no_other_class_is_reported(name: str) -> None:
     assert {cause.cause_class.value for cause in found.causes} <= allowed
 
 
-@pytest.mark.parametrize("name", CASES)
-def test_every_quotation_stands_in_its_evidence(name: str) -> None:
+def quotations_stand_in_their_evidence(name: str) -> None:
     found = of_case(name)
     evidence = {item.id: item for item in found.evidence}
     for finding in found.findings:
