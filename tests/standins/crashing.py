@@ -51,7 +51,7 @@ def programs() -> Path:
     run = os.environ.get("PYTEST_XDIST_TESTRUNUID")
     if run is None:
         return folder()
-    shared = Path(tempfile.gettempdir()).resolve() / f"paramedic-programs-{run}"
+    shared = folder().parent / f"paramedic-programs-{run}"  # left before `folder` is removed, which takes longer
     user = shared / "users" / str(os.getpid())
     with _locked(shared):
         user.parent.mkdir(parents=True, exist_ok=True)
