@@ -61,7 +61,7 @@ async def test_a_rollback_is_executed_verified_and_can_be_undone(world: World, h
     assert _image(world) == "example.test/app:1"
     kubeconfig = ["--kubeconfig", str(world.folder / "kubeconfig")]
     (sent,) = helm.writes
-    assert sent == ["rollback", RELEASE, "1", "--timeout", "5s", "--namespace", NAMESPACE, *kubeconfig]
+    assert sent == ["rollback", RELEASE, "1", "--timeout", "60s", "--namespace", NAMESPACE, *kubeconfig]
     assert (await world.gate.execute(approval.id)).state is ApprovalState.VERIFYING
     assert len(helm.writes) == 1
     ended = await world.gate.undo(approval.id)
