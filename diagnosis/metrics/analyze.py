@@ -82,7 +82,7 @@ def analyze(
     recent = changed_before(moments, changed_at, config.event_lead_seconds, known, owners, 2 * grid.step)
     ranking = with_changes(found.ranking, recent, rows.calls)
     usual_end = found.onset if usual_end is None else min(usual_end, found.onset)
-    past = by_itself(grid, rows, usual_end - _DOUBT)
+    past = by_itself(grid, rows, usual_end - _DOUBT, found)
     needed = config.anomaly_threshold
     if usual_end >= _LONG_BASELINE:
         needed = min(needed, max(_CALM_SHARE * needed, _CALM_TIMES * past))

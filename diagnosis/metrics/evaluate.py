@@ -124,17 +124,32 @@ def best_onset(
     return best
 
 
-def by_itself(grid: Grid, rows: Rows, end: int) -> float:
+def by_itself(grid: Grid, rows: Rows, end: int, now: Evaluation) -> float:
     """How clearly a workload stands out at the likeliest onsets within the baseline, the bins before `end`: what the
-    system does without the trouble that is asked about. 0 when the baseline is too short to say."""
+    system does without the trouble that is asked about. A beginning of that trouble is none of it: a leak that was
+    under way when the window began. 0 when the baseline is too short to say."""
     if end < _LEAST_BASELINE:
         return 0.0
     past = replace(grid, values=grid.values[:, :end])
     found = [
-        evaluate(past, rows, candidate.index, candidate.strength, None).top
+        evaluate(past, rows, candidate.index, candidate.strength, None)
         for candidate in find_onsets(past.values, end // 3, end - short_bins(grid) // 2, _PAST_CANDIDATES)
     ]
-    return max(found, default=0.0)
+    return max((each.top for each in found if not _began_there(rows, each, now)), default=0.0)
+
+
+def _began_there(rows: Rows, then: Evaluation, now: Evaluation) -> bool:
+    """Whether the workload that stood out then does so now by the same kind of signal, and what it stood out by has by
+    now gone clearly further the same way."""
+    if not then.ranking or not now.ranking or then.ranking[0][0] != now.ranking[0][0]:
+        return False
+    own = [row for row, (about, calling) in enumerate(zip(rows.entities, rows.callings, strict=True))
+           if about == now.ranking[0][0] and not calling and rows.signals[row] in WEIGHTS]  # fmt: skip
+    if not own:
+        return False
+    row, today = (own[int(each.shift.score[own].argmax())] for each in (then, now))
+    further = (now.shift.after[row] - then.shift.after[row]) * then.shift.sign[row]
+    return rows.signals[row] is rows.signals[today] and bool(further > _SIGMAS * then.shift.scale[row])
 
 
 def _beginnings(grid: Grid, rows: Rows, found: Evaluation, first: int) -> tuple[int, int]:

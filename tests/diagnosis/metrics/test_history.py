@@ -7,11 +7,12 @@ from datetime import datetime, timedelta
 from typing import Any
 
 import numpy as np
+import pytest
 
 from diagnosis.metrics.analyze import analyze
 from diagnosis.metrics.series import MetricSeries
 from incidents.metric_report import Direction, MetricStatus
-from tests.metric_cases import EDGES, FAULT, START, WINDOW, one_pod, shop, slow_db
+from tests.metric_cases import EDGES, FAULT, START, WINDOW, leak, one_pod, shop, slow_db
 
 
 def test_a_short_or_disturbed_baseline_is_said() -> None:
@@ -82,3 +83,12 @@ def test_a_workload_that_begins_beside_others_is_an_event() -> None:
     early = [one for one in early if "-b2x4h" in one.labels["pod"]]
     others = [one for one in shop() if "-b2x4h" not in one.labels["pod"]]
     assert analyze([*others, *early], window=WINDOW, onset=FAULT).status is MetricStatus.NO_ROOT_CAUSE
+
+
+@pytest.mark.parametrize("late", [3, 5, 7, 9])
+def test_a_leak_that_was_under_way_when_the_window_began_is_not_what_the_workload_always_does(late: int) -> None:
+    window = (FAULT + timedelta(minutes=late), START + timedelta(minutes=60))
+    report = analyze(shop(leak), window=window, edges=EDGES)
+    assert report.status is MetricStatus.FOUND
+    assert report.workloads[0].entity == "shop/cart"
+    assert not report.data_quality.baseline_contaminated
