@@ -80,7 +80,7 @@ async def test_symbols_are_read_when_an_answer_needs_them(name: str, read: str) 
 
 def test_what_is_looked_up_by_name_needs_all_symbols() -> None:
     module = SimpleNamespace(path="/lib/a+b.so", base=0x7F0000000000, end=0x7F0000100000)
-    listed = {"shared-libraries": [{"host-name": "/root/lib/a+b.so", "ranges": [{"from": "0x7f0000001000"}]}]}
+    listed = {"shared-libraries": [{"host-name": "/srv/lib/a+b.so", "ranges": [{"from": "0x7f0000001000"}]}]}
     for line, needed in {
         b'1^done,value="{static count = <optimized out>, own = 7}"': True,
         b'1^done,value="<error reading variable: Missing ELF symbol "count".>"': True,
@@ -89,6 +89,6 @@ def test_what_is_looked_up_by_name_needs_all_symbols() -> None:
     }.items():
         left = Unread([cast(MappedModule, module)])
         assert left.others(listed, cast(Modules, SimpleNamespace(at=lambda address: module))) == []
-        expected = ['-interpreter-exec console "sharedlibrary ^/root/lib/a.b.so$"'] if needed else []
+        expected = ['-interpreter-exec console "sharedlibrary ^/srv/lib/a.b.so$"'] if needed else []
         assert left.needed_by([line]) == expected
         assert bool(left) is not needed
