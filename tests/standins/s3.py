@@ -201,11 +201,14 @@ class Proxy:
 async def connecting(port: int) -> AsyncIterator[str]:
     """A proxy that answers every CONNECT with a way to `port`, whatever host was asked for; its address."""
     opened: list[asyncio.StreamWriter] = []
+    serving: set[asyncio.Task[None] | None] = set()
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        serving.add(asyncio.current_task())
+        opened.append(writer)
         await reader.readuntil(b"\r\n\r\n")
         there, back = await asyncio.open_connection("127.0.0.1", port)
-        opened.extend((writer, back))
+        opened.append(back)
         writer.write(b"HTTP/1.1 200 Connection established\r\n\r\n")
 
         async def pipe(source: asyncio.StreamReader, target: asyncio.StreamWriter) -> None:
@@ -221,8 +224,9 @@ async def connecting(port: int) -> AsyncIterator[str]:
     async with server:
         yield f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
         for kept in opened:  # by a client that would use them again
-            kept.transport.abort()
-        await asyncio.sleep(0.05)
+            if not kept.transport.is_closing():
+                kept.transport.abort()
+        await asyncio.gather(*(task for task in serving if task is not None), return_exceptions=True)
 
 
 def _free_port() -> int:
