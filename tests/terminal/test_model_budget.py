@@ -35,7 +35,7 @@ async def service(folder: Path, model: LlmStandIn, **more: Any) -> AsyncIterator
     given = {
         "KUBERNETES__ENABLED": "false",
         "API__PORT": port,
-        "CORE__ROOTS": json.dumps([str(crashing.folder())]),
+        "CORE__ROOTS": json.dumps([str(crashing.folder()), str(crashing.program().parent)]),
         "LLM__MODEL": f"openai:{OPENAI_MODEL}",
         "LLM__BASE_URL": model.openai_url,
         "LLM__API_KEY": KEY,
