@@ -94,9 +94,17 @@ def credit_nodes(owns: Mapping[str, Own], calls: Calls, rises: Rises) -> set[str
         own = [entity for entity, part in parts.items() if part > 0.0 and part >= _OWN_PART * max(parts.values())]
         if len(slow) >= 2 and len(own) < max(2.0, _MOST * len(slow)):
             harmless.add(node)
+        elif len(slow) < 2 and len(_failing_by_themselves(here, owns, calls)) < 2:
+            harmless.add(node)
         elif len(own) >= 2 and owns[node].resources >= _TELLS and not _of_its_pods(node, owns, calls, rises):
             owns[node].note(Signal.SLOWS, median(_slower(owns[entity]) for entity in own))
     return harmless
+
+
+def _failing_by_themselves(here: Sequence[str], owns: Mapping[str, Own], calls: Calls) -> list[str]:
+    """Who makes more errors while none of its callees does: the others pass them on."""
+    failing = {entity for entity in here if owns[entity].strongest.get(Signal.ERRORS, 0.0) >= _TELLS}
+    return [entity for entity in failing if not calls.callees.get(entity, set()) & failing]
 
 
 def _slower(own: Own) -> float:

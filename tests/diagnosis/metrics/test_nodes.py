@@ -33,8 +33,9 @@ def _report(
     busy: tuple[float, float] = (0.5, 1.9),
     pods: float = 0.05,
     node: str = "node_cpu_busy",
+    failing: dict[str, float] | None = None,
 ) -> MetricReport:
-    """`busy` is the node's measurement before and after, `pods` what cart uses after."""
+    """`busy` is the node's measurement before and after, `pods` what cart uses after, `failing` who fails how often."""
     series = [_series(node, {"node": "n1"}, *busy, unit="cores" if node == "node_cpu_busy" else None)]
     if node == "node_procs_running":
         series.append(_series("node_cpu_busy", {"node": "n1"}, 2.0, 1.98, unit="cores"))
@@ -43,6 +44,7 @@ def _report(
         series.append(_series("request_duration_seconds:mean", labels, USUAL[name], slow.get(name, USUAL[name]), "s"))
         used = pods if name == "cart" else 0.05
         series.append(_series("container_cpu_usage", labels, 0.05, used, "cores"))
+        series.append(_series("requests:errors", labels, 0.0, (failing or {}).get(name, 0.0), "share"))
     return analyze(series, window=WINDOW, edges=EDGES)
 
 
@@ -66,6 +68,13 @@ def test_a_node_that_was_full_before_is_told_by_what_waits_for_it() -> None:
 
 def test_what_one_service_does_is_not_its_nodes_though_that_became_busier() -> None:
     alone, report = _report(SLEEPY, (0.5, 0.5)), _report(SLEEPY)
+    assert report.workloads[0].entity == alone.workloads[0].entity == "shop/db", report.summary
+    assert report.workloads[0].score == pytest.approx(alone.workloads[0].score, abs=0.05), "the node is no excuse"
+
+
+def test_errors_that_one_service_makes_are_not_its_nodes_though_that_became_busier() -> None:
+    failing = dict.fromkeys(CHAIN, 0.5)  # db fails, the others pass it on
+    alone, report = _report({}, (0.5, 0.5), failing=failing), _report({}, failing=failing)
     assert report.workloads[0].entity == alone.workloads[0].entity == "shop/db", report.summary
     assert report.workloads[0].score == pytest.approx(alone.workloads[0].score, abs=0.05), "the node is no excuse"
 
