@@ -92,9 +92,11 @@ def credit_nodes(owns: Mapping[str, Own], calls: Calls, rises: Rises) -> set[str
         slow = {entity for entity in here if _slower(owns[entity]) >= _TELLS}
         parts = {entity: rises.own_part(entity, calls.callees.get(entity, set()) & slow) for entity in slow}
         own = [entity for entity, part in parts.items() if part > 0.0 and part >= _OWN_PART * max(parts.values())]
-        if len(slow) >= 2 and len(own) < max(2.0, _MOST * len(slow)):
-            harmless.add(node)
-        elif len(slow) < 2 and len(_failing_by_themselves(here, owns, calls)) < 2:
+        if len(slow) >= 2:
+            hurt = len(own) >= max(2.0, _MOST * len(slow))
+        else:
+            hurt = len(_failing_by_themselves(here, owns, calls)) >= 2
+        if not hurt:
             harmless.add(node)
         elif len(own) >= 2 and owns[node].resources >= _TELLS and not _of_its_pods(node, owns, calls, rises):
             owns[node].note(Signal.SLOWS, median(_slower(owns[entity]) for entity in own))
