@@ -101,7 +101,7 @@ class GdbSession:
 
         Raises GdbStopped when gdb dies, exceeds its output or does not finish in time; gdb is dead then.
         """
-        first = self._token + 1
+        first, left = self._token + 1, self._left
         self._token += len(commands)
         lines = "".join(f"{first + index}{command}\n" for index, command in enumerate(commands))
         writer = asyncio.ensure_future(self._write(lines.encode("utf-8", "surrogateescape")))
@@ -126,7 +126,11 @@ class GdbSession:
         if self.unread:
             said = [line for item in raw.values() for line in (item.line, *item.console)]
             if missing := await asyncio.to_thread(self.unread.needed_by, said):
-                await self.run(missing, deadline)
+                try:
+                    await self.run(missing, deadline)
+                except GdbStopped as error:  # what it had answered is told, though it lacks names
+                    raise GdbStopped(error.reason, answers) from None
+                self._left = left  # the same again, and it takes the place of what was read
                 return await self.run(commands, deadline)
         return [answer for answer in answers if answer is not None]
 

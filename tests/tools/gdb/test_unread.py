@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Iterable
 from functools import cache
 from pathlib import Path
 from types import SimpleNamespace
@@ -76,6 +77,22 @@ async def test_symbols_are_read_when_an_answer_needs_them(name: str, read: str) 
             (answer,) = await session.run([LIST], until)
     found = {Path(item["id"]).name: item["symbols-loaded"] for item in answer.payload["shared-libraries"]}
     assert (found["libc.so.6"], found["libstdc++.so.6"]) == ("1", read)
+
+
+async def test_what_gdb_had_answered_is_told_when_it_dies_of_the_symbols_that_waited(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    core, program = crashed("function")
+    dies = '-interpreter-exec console "python import os; os._exit(3)"'
+
+    def needed_by(left: Unread, lines: Iterable[bytes]) -> list[str]:
+        return [dies] if any(b"frame" in line for line in lines) else []
+
+    monkeypatch.setattr(Unread, "needed_by", needed_by)
+    monkeypatch.setattr(analysed, "_found", {})
+    report = (await analysed.examined(core, program)).report
+    assert [frame.function for frame in report.threads[0].frames] == ["read", "main"]
+    assert any("gdb ended by itself" in text for text in report.soft_errors), report.soft_errors
 
 
 def test_what_is_looked_up_by_name_needs_all_symbols() -> None:
